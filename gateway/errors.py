@@ -1,0 +1,86 @@
+"""
+The gateway's expected errors: one small tree whose messages are for the caller.
+
+    GatewayError
+      InvalidRequest      the request is wrong; names the field
+      ModelNotFound       no such model, version or alias is served or registered
+      NotReady            known, but not serving now; worth a retry
+      Overloaded          a queue or a limit is full; worth a retry after `retry_after_s`
+      DeadlinePassed      the caller's deadline passed while the request waited
+      NotAllowed          an option or permission forbids it, naming which
+      ForbiddenNow        a rule forbids it in the present state
+      InferenceFailed     the runtime refused a valid request
+      Unsupported         the protocol or this build has no such thing
+
+Codes are in `gateway.rpc.status`, nowhere else; the registry's own tree is `registry.errors`.
+"""
+
+from __future__ import annotations
+
+
+class GatewayError(Exception):
+    """Base of every expected error. ``reason`` is stable and for programs, ``metadata`` its facts, the text for people."""
+
+    reason = "GATEWAY_ERROR"
+
+    def __init__(self, message: str, **metadata: object) -> None:
+        super().__init__(message)
+        self.metadata = {key: str(value) for key, value in metadata.items()}
+
+
+class InvalidRequest(GatewayError):
+    """The request is wrong: the text names the field, what came and what was expected."""
+
+    reason = "INVALID_REQUEST"
+
+
+class ModelNotFound(GatewayError):
+    """No such model, version or alias."""
+
+    reason = "MODEL_NOT_FOUND"
+
+
+class NotReady(GatewayError):
+    """Known but not serving now (loading, draining, control unreachable). Retryable."""
+
+    reason = "NOT_READY"
+
+
+class Overloaded(GatewayError):
+    """A bounded queue or a quota is full. Retryable after ``retry_after_s`` seconds."""
+
+    reason = "OVERLOADED"
+
+    def __init__(self, message: str, *, retry_after_s: float = 0.1, **metadata: object) -> None:
+        super().__init__(message, **metadata)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlinePassed(GatewayError):
+    """The caller's deadline passed while the request was queued or running."""
+
+    reason = "DEADLINE_PASSED"
+
+
+class NotAllowed(GatewayError):
+    """Switched off or not permitted; the text names the option or permission."""
+
+    reason = "NOT_ALLOWED"
+
+
+class ForbiddenNow(GatewayError):
+    """A rule forbids it in the present state; the text says which rule and how to override it, where allowed."""
+
+    reason = "FORBIDDEN_NOW"
+
+
+class InferenceFailed(GatewayError):
+    """The runtime refused a valid request; names model and version."""
+
+    reason = "INFERENCE_FAILED"
+
+
+class Unsupported(GatewayError):
+    """There is no such thing in the protocol or in this build."""
+
+    reason = "UNSUPPORTED"

@@ -1,0 +1,54 @@
+"""
+Prediction ids: version-7 UUIDs (RFC 9562 5.7) whose random part says who issued them. Pure.
+
+    tttttttt-tttt-7eee-veee-cccccccccccc
+    48 bits Unix milliseconds, 26 bits epoch (12 in rand_a, 14 behind the variant), 48 bits counter
+
+The epoch is drawn by a worker when it starts and told to control in `fleet.Hello`; the counter makes ids unique
+within it. So they sort by time, need no randomness per request, and an id nobody here issued is known as such.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+EPOCHS = 1 << 26
+_PATTERN = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-7([0-9a-f]{3})-([89ab])([0-9a-f]{3})-([0-9a-f]{12})")
+_SPREAD = 2654435761  # Knuth's multiplicative hash: spreads consecutive counters over 32 bits
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionId:
+    """The parts of an id."""
+
+    time_ms: int
+    epoch: int
+    counter: int
+
+
+def prefix(time_ms: int, epoch: int) -> str:
+    """The first 24 characters, to be followed by the counter as 12 hexadecimal digits."""
+    stamp = f"{time_ms:012x}"
+    low = epoch & 0x3FFF
+    return f"{stamp[:8]}-{stamp[8:]}-7{epoch >> 14:03x}-{8 | low >> 12:x}{low & 0xFFF:03x}-"
+
+
+def format_id(parts: PredictionId) -> str:
+    """The id in text."""
+    return f"{prefix(parts.time_ms, parts.epoch)}{parts.counter:012x}"
+
+
+def parse(text: str) -> PredictionId | None:
+    """The parts of an id, or None when the text is none."""
+    match = _PATTERN.fullmatch(text)
+    if match is None:
+        return None
+    high, low, epoch_high, variant, epoch_low, counter = match.groups()
+    epoch = int(epoch_high, 16) << 14 | (int(variant, 16) & 3) << 12 | int(epoch_low, 16)
+    return PredictionId(int(high + low, 16), epoch, int(counter, 16))
+
+
+def is_sampled(counter: int, rate: float) -> bool:
+    """Whether a prediction with this counter goes to the log at ``rate`` (0 to 1): the same answer wherever it is asked."""
+    return (counter * _SPREAD & 0xFFFFFFFF) < rate * 4294967296.0

@@ -1,0 +1,133 @@
+"""The one table from errors to gRPC codes, and the rich error that goes with each (google.rpc.ErrorInfo, RetryInfo)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn, TypeVar
+
+import grpc
+import structlog
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2, status_pb2
+
+from gateway import errors as gateway_errors
+from gateway.errors import GatewayError, Overloaded
+from registry import errors as registry_errors
+from registry.errors import RegistryError
+
+DOMAIN = "interlock"
+MAX_MESSAGE = 2048  # characters; a longer message would not fit a trailer
+DETAILS_KEY = "grpc-status-details-bin"
+PUSHBACK_KEY = "grpc-retry-pushback-ms"
+Code = grpc.StatusCode
+T = TypeVar("T")
+
+CODES: dict[type[Exception], grpc.StatusCode] = {
+    gateway_errors.InvalidRequest: Code.INVALID_ARGUMENT,
+    gateway_errors.ModelNotFound: Code.NOT_FOUND,
+    gateway_errors.NotReady: Code.UNAVAILABLE,
+    gateway_errors.Overloaded: Code.RESOURCE_EXHAUSTED,
+    gateway_errors.DeadlinePassed: Code.DEADLINE_EXCEEDED,
+    gateway_errors.NotAllowed: Code.PERMISSION_DENIED,
+    gateway_errors.ForbiddenNow: Code.FAILED_PRECONDITION,
+    gateway_errors.InferenceFailed: Code.INTERNAL,
+    gateway_errors.Unsupported: Code.UNIMPLEMENTED,
+    registry_errors.ModelUnknown: Code.NOT_FOUND,
+    registry_errors.VersionUnknown: Code.NOT_FOUND,
+    registry_errors.InvalidValue: Code.INVALID_ARGUMENT,
+    registry_errors.InvalidModel: Code.INVALID_ARGUMENT,
+    registry_errors.RevisionConflict: Code.ABORTED,
+    registry_errors.RequestReplayed: Code.INVALID_ARGUMENT,
+    registry_errors.RuleForbids: Code.FAILED_PRECONDITION,
+    registry_errors.ArtifactCorrupt: Code.DATA_LOSS,
+    registry_errors.RegistryUnavailable: Code.UNAVAILABLE,
+}
+
+_log = structlog.get_logger("interlock.rpc")
+
+
+def code_of(error: BaseException) -> grpc.StatusCode:
+    """The code of an error, by its class or the nearest base that the table names; INTERNAL for anything unexpected."""
+    for kind in type(error).__mro__:
+        if kind in CODES:
+            return CODES[kind]
+    return Code.INTERNAL
+
+
+def describe(error: BaseException) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]:
+    """
+    (code, message, trailing metadata) of an error. Expected errors keep their message and carry ErrorInfo; anything
+    else becomes INTERNAL "internal error" without details, logged with its traceback.
+    """
+    if not isinstance(error, GatewayError | RegistryError):
+        _log.error("internal_error", exc_info=error)
+        return Code.INTERNAL, "internal error", ()
+    code, message = code_of(error), str(error)[:MAX_MESSAGE]
+    retry_after_s = error.retry_after_s if isinstance(error, Overloaded) else None
+    return code, message, trailers(code, message, error.reason, error.metadata, retry_after_s=retry_after_s)
+
+
+def trailers(
+    code: grpc.StatusCode, message: str, reason: str, metadata: Any, *, retry_after_s: float | None = None
+) -> tuple[tuple[str, str | bytes], ...]:
+    """The trailing metadata of a rich error: google.rpc.Status with ErrorInfo, and pushback where a retry is worth it."""
+    info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=dict(metadata))
+    details = [_packed(info)]
+    pushback: tuple[tuple[str, str | bytes], ...] = ()
+    if retry_after_s is not None:
+        delay = Duration()
+        delay.FromNanoseconds(int(retry_after_s * 1e9))
+        details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
+        pushback = ((PUSHBACK_KEY, str(max(1, int(retry_after_s * 1000)))),)
+    status = status_pb2.Status(code=code.value[0], message=message, details=details)
+    return ((DETAILS_KEY, status.SerializeToString()), *pushback)
+
+
+def _packed(message: Any) -> AnyMessage:
+    packed = AnyMessage()
+    packed.Pack(message)
+    return packed
+
+
+def abort(context: grpc.ServicerContext, error: BaseException) -> NoReturn:
+    """Ends the call with the error's code, message and details."""
+    code, message, metadata = describe(error)
+    context.set_trailing_metadata(metadata)
+    context.abort(code, message)
+    raise AssertionError("unreachable: abort raises")
+
+
+def guarded(method: Callable[[Any, grpc.ServicerContext], T]) -> Callable[[Any, grpc.ServicerContext], T]:
+    """A unary or client-streaming behaviour whose errors become statuses."""
+
+    def call(request: Any, context: grpc.ServicerContext) -> T:
+        try:
+            return method(request, context)
+        except Exception as error:
+            if _is_abort(error, context):
+                raise
+            abort(context, error)
+
+    return call
+
+
+def guarded_stream(
+    method: Callable[[Any, grpc.ServicerContext], Iterator[T]],
+) -> Callable[[Any, grpc.ServicerContext], Iterator[T]]:
+    """A server-streaming behaviour whose errors become statuses."""
+
+    def call(request: Any, context: grpc.ServicerContext) -> Iterator[T]:
+        try:
+            yield from method(request, context)
+        except Exception as error:
+            if _is_abort(error, context):
+                raise
+            abort(context, error)
+
+    return call
+
+
+def _is_abort(error: Exception, context: grpc.ServicerContext) -> bool:
+    """Whether the behaviour itself has ended the call already (grpc raises a bare Exception then)."""
+    return type(error) is Exception and context.code() is not None  # type: ignore[attr-defined]  # since grpcio 1.45

@@ -1,0 +1,1 @@
+"""What exists and what should run: models, versions, artifacts, signatures, deployments, history."""

@@ -1,0 +1,220 @@
+"""
+What should be served for one model, and the pure rules that change it.
+
+A deployment is a value; every change makes a new one with the next revision (`Registry.commit` stores it by
+compare-and-set). Traffic is a number line of 10,000 parts: each candidate owns segments of it, the default owns the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from registry.errors import InvalidValue, RuleForbids
+
+PARTS = 10_000  # weights are whole parts of this: 1 part is 0.01 %
+DEFAULT_ROLLBACK_WINDOW_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Units u with ``start <= u * PARTS < end`` go to ``version``; segments are sorted and do not overlap."""
+
+    start: int
+    end: int
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """A version that gets copies of ``percent`` (0 to 100) of the default's and the candidates' requests."""
+
+    version: int
+    percent: float = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """
+    ``mode``: ``auto`` (on where rows were shown to be independent), ``on`` or ``off``. ``max_rows`` bounds a batch in
+    rows (1 = no batching). ``queue_delay_us`` is how long a batch may wait to fill, 0 = run what is there.
+    """
+
+    mode: str = "auto"
+    max_rows: int = 64
+    queue_delay_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """
+    What should be served for ``model``.
+
+    ``revision`` counts from 1. ``default`` is None when nothing is deployed. ``salt`` keys the assignment of units.
+    ``predecessor`` is the revision that `rollback` restores (the one before the last change of who answers callers).
+    ``rollback_window_s`` is how long the predecessor's versions stay warm, 0 = not at all. ``action`` is the verb that
+    made the revision, ``created_at`` Unix time in seconds.
+    """
+
+    model: str
+    revision: int
+    default: int | None
+    segments: tuple[Segment, ...] = ()
+    salt: str = ""
+    shadow: Shadow | None = None
+    batching: Batching = Batching()
+    rollback_window_s: float = DEFAULT_ROLLBACK_WINDOW_S
+    predecessor: int | None = None
+    action: str = "deploy"
+    author: str = ""
+    reason: str = ""
+    created_at: float = 0.0
+
+    @property
+    def etag(self) -> str:
+        """The value that writers name to say which revision they have seen."""
+        return f'"{self.revision}"'
+
+    def weights(self) -> dict[int, int]:
+        """Parts of PARTS per version, the default's included (also when 0)."""
+        parts: dict[int, int] = {} if self.default is None else {self.default: PARTS}
+        for segment in self.segments:
+            width = segment.end - segment.start
+            parts[segment.version] = parts.get(segment.version, 0) + width
+            if self.default is not None:
+                parts[self.default] -= width
+        return parts
+
+    def routed_versions(self) -> frozenset[int]:
+        """Every version that may answer callers."""
+        return frozenset(self.weights())
+
+
+def deployed(model: str, version: int, *, current: Deployment | None, salt: str) -> Deployment:
+    """A fresh deployment of one version: no candidates, no shadow, default settings."""
+    return Deployment(
+        model=model,
+        revision=1 if current is None else current.revision + 1,
+        default=version,
+        salt=salt,
+        predecessor=_predecessor(current),
+        action="deploy",
+    )
+
+
+def promoted(current: Deployment, version: int) -> Deployment:
+    """All callers go to ``version``; candidates end, a shadow of that very version too."""
+    shadow = current.shadow if current.shadow and current.shadow.version != version else None
+    return replace(_next(current, "promote"), default=version, segments=(), shadow=shadow, predecessor=current.revision)
+
+
+def undeployed(current: Deployment) -> Deployment:
+    """Nothing is served any more; history and versions stay."""
+    return replace(_next(current, "undeploy"), default=None, segments=(), shadow=None, predecessor=_predecessor(current))
+
+
+def split(current: Deployment, parts: Mapping[int, int], *, salt: str) -> Deployment:
+    """
+    Traffic by weight: ``parts`` maps versions to parts of PARTS and sums to PARTS; the default keeps what is its own.
+
+    Units move only from a version that shrinks to one that grows. A split that starts from none takes ``salt``, so that
+    every experiment assigns anew; a change of weights keeps the salt.
+    Raises InvalidValue for weights out of range or with another sum.
+    """
+    default = _served(current, "split")
+    if any(weight < 0 for weight in parts.values()) or sum(parts.values()) != PARTS:
+        got = ", ".join(f"{version}={weight / PARTS:.2%}" for version, weight in parts.items())
+        raise InvalidValue(f"weights: must be 0 or more and sum to 100 %, got {got}", field="weights")
+    wanted = {version: weight for version, weight in parts.items() if version != default and weight}
+    return replace(
+        _next(current, "split"),
+        segments=resplit(current.segments, wanted),
+        salt=current.salt if current.segments else salt,
+        predecessor=current.revision,
+    )
+
+
+def resplit(segments: tuple[Segment, ...], wanted: Mapping[int, int]) -> tuple[Segment, ...]:
+    """Segments with the wanted parts per candidate that move as few units as possible; growth takes the lowest free parts."""
+    kept: list[Segment] = []
+    owned: dict[int, int] = dict.fromkeys(wanted, 0)
+    for segment in segments:
+        width = min(segment.end - segment.start, wanted.get(segment.version, 0) - owned.get(segment.version, 0))
+        if width > 0:
+            kept.append(Segment(segment.start, segment.start + width, segment.version))
+            owned[segment.version] += width
+    for version, weight in wanted.items():
+        kept += _claim(sorted(kept, key=lambda s: s.start), version, weight - owned[version])
+    return _merged(sorted(kept, key=lambda s: s.start))
+
+
+def _claim(taken: list[Segment], version: int, parts: int) -> list[Segment]:
+    claimed, start = [], 0
+    for segment in [*taken, Segment(PARTS, PARTS, 0)]:
+        width = min(segment.start - start, parts)
+        if width > 0:
+            claimed.append(Segment(start, start + width, version))
+            parts -= width
+        start = segment.end
+    return claimed
+
+
+def _merged(segments: list[Segment]) -> tuple[Segment, ...]:
+    merged: list[Segment] = []
+    for segment in segments:
+        last = merged[-1] if merged else None
+        if last and last.version == segment.version and last.end == segment.start:
+            merged[-1] = replace(last, end=segment.end)
+        else:
+            merged.append(segment)
+    return tuple(merged)
+
+
+def shadowed(current: Deployment, shadow: Shadow | None) -> Deployment:
+    """With another shadow, or none. Raises InvalidValue for a percentage out of range or the default as its own shadow."""
+    default = _served(current, "shadow")
+    if shadow and not 0 <= shadow.percent <= 100:
+        raise InvalidValue(f"percent: must be from 0 to 100, got {shadow.percent:g}", field="percent")
+    if shadow and shadow.version == default:
+        raise InvalidValue(f"version: {shadow.version} is the default and cannot shadow itself", field="version")
+    return replace(_next(current, "shadow"), shadow=shadow)
+
+
+def configured(current: Deployment, *, batching: Batching, rollback_window_s: float) -> Deployment:
+    """With other settings. Raises InvalidValue naming the setting."""
+    if batching.mode not in ("auto", "on", "off"):
+        raise InvalidValue(f"batching.mode: expected auto, on or off, got {batching.mode!r}", field="batching.mode")
+    if not 1 <= batching.max_rows <= 65_536:
+        raise InvalidValue(f"batching.max_rows: expected 1 to 65536, got {batching.max_rows}", field="batching.max_rows")
+    if not 0 <= batching.queue_delay_us <= 1_000_000:
+        raise InvalidValue(
+            f"batching.queue_delay_us: expected 0 to 1000000, got {batching.queue_delay_us}",
+            field="batching.queue_delay_us",
+        )
+    if not 0 <= rollback_window_s <= 30 * 86_400:
+        raise InvalidValue(f"rollback_window_s: expected 0 to 2592000, got {rollback_window_s:g}", field="rollback_window_s")
+    return replace(_next(current, "configure"), batching=batching, rollback_window_s=rollback_window_s)
+
+
+def rolled_back(current: Deployment, earlier: Deployment) -> Deployment:
+    """The earlier deployment, whole, as a new revision; going back again goes further back, never forth."""
+    return replace(
+        earlier,
+        revision=current.revision + 1,
+        predecessor=earlier.predecessor,
+        action=f"rollback to {earlier.revision}",
+    )
+
+
+def _next(current: Deployment, action: str) -> Deployment:
+    return replace(current, revision=current.revision + 1, action=action, author="", reason="")
+
+
+def _predecessor(current: Deployment | None) -> int | None:
+    return current.revision if current is not None and current.default is not None else None
+
+
+def _served(current: Deployment, action: str) -> int:
+    if current.default is None:
+        raise RuleForbids(f"{current.model} is not deployed: deploy a version before {action}", rule="deployed")
+    return current.default

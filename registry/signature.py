@@ -1,0 +1,78 @@
+"""What a model takes and gives, in the Open Inference Protocol's words. Pure values; nothing here reads files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DATATYPES = frozenset("BOOL UINT8 UINT16 UINT32 UINT64 INT8 INT16 INT32 INT64 FP16 BF16 FP32 FP64 BYTES".split())
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One tensor of a signature. ``shape`` has -1 where a dimension is variable; ``()`` is a scalar."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    is_optional: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.datatype} [{', '.join('?' if d < 0 else str(d) for d in self.shape)}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """The inputs and outputs of a model, in the order of its file."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+def incompatibilities(serving: Signature, new: Signature) -> tuple[str, ...]:
+    """
+    Why callers of ``serving`` would break on ``new``; empty when they would not.
+
+    A caller of ``serving`` sends its required inputs and reads any of its outputs. So every input it may send must
+    exist with the same datatype and a shape that accepts at least what was accepted, no further input may be
+    required, and every output must still be there with the same datatype and no wider shape.
+    """
+    problems = [*_input_problems(serving, new), *_output_problems(serving, new)]
+    return tuple(problems)
+
+
+def _input_problems(serving: Signature, new: Signature) -> list[str]:
+    problems = []
+    accepted = {spec.name: spec for spec in new.inputs}
+    for old in serving.inputs:
+        spec = accepted.get(old.name)
+        if spec is None:
+            problems.append(f"input {old.name!r} is gone")
+        elif spec.datatype != old.datatype:
+            problems.append(f"input {old.name!r} takes {spec.datatype}, was {old.datatype}")
+        elif not _covers(spec.shape, old.shape):
+            problems.append(f"input {old.name!r} takes shape {list(spec.shape)}, was {list(old.shape)}")
+        elif old.is_optional and not spec.is_optional:
+            problems.append(f"input {old.name!r} is now required")
+    known = {spec.name for spec in serving.inputs}
+    problems += [
+        f"input {spec.name!r} is new and required" for spec in new.inputs if spec.name not in known and not spec.is_optional
+    ]
+    return problems
+
+
+def _output_problems(serving: Signature, new: Signature) -> list[str]:
+    problems = []
+    given = {spec.name: spec for spec in new.outputs}
+    for old in serving.outputs:
+        spec = given.get(old.name)
+        if spec is None:
+            problems.append(f"output {old.name!r} is gone")
+        elif spec.datatype != old.datatype:
+            problems.append(f"output {old.name!r} gives {spec.datatype}, was {old.datatype}")
+        elif not _covers(old.shape, spec.shape):
+            problems.append(f"output {old.name!r} gives shape {list(spec.shape)}, was {list(old.shape)}")
+    return problems
+
+
+def _covers(wide: tuple[int, ...], narrow: tuple[int, ...]) -> bool:
+    return len(wide) == len(narrow) and all(w in (-1, n) for w, n in zip(wide, narrow, strict=True))

@@ -1,0 +1,102 @@
+"""Models and their immutable numbered versions, as values. Pure; storing them is `registry.stores`' business."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from registry.signature import Signature
+
+
+class PredictionKind(StrEnum):
+    """How an output is read as the model's prediction."""
+
+    LABEL = "label"  # the output is the class itself, one element a row (integer or string)
+    SCORES = "scores"  # the output is a score per class, [rows, classes]: the largest is the class
+    VALUE = "value"  # the output is a number a row: a regression
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Which output is the prediction, and how it is read. ``classes`` names the score columns, when they have names."""
+
+    output: str
+    kind: PredictionKind
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactFile:
+    """One file of an artifact: relative POSIX path, SHA-256 in hex, size in bytes."""
+
+    path: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """
+    The immutable files of a version. ``digest`` is the SHA-256 of the canonical manifest (one line
+    ``<sha256> <size> <path>\\n`` a file, sorted by path); ``model_file`` is the path of the ONNX file among them.
+    """
+
+    digest: str
+    model_file: str
+    files: tuple[ArtifactFile, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """Sum of the sizes of all files."""
+        return sum(file.size_bytes for file in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """Where a version comes from; every field is optional and free text, ``parent_version`` a number of the same model."""
+
+    run_id: str = ""
+    source_commit: str = ""
+    datasets: tuple[str, ...] = ()
+    parent_version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """
+    What the trial run at registration found out: the signature, which output is the prediction, and whether the rows
+    of a batch were shown to be independent (``batching_reason`` says on what evidence).
+    """
+
+    signature: Signature
+    prediction: Prediction | None = None
+    is_batchable: bool = False
+    batching_reason: str = "not checked"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """One immutable version. ``number`` is monotonic per model and starts at 1; ``created_at`` is Unix time in seconds."""
+
+    model: str
+    number: int
+    artifact: Artifact
+    facts: Facts
+    tags: Mapping[str, str] = field(default_factory=dict)
+    lineage: Lineage = Lineage()
+    created_at: float = 0.0
+    created_by: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.model} v{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A named model with its aliases. ``latest`` is the highest version number."""
+
+    name: str
+    latest: int
+    aliases: Mapping[str, int] = field(default_factory=dict)
+    created_at: float = 0.0
