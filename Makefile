@@ -1,0 +1,66 @@
+# Everything is made here: `make` lists the targets. Each one makes what it needs, the environment (.venv) first.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PYTEST_ARGS ?=
+IMAGE ?= interlock
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lock demo serve test check proto bench loadtest image clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+setup: $(READY) ## the environment in .venv, exactly as locked
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo \
+	  "Interlock needs Python 3.11 or newer, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1): name another with make PYTHON=python3.12 setup" >&2; exit 1; }
+	@test -x $(BIN)/python || { echo "creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing the locked packages (first time: some minutes)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+lock: ## requirements.lock and requirements-runtime.lock anew from pyproject.toml
+	@test -x build/lock/bin/uv || { $(PYTHON) -m venv build/lock && build/lock/bin/python -m pip install --quiet --disable-pip-version-check uv; }
+	build/lock/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-annotate --no-header --quiet -o requirements.lock
+	build/lock/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-annotate --no-header --quiet -c requirements.lock -o requirements-runtime.lock
+
+demo: $(READY) ## the tour: serve, split, shadow, promote, measure and roll back a real model (KEEP=1 leaves it running)
+	@$(BIN)/python -m gateway.demo $(if $(KEEP),--keep)
+
+serve: $(READY) ## the gateway with its default settings, data in ./home
+	@$(BIN)/interlock serve --home home
+
+test: $(READY) ## every test
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(READY) ## format, lint, strict types, architecture, generated code up to date
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/architecture
+	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && PYTHON=$(BIN)/python protos/generate.sh "$$out" \
+	  && diff -r -x __pycache__ "$$out" gateway/rpc/pb || { echo "generated code is stale: run make proto" >&2; exit 1; }
+
+proto: $(READY) ## gateway/rpc/pb anew from protos/
+	PYTHON=$(BIN)/python protos/generate.sh
+
+bench: $(READY) ## the request path beside bare gRPC and bare ONNX Runtime, with h2load
+	@$(BIN)/python -m loadtests.bench
+
+loadtest: $(READY) ## every load scenario with locust (SCENARIO=steady runs one)
+	@$(BIN)/python -m loadtests.run $(or $(SCENARIO),all)
+
+image: ## the container image (needs a Docker engine)
+	@docker info >/dev/null 2>&1 || { echo "make image needs a running Docker engine: 'docker info' fails here" >&2; exit 1; }
+	docker build --tag $(IMAGE) .
+
+clean: ## removes what was made, the environment too; ./home stays
+	rm -rf $(VENV) build out .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find gateway registry tests loadtests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,38 @@
+"""Fixtures that every area may use. An area's own are in `tests/<area>/conftest.py`."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import pytest
+
+T = TypeVar("T")
+
+
+@pytest.fixture
+def wait_for() -> Callable[..., object]:
+    """``wait_for(condition, timeout_s=10)``: the condition's first truthy result, or a failure that shows the last one."""
+    return _wait_for
+
+
+def _wait_for(condition: Callable[[], T], timeout_s: float = 10.0, what: str = "") -> T:
+    deadline = time.monotonic() + timeout_s
+    while True:
+        result = condition()
+        if result:
+            return result
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited {timeout_s:g} s for {what or condition}: still {result!r}")
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="session")
+def h2load() -> str:
+    """The path of h2load; skips the test where it is not installed."""
+    path = shutil.which("h2load")
+    if path is None:
+        pytest.skip("h2load is not installed: run .ci/install-system-packages")
+    return path
