@@ -1,0 +1,92 @@
+"""Ground truth as the client sends it, and what became of it. Values and their messages; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from gateway.rpc.messages import feedback
+
+ITEMS_PER_MESSAGE = 1000
+
+
+class Verdict(StrEnum):
+    """What became of an item; what each means is said in protos/interlock/v1/feedback.proto."""
+
+    JOINED = "JOINED"
+    PENDING = "PENDING"
+    DUPLICATE = "DUPLICATE"
+    CONFLICT = "CONFLICT"
+    EXPIRED = "EXPIRED"
+    UNKNOWN = "UNKNOWN"
+    INVALID = "INVALID"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feedback:
+    """
+    What really happened for one prediction: named by ``prediction_id`` or by the caller's own ``inference_id``, told as a
+    ``label`` (a class) or a ``value`` (a number). ``row`` is the row of a request of several rows; ``source`` says who knows;
+    a repeat with the same ``idempotency_key`` is always a duplicate. Raises ValueError naming the field that is wrong.
+    """
+
+    prediction_id: str | None = None
+    inference_id: str | None = None
+    label: str | int | None = None
+    value: float | None = None
+    row: int = 0
+    source: str = ""
+    observed_at: datetime | None = None
+    idempotency_key: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.prediction_id is None) == (self.inference_id is None):
+            raise ValueError("give prediction_id or inference_id, one of the two")
+        if (self.label is None) == (self.value is None):
+            raise ValueError("give label or value, one of the two")
+        if self.row < 0:
+            raise ValueError(f"row: expected 0 or more, got {self.row}")
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackResult:
+    """The verdict on one item; ``detail`` explains where there is something to explain."""
+
+    verdict: Verdict
+    detail: str = ""
+
+
+def item_message(item: Feedback) -> feedback.FeedbackItem:
+    """The item for the wire; a time without a zone is taken as local time."""
+    message = feedback.FeedbackItem(row=item.row, source=item.source, idempotency_key=item.idempotency_key)
+    if item.prediction_id is not None:
+        message.prediction_id = item.prediction_id
+    elif item.inference_id is not None:
+        message.inference_id = item.inference_id
+    if item.label is not None:
+        message.label = str(item.label)
+    elif item.value is not None:
+        message.value = float(item.value)
+    if item.observed_at is not None:
+        message.observed_at.FromDatetime(item.observed_at.astimezone(UTC))
+    return message
+
+
+def stream_messages(items: Iterable[Feedback]) -> Iterator[feedback.StreamFeedbackRequest]:
+    """The items in messages of at most 1000."""
+    request = feedback.StreamFeedbackRequest()
+    for item in items:
+        request.items.append(item_message(item))
+        if len(request.items) == ITEMS_PER_MESSAGE:
+            yield request
+            request = feedback.StreamFeedbackRequest()
+    if request.items:
+        yield request
+
+
+def results(messages: Sequence[feedback.FeedbackResult]) -> list[FeedbackResult]:
+    """The verdicts as values, in the order of the items."""
+    names = {number: name.removeprefix("FEEDBACK_VERDICT_") for name, number in feedback.FeedbackVerdict.items()}
+    return [FeedbackResult(Verdict(names[message.verdict]), message.detail) for message in messages]

@@ -1,0 +1,101 @@
+"""What registering a version sends: which files, in which pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.rpc.messages import admin
+
+CHUNK_BYTES = 1 << 20
+
+
+class UploadError(ValueError):
+    """There is nothing proper to upload at the path; says what was found and what was expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """Where a version comes from; everything optional."""
+
+    run_id: str = ""
+    source_commit: str = ""
+    datasets: tuple[str, ...] = ()
+    parent_version: int = 0
+
+    def message(self) -> admin.Lineage:
+        """For the wire."""
+        return admin.Lineage(
+            run_id=self.run_id, source_commit=self.source_commit, datasets=self.datasets, parent_version=self.parent_version
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """Files of one artifact: ``files`` are relative POSIX paths under ``root``, ``model_file`` the ONNX file among them."""
+
+    root: Path
+    model_file: str
+    files: tuple[str, ...]
+
+    @staticmethod
+    def of(path: Path, *, model_file: str | None = None) -> Upload:
+        """
+        A folder whole, with ``model_file`` or the one .onnx file in it; or an .onnx file with the external data it refers to.
+        Raises UploadError, and the registry's InvalidModel when the file is no ONNX model or refers to files elsewhere.
+        """
+        if path.is_dir():
+            return _folder(path, model_file)
+        if not path.exists():
+            raise UploadError(f"{path}: no such file or folder")
+        if not path.is_file():
+            raise UploadError(f"{path}: expected an .onnx file or a folder with one")
+        return Upload(path.parent, path.name, (path.name, *_external_data(path)))
+
+    def size_bytes(self) -> int:
+        """Sum of the sizes of all files."""
+        return sum((self.root / file).stat().st_size for file in self.files)
+
+
+def parts(
+    header: admin.RegisterVersionRequest.Header, upload: Upload, progress: Callable[[int, int], None] | None
+) -> Iterator[admin.RegisterVersionRequest]:
+    """The messages: the header, then file after file in pieces of 1 MiB (an empty file is one empty piece)."""
+    total, sent = upload.size_bytes(), 0
+    yield admin.RegisterVersionRequest(header=header)
+    for path in upload.files:
+        for data in _pieces(upload.root / path):
+            yield admin.RegisterVersionRequest(chunk=admin.RegisterVersionRequest.Chunk(path=path, data=data))
+            sent += len(data)
+            if progress is not None:
+                progress(sent, total)
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        yield file.read(CHUNK_BYTES)
+        while data := file.read(CHUNK_BYTES):
+            yield data
+
+
+def _folder(folder: Path, model_file: str | None) -> Upload:
+    files = tuple(sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()))
+    if model_file is not None:
+        if model_file not in files:
+            raise UploadError(f"{folder}: has no file {model_file!r}")
+        return Upload(folder, model_file, files)
+    models = [file for file in files if file.endswith(".onnx")]
+    top = [file for file in models if "/" not in file] or models
+    if "model.onnx" in top:
+        return Upload(folder, "model.onnx", files)
+    if len(top) != 1:
+        found = ", ".join(top) or "none"
+        raise UploadError(f"{folder}: expected one .onnx file, found {found}; name the model's file itself")
+    return Upload(folder, top[0], files)
+
+
+def _external_data(path: Path) -> tuple[str, ...]:
+    from registry.onnx_file import read_model  # imports onnx, which only an upload needs
+
+    return tuple(read_model(path).external_files)
