@@ -1,0 +1,203 @@
+"""
+The sum of what all workers counted, over their deaths and reconnections.
+
+Workers send cumulative counts (`gateway.fleet.Telemetry`), one stream per incarnation: the last one wins. Dead
+incarnations stay in the sums, so no total ever falls. Nothing here renders or measures anything.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from gateway.fleet import LATENCY_BOUNDS_S, ArmCounts, ShadowCounts, Telemetry
+
+ArmKey = tuple[str, int, str]  # model, resolved version, arm
+ShadowKey = tuple[str, int, int]  # model, primary version, shadow version
+LoadKey = tuple[str, int, str]  # model, version, "ok" or "failed"
+K = TypeVar("K")
+
+# Dead incarnations kept apart, because their worker may only have lost its connection and come back; older ones are
+# summed into one and can not come back.
+MAX_DEAD = 64
+# Names of summed incarnations that are remembered, to refuse what would be counted twice.
+MAX_BURIED = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerCounts:
+    """What a connected worker last said about itself. ``rss_bytes`` is its resident memory."""
+
+    worker: int
+    incarnation: str
+    in_flight: int
+    rss_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """
+    Sums over every incarnation known since control started. ``not_routed`` is by gRPC code name, ``workers`` holds the
+    connected ones only, sorted by number. The counts are copies: nobody else writes to them.
+    """
+
+    arms: Mapping[ArmKey, ArmCounts] = field(default_factory=dict)
+    shadows: Mapping[ShadowKey, ShadowCounts] = field(default_factory=dict)
+    not_routed: Mapping[str, int] = field(default_factory=dict)
+    loads: Mapping[LoadKey, int] = field(default_factory=dict)
+    predictions_dropped: int = 0
+    workers: tuple[WorkerCounts, ...] = ()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that the connected workers hold now."""
+        return sum(worker.in_flight for worker in self.workers)
+
+
+class Aggregate:
+    """The latest telemetry of every incarnation, and their sum. Thread-safe; takes ownership of what it is given."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._latest: dict[str, Telemetry] = {}  # by incarnation, in order of first sight
+        self._connected: dict[int, str] = {}  # worker -> incarnation
+        self._base = Merged()
+        self._buried: dict[str, None] = {}  # ordered set
+
+    def update(self, worker: int, telemetry: Telemetry) -> None:
+        """
+        Takes a worker's counts in place of its earlier ones. A new incarnation takes the worker's place; a late
+        message of an earlier one counts, but does not take the place back.
+        """
+        with self._lock:
+            incarnation = telemetry.incarnation
+            if incarnation in self._buried:
+                return
+            is_new = incarnation not in self._latest
+            self._latest[incarnation] = telemetry
+            if is_new or worker not in self._connected:
+                self._connected[worker] = incarnation
+                self._bury()
+
+    def forget(self, worker: int, incarnation: str | None = None) -> None:
+        """
+        The worker is gone: no facts about it any more, but its counts stay. With ``incarnation`` only if that one is
+        still the worker's (a connection that closes after its successor's has opened changes nothing).
+        """
+        with self._lock:
+            if incarnation is None or self._connected.get(worker) == incarnation:
+                self._connected.pop(worker, None)
+                self._bury()
+
+    def merged(self) -> Merged:
+        """The sums now."""
+        with self._lock:
+            workers = tuple(
+                WorkerCounts(worker, name, self._latest[name].in_flight, self._latest[name].rss_bytes)
+                for worker, name in sorted(self._connected.items())
+            )
+            return _merge(self._base, self._latest.values(), workers)
+
+    def _bury(self) -> None:
+        """Sums the oldest dead incarnations into the base when there are more than MAX_DEAD."""
+        alive = set(self._connected.values())
+        dead = [name for name in self._latest if name not in alive]
+        for name in dead[: max(0, len(dead) - MAX_DEAD)]:
+            self._base = _merge(self._base, (self._latest.pop(name),), ())
+            self._buried[name] = None
+        while len(self._buried) > MAX_BURIED:
+            del self._buried[next(iter(self._buried))]
+
+
+def quantile(counts: ArmCounts | Sequence[int], q: float) -> float:
+    """
+    The latency in seconds below which the share ``q`` (0 to 1) of the requests lies, from an arm's histogram (or its
+    buckets). 0.0 without requests.
+
+    The bucket that holds the rank q·n is found, and the place inside it by linear interpolation between its bounds, as
+    Prometheus' ``histogram_quantile`` does: the first bucket starts at 0, and in the last one (+Inf) the answer is the
+    highest finite bound. So the error is at most the bucket's width.
+    """
+    if not 0.0 <= q <= 1.0:
+        raise ValueError(f"q: got {q}, expected 0 to 1")
+    buckets = counts.latency_buckets if isinstance(counts, ArmCounts) else counts
+    rank, below, lower = q * sum(buckets), 0, 0.0
+    for count, upper in zip(buckets, LATENCY_BOUNDS_S, strict=False):
+        if count and below + count >= rank:
+            return lower + (upper - lower) * max(0.0, rank - below) / count
+        below, lower = below + count, upper
+    return lower if sum(buckets) else 0.0
+
+
+def summed(arms: Iterable[ArmCounts]) -> ArmCounts:
+    """One count for several arms of one version (or several versions): the names are the first one's."""
+    total: ArmCounts | None = None
+    for arm in arms:
+        total = total or ArmCounts(arm.model, arm.version, arm.arm)
+        _add_arm(total, arm)
+    return total or ArmCounts("", 0, "")
+
+
+def _merge(base: Merged, telemetries: Iterable[Telemetry], workers: tuple[WorkerCounts, ...]) -> Merged:
+    arms: dict[ArmKey, ArmCounts] = {}
+    shadows: dict[ShadowKey, ShadowCounts] = {}
+    not_routed, loads = Counter(base.not_routed), Counter(base.loads)
+    dropped = base.predictions_dropped
+    _add_all(arms, shadows, base.arms.values(), base.shadows.values())
+    for telemetry in telemetries:
+        _add_all(arms, shadows, telemetry.arms, telemetry.shadows)
+        not_routed.update(telemetry.not_routed)
+        loads.update({_load_key(key): count for key, count in telemetry.loads.items()})
+        dropped += telemetry.predictions_dropped
+    return Merged(arms, shadows, dict(not_routed), dict(loads), dropped, workers)
+
+
+def _add_all(
+    arms: dict[ArmKey, ArmCounts],
+    shadows: dict[ShadowKey, ShadowCounts],
+    more_arms: Iterable[ArmCounts],
+    more_shadows: Iterable[ShadowCounts],
+) -> None:
+    for arm in more_arms:
+        key = (arm.model, arm.version, arm.arm)
+        _add_arm(arms.setdefault(key, ArmCounts(*key)), arm)
+    for shadow in more_shadows:
+        pair = (shadow.model, shadow.primary, shadow.shadow)
+        _add_shadow(shadows.setdefault(pair, ShadowCounts(*pair)), shadow)
+
+
+def _load_key(text: str) -> LoadKey:
+    model, version, result = text.rsplit("|", 2)
+    return model, int(version), result
+
+
+def _add_arm(total: ArmCounts, more: ArmCounts) -> None:
+    _add_counts(total.requests, more.requests)
+    _add_counts(total.executions, more.executions)
+    _add_counts(total.run_ns_by_size, more.run_ns_by_size)
+    total.latency_buckets = [a + b for a, b in zip(total.latency_buckets, more.latency_buckets, strict=True)]
+    total.latency_sum_s += more.latency_sum_s
+    total.rows += more.rows
+    total.queue_ns += more.queue_ns
+    total.decode_ns += more.decode_ns
+    total.run_ns += more.run_ns
+    total.encode_ns += more.encode_ns
+    total.last_inference_ms = max(total.last_inference_ms, more.last_inference_ms)
+
+
+def _add_shadow(total: ShadowCounts, more: ShadowCounts) -> None:
+    total.compared += more.compared
+    total.disagreed += more.disagreed
+    total.dropped += more.dropped
+    total.failed += more.failed
+    total.values += more.values
+    total.sum_abs_diff += more.sum_abs_diff
+    total.max_abs_diff = max(total.max_abs_diff, more.max_abs_diff)
+
+
+def _add_counts(total: dict[K, int], more: Mapping[K, int]) -> None:
+    for key, count in more.items():
+        total[key] = total.get(key, 0) + count

@@ -1,0 +1,212 @@
+"""
+/metrics: `MetricsFacts` in Prometheus' text format. The only importer of prometheus_client, which only renders here:
+nothing is counted in its objects. Every metric is listed in docs/metrics.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from gateway.fleet import LATENCY_BOUNDS_S, ArmCounts, ShadowCounts
+from gateway.telemetry.facts import SWAP_BOUNDS_S, MetricsFacts, QualityFacts, VersionFacts, WorkerFacts
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+BATCH_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)  # rows
+ARM = ("model", "version", "arm")
+SHADOW = ("model", "primary", "version")
+VERSION = ("worker", "model", "version")
+
+# name without prefix and _total, help, value
+_ARM_COUNTERS: tuple[tuple[str, str, Callable[[ArmCounts], float]], ...] = (
+    ("rows", "Rows answered (inferences).", lambda arm: arm.rows),
+    ("decode_seconds", "Time that answered requests spent in decoding.", lambda arm: arm.decode_ns / 1e9),
+    ("queue_seconds", "Time that answered requests waited for their batch.", lambda arm: arm.queue_ns / 1e9),
+    ("run_seconds", "Time that answered requests spent in their batch's run.", lambda arm: arm.run_ns / 1e9),
+    ("encode_seconds", "Time that answered requests spent in encoding.", lambda arm: arm.encode_ns / 1e9),
+    ("execution_seconds", "Time of the model's runs, each batch once.", lambda arm: sum(arm.run_ns_by_size.values()) / 1e9),
+)
+_SHADOW_COUNTERS: tuple[tuple[str, str, Callable[[ShadowCounts], float]], ...] = (
+    ("shadow_compared", "Shadow answers compared with the primary's.", lambda shadow: shadow.compared),
+    ("shadow_disagreed", "Shadow answers that differed from the primary's.", lambda shadow: shadow.disagreed),
+    ("shadow_dropped", "Shadow copies not run, because their queue was full.", lambda shadow: shadow.dropped),
+    ("shadow_failed", "Shadow copies whose run failed.", lambda shadow: shadow.failed),
+    ("shadow_values", "Numbers compared between shadow and primary.", lambda shadow: shadow.values),
+    ("shadow_abs_diff", "Sum of the absolute differences of the numbers compared.", lambda shadow: shadow.sum_abs_diff),
+)
+_VERSION_GAUGES: tuple[tuple[str, str, Callable[[VersionFacts], float]], ...] = (
+    ("version_memory_bytes", "Memory that a version takes in a worker.", lambda version: version.memory_bytes),
+    ("version_in_flight", "Requests that hold a version now.", lambda version: version.in_flight),
+    ("version_load_seconds", "Time that the version took to load.", lambda version: version.load_s),
+)
+_WORKER_GAUGES: tuple[tuple[str, str, Callable[[WorkerFacts], float]], ...] = (
+    ("worker_up", "1 while the worker is connected to control.", lambda worker: worker.is_up),
+    ("worker_serving", "1 while the worker takes requests.", lambda worker: worker.is_serving),
+    ("worker_desired_revision", "Revision of the desired state that the worker took last.", lambda worker: worker.revision),
+)
+_QUALITY_GAUGES: tuple[tuple[str, str, Callable[[QualityFacts], float | None]], ...] = (
+    ("quality_predictions", "Recorded predictions in the window.", lambda quality: quality.predictions),
+    ("quality_labelled", "Recorded predictions in the window with ground truth.", lambda quality: quality.labelled),
+    ("quality_coverage", "Share of the recorded predictions that have ground truth.", lambda quality: quality.coverage),
+    ("quality_accuracy", "Share of right classes.", lambda quality: quality.accuracy),
+    ("quality_precision_macro", "Precision, mean over classes.", lambda quality: quality.precision_macro),
+    ("quality_recall_macro", "Recall, mean over classes.", lambda quality: quality.recall_macro),
+    ("quality_f1_macro", "F1, mean over classes.", lambda quality: quality.f1_macro),
+    ("quality_mae", "Mean absolute error.", lambda quality: quality.mae),
+    ("quality_rmse", "Root mean squared error.", lambda quality: quality.rmse),
+    ("quality_r2", "Coefficient of determination.", lambda quality: quality.r2),
+)
+
+
+def render_metrics(facts: MetricsFacts) -> bytes:
+    """The page for a scrape, in the text format that CONTENT_TYPE names."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Page(facts))
+    return generate_latest(registry)
+
+
+class _Page(Collector):
+    """The metrics of one scrape, in the order of docs/metrics.md."""
+
+    def __init__(self, facts: MetricsFacts) -> None:
+        self._facts = facts
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family; one without samples is left out, so that a scrape shows what there is."""
+        facts = self._facts
+        for family in (
+            *_requests(facts),
+            *_shadows(facts),
+            *_versions(facts),
+            *_swaps(facts),
+            *_workers(facts),
+            *_predictions(facts),
+            *_build(facts),
+        ):
+            if family.samples:
+                yield family
+
+
+def _requests(facts: MetricsFacts) -> Iterator[Metric]:
+    arms = sorted(facts.merged.arms.items())
+    by_code = [((*_texts(key), code), count) for key, arm in arms for code, count in sorted(arm.requests.items())]
+    yield _counter("requests", "Requests answered, by gRPC code.", (*ARM, "code"), by_code)
+    lost = [((code,), count) for code, count in sorted(facts.merged.not_routed.items())]
+    yield _counter("requests_not_routed", "Requests that reached no version.", ("code",), lost)
+    latency = HistogramMetricFamily(
+        "interlock_request_duration_seconds", "From a request's arrival to its answer, at the server.", labels=ARM
+    )
+    batches = HistogramMetricFamily("interlock_batch_rows", "Rows of a run (its batch size).", labels=ARM)
+    for key, arm in arms:
+        latency.add_metric(_texts(key), _buckets(arm.latency_buckets, LATENCY_BOUNDS_S), arm.latency_sum_s)
+        rows = sum(size * count for size, count in arm.executions.items())
+        batches.add_metric(_texts(key), _buckets(_batch_counts(arm.executions), BATCH_BOUNDS), rows)
+    yield latency
+    for name, text, value in _ARM_COUNTERS:
+        yield _counter(name, text, ARM, [(_texts(key), value(arm)) for key, arm in arms])
+    yield batches
+
+
+def _shadows(facts: MetricsFacts) -> Iterator[Metric]:
+    shadows = [(_texts(key), shadow) for key, shadow in sorted(facts.merged.shadows.items())]
+    for name, text, value in _SHADOW_COUNTERS:
+        yield _counter(name, text, SHADOW, [(labels, value(shadow)) for labels, shadow in shadows])
+    largest = [(labels, shadow.max_abs_diff) for labels, shadow in shadows]
+    yield _gauge("shadow_abs_diff_max", "Largest absolute difference since the workers started.", SHADOW, largest)
+
+
+def _versions(facts: MetricsFacts) -> Iterator[Metric]:
+    loads = [(_texts(key), count) for key, count in sorted(facts.merged.loads.items())]
+    yield _counter("model_loads", "Loads of a version in a worker.", ("model", "version", "result"), loads)
+    versions = sorted(facts.versions, key=lambda version: (version.model, version.version, version.worker))
+    held = [(_texts((version.worker, version.model, version.version)), version) for version in versions]
+    states = [((*labels, version.state.lower()), 1) for labels, version in held]
+    yield _gauge("version_state", "1 for the state in which a worker holds a version.", (*VERSION, "state"), states)
+    for name, text, value in _VERSION_GAUGES:
+        yield _gauge(name, text, VERSION, [(labels, value(version)) for labels, version in held])
+    routes = sorted(facts.routes, key=lambda route: route.model)
+    shares = [((route.model, str(version)), part) for route in routes for version, part in sorted(route.shares.items())]
+    yield _gauge("route_share", "Part of the callers that a version should serve, 0 to 1.", ("model", "version"), shares)
+    copied = [((route.model, str(route.shadow)), route.shadow_percent / 100) for route in routes if route.shadow is not None]
+    yield _gauge("shadow_share", "Part of the requests that are copied to the shadow.", ("model", "version"), copied)
+    revisions = [((route.model,), route.revision) for route in routes]
+    yield _gauge("deployment_revision", "Revision of the deployment.", ("model",), revisions)
+
+
+def _swaps(facts: MetricsFacts) -> Iterator[Metric]:
+    labels = ("model", "verb", "result")
+    counts = [((swap.model, swap.verb, swap.result), sum(swap.buckets)) for swap in facts.swaps]
+    yield _counter("swaps", "Finished changes of who serves.", labels, counts)
+    durations = HistogramMetricFamily(
+        "interlock_swap_duration_seconds", "From the operator's request to the last worker's acknowledgement.", labels=labels
+    )
+    for swap in facts.swaps:
+        durations.add_metric((swap.model, swap.verb, swap.result), _buckets(swap.buckets, SWAP_BOUNDS_S), swap.sum_s)
+    yield durations
+
+
+def _workers(facts: MetricsFacts) -> Iterator[Metric]:
+    workers = [((str(worker.worker),), worker) for worker in sorted(facts.workers, key=lambda worker: worker.worker)]
+    for name, text, value in _WORKER_GAUGES:
+        yield _gauge(name, text, ("worker",), [(labels, value(worker)) for labels, worker in workers])
+    restarts = [(labels, worker.restarts) for labels, worker in workers]
+    yield _counter("worker_restarts", "Restarts of a worker that died.", ("worker",), restarts)
+    live = [((str(worker.worker),), worker) for worker in facts.merged.workers]
+    rss = [(labels, worker.rss_bytes) for labels, worker in live]
+    yield _gauge("worker_rss_bytes", "Resident memory of a worker.", ("worker",), rss)
+    yield _gauge("in_flight", "Requests that a worker holds now.", ("worker",), [(at, worker.in_flight) for at, worker in live])
+
+
+def _predictions(facts: MetricsFacts) -> Iterator[Metric]:
+    dropped = facts.merged.predictions_dropped + facts.predictions_dropped
+    yield _counter("predictions_recorded", "Predictions written to the log.", (), [((), facts.predictions_recorded)])
+    yield _counter("predictions_dropped", "Predictions not recorded, because a buffer was full.", (), [((), dropped)])
+    for name, text, value in _QUALITY_GAUGES:
+        known = [(_texts((row.model, row.version, row.arm)), value(row)) for row in facts.quality]
+        yield _gauge(name, text, ARM, [(labels, number) for labels, number in known if number is not None])
+
+
+def _build(facts: MetricsFacts) -> Iterator[Metric]:
+    info = InfoMetricFamily("interlock_build", "What runs here.")
+    if facts.build:
+        info.add_metric((), dict(facts.build))
+    yield info
+
+
+Samples = Iterable[tuple[Sequence[str], float]]
+
+
+def _counter(name: str, text: str, labels: Sequence[str], samples: Samples) -> CounterMetricFamily:
+    family = CounterMetricFamily(f"interlock_{name}", text, labels=labels)
+    for values, number in samples:
+        family.add_metric(values, number)
+    return family
+
+
+def _gauge(name: str, text: str, labels: Sequence[str], samples: Samples) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"interlock_{name}", text, labels=labels)
+    for values, number in samples:
+        family.add_metric(values, float(number))
+    return family
+
+
+def _texts(key: Iterable[object]) -> tuple[str, ...]:
+    return tuple(str(part) for part in key)
+
+
+def _buckets(counts: Sequence[int], bounds: Sequence[float]) -> list[tuple[str, float]]:
+    """Prometheus' cumulative buckets of plain ones; the last is +Inf."""
+    names = [*(str(float(bound)) for bound in bounds), "+Inf"]
+    return list(zip(names, accumulate(counts), strict=True))
+
+
+def _batch_counts(executions: dict[int, int]) -> list[int]:
+    counts = [0] * (len(BATCH_BOUNDS) + 1)
+    for size, count in executions.items():
+        place = next((index for index, bound in enumerate(BATCH_BOUNDS) if size <= bound), len(BATCH_BOUNDS))
+        counts[place] += count
+    return counts
