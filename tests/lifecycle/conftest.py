@@ -1,0 +1,9 @@
+from __future__ import annotations
+
+import pytest
+from lifecycle_bench import Bench
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
