@@ -1,0 +1,207 @@
+"""
+Labels to predictions, inside one transaction of the prediction log.
+
+The first label of a row counts; what comes later is a duplicate or a correction. A label whose prediction may still come
+waits in ``pending`` and is joined, in the order of arrival, when the prediction is recorded.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from gateway.errors import Overloaded
+from gateway.quality.feedback import Feedback, Verdict, VerdictKind, named_label, problem
+from gateway.quality.log.config import LogConfig, LogCounts, Series
+from gateway.quality.log.write import Packed, Row, digest, unpacked
+from gateway.quality.prediction_id import PredictionId, is_sampled, parse
+
+Truth = str | float
+_FOUND = "SELECT time_ms, epoch, counter, series, rows, predicted FROM predictions "
+_JOINED = Verdict(VerdictKind.JOINED)
+_DUPLICATE = Verdict(VerdictKind.DUPLICATE)
+
+
+@dataclass(slots=True)
+class Memory:
+    """What the log keeps in memory beside its tables: read when it opens, changed only under the writer's lock."""
+
+    series: dict[Series, int]
+    by_id: dict[int, Series]
+    epochs: set[int]
+    classes: dict[tuple[str, int], tuple[str, ...]]
+    waiting: set[bytes]  # targets of pending labels
+    pending: int
+    floor_ms: int  # nothing older is kept
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What goes with a truth: when it came and was observed, who said so, the digest of its idempotency key."""
+
+    received_ms: int
+    observed_ms: int | None = None
+    source: str | None = None
+    key: bytes | None = None
+
+
+def target_of(time_ms: int, epoch: int, counter: int) -> bytes:
+    """The name of a prediction among the pending (20 bytes; a caller's own id is a digest of 16)."""
+    return struct.pack(">QIQ", time_ms, epoch, counter)
+
+
+class Join:
+    """Joins items in their order. Lives as long as one transaction; ``memory`` is reloaded when that fails."""
+
+    def __init__(self, db: sqlite3.Connection, config: LogConfig, memory: Memory, *, now_ms: int) -> None:
+        self._db, self._config, self._memory, self._now_ms = db, config, memory, now_ms
+
+    def verdict(self, item: Feedback) -> Verdict:
+        """Joins, keeps or refuses one item."""
+        wrong = problem(item)
+        if wrong:
+            return Verdict(VerdictKind.INVALID, wrong)
+        repeated = self._repeated(item)
+        if repeated:
+            return repeated
+        verdict = self._by_id(item) if item.prediction_id else self._by_inference(item)
+        is_kept = verdict.kind not in (VerdictKind.UNKNOWN, VerdictKind.EXPIRED, VerdictKind.INVALID)
+        if item.idempotency_key and is_kept:
+            row = (digest(item.idempotency_key), _content(item), self._now_ms)
+            self._db.execute("INSERT OR IGNORE INTO keys VALUES (?, ?, ?)", row)
+        return verdict
+
+    def _repeated(self, item: Feedback) -> Verdict | None:
+        if not item.idempotency_key:
+            return None
+        found = self._db.execute("SELECT content FROM keys WHERE key = ?", (digest(item.idempotency_key),)).fetchone()
+        if not found:
+            return None
+        if found[0] != _content(item):
+            return Verdict(VerdictKind.INVALID, "idempotency_key: was used before with other content")
+        return Verdict(VerdictKind.DUPLICATE, "repeated idempotency_key")
+
+    def _by_id(self, item: Feedback) -> Verdict:
+        parts = parse(item.prediction_id)
+        if parts is None or parts.epoch not in self._memory.epochs:
+            return Verdict(VerdictKind.UNKNOWN, "prediction_id: not an id that was issued here")
+        if parts.time_ms < self._oldest_ms():
+            return _expired()
+        key = (parts.time_ms, parts.epoch, parts.counter)
+        found = self._db.execute(_FOUND + "WHERE time_ms = ? AND epoch = ? AND counter = ?", key).fetchone()
+        if found:
+            return self._join(found, item.row, item.truth, self._stamp(item))
+        return self._missing(parts) or self._wait(target_of(*key), item)
+
+    def _missing(self, parts: PredictionId) -> Verdict | None:
+        if not is_sampled(parts.counter, self._config.sample_rate):
+            return Verdict(VerdictKind.UNKNOWN, "not sampled into the prediction log")
+        if self._now_ms - parts.time_ms >= self._config.pending_s * 1000:
+            return Verdict(VerdictKind.UNKNOWN, "not in the prediction log")
+        return None
+
+    def _by_inference(self, item: Feedback) -> Verdict:
+        target = digest(item.inference_id)
+        latest = "WHERE inference = ? ORDER BY time_ms DESC, epoch DESC, counter DESC LIMIT 1"
+        found = self._db.execute(_FOUND + latest, (target,)).fetchone()
+        if not found:
+            if self._config.pending_s <= 0:
+                return Verdict(VerdictKind.UNKNOWN, "not in the prediction log")
+            return self._wait(target, item)
+        return _expired() if found[0] < self._oldest_ms() else self._join(found, item.row, item.truth, self._stamp(item))
+
+    def _oldest_ms(self) -> float:
+        return max(self._memory.floor_ms, self._now_ms - self._config.window_s * 1000)
+
+    def _stamp(self, item: Feedback) -> Stamp:
+        key = digest(item.idempotency_key) if item.idempotency_key else None
+        return Stamp(self._now_ms, item.observed_ms, item.source or None, key)
+
+    def _join(self, found: tuple[int, int, int, int, int, Packed], row: int, truth: Truth, stamp: Stamp) -> Verdict:
+        time_ms, epoch, counter, series_id, rows, predicted = found
+        series = self._memory.by_id[series_id]
+        wrong = _misfit(series, rows, row, truth)
+        if wrong:
+            return Verdict(VerdictKind.INVALID, wrong)
+        if isinstance(truth, str):
+            truth = named_label(truth, self._memory.classes.get((series.model, series.version), ()))
+        key = (time_ms, epoch, counter, row)
+        there = self._db.execute(
+            "SELECT truth FROM labels WHERE time_ms = ? AND epoch = ? AND counter = ? AND row = ?", key
+        ).fetchone()
+        told = (stamp.received_ms, stamp.observed_ms, stamp.source)
+        if there is None:
+            label = (*key, series_id, unpacked(series.kind, rows, predicted, row), truth, *told)
+            self._db.execute("INSERT INTO labels VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", label)
+            return _JOINED
+        if there[0] == truth:
+            return _DUPLICATE
+        self._db.execute(
+            "INSERT OR IGNORE INTO corrections VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*key, truth, series_id, *told)
+        )
+        return _conflict(there[0])
+
+    def _wait(self, target: bytes, item: Feedback) -> Verdict:
+        truth = item.truth
+        waiting = self._db.execute("SELECT truth FROM pending WHERE target = ? AND row = ? ORDER BY seq", (target, item.row))
+        there = [found for (found,) in waiting]
+        if there and there[0] == truth:
+            return _DUPLICATE
+        if truth not in there:
+            self._keep(target, item.row, truth, self._stamp(item))
+        return _conflict(there[0]) if there else Verdict(VerdictKind.PENDING, "its prediction is not in the log yet")
+
+    def _keep(self, target: bytes, row: int, truth: Truth, stamp: Stamp) -> None:
+        if self._memory.pending >= self._config.max_pending:
+            raise Overloaded(f"{self._memory.pending} labels wait for their predictions already", retry_after_s=5.0)
+        self._db.execute(
+            "INSERT INTO pending (target, row, truth, received_ms, observed_ms, source, key) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (target, row, truth, stamp.received_ms, stamp.observed_ms, stamp.source, stamp.key),
+        )
+        self._memory.waiting.add(target)
+        self._memory.pending += 1
+
+    def arrived(self, rows: list[Row], counts: LogCounts) -> None:
+        """Joins what waited for these predictions, which are in the log now."""
+        for row in rows:
+            for target in (target_of(*row[:3]), row[6]):
+                if target is not None and target in self._memory.waiting:
+                    self._settle(target, row, counts)
+
+    def _settle(self, target: bytes, row: Row, counts: LogCounts) -> None:
+        waiting = self._db.execute(
+            "SELECT row, truth, received_ms, observed_ms, source, key FROM pending WHERE target = ? ORDER BY seq", (target,)
+        ).fetchall()
+        for at, truth, *stamp in waiting:
+            kind = self._join(row[:6], at, truth, Stamp(*stamp)).kind
+            counts.joined_late += kind is VerdictKind.JOINED
+            counts.refused_late += kind is VerdictKind.INVALID
+        self._db.execute("DELETE FROM pending WHERE target = ?", (target,))
+        self._memory.waiting.discard(target)
+        self._memory.pending -= len(waiting)
+
+
+def _misfit(series: Series, rows: int, row: int, truth: Truth) -> str:
+    if row >= rows:
+        return f"row: the prediction has {rows} row{'' if rows == 1 else 's'}, got row {row}"
+    if series.kind == "class" and not isinstance(truth, str):
+        return f"value: {series.model} version {series.version} predicts classes, expected a label"
+    if series.kind == "value" and isinstance(truth, str):
+        return f"label: {series.model} version {series.version} predicts numbers, expected a value"
+    return ""
+
+
+def _expired() -> Verdict:
+    return Verdict(VerdictKind.EXPIRED, "its prediction is older than the prediction log keeps")
+
+
+def _conflict(first: Truth) -> Verdict:
+    return Verdict(VerdictKind.CONFLICT, f"{str(first)[:100]} came first and counts; kept as a correction")
+
+
+def _content(item: Feedback) -> bytes:
+    told: Mapping[str, object] = {"id": item.prediction_id, "own": item.inference_id, "row": item.row, "truth": item.truth}
+    return blake2b(repr(sorted(told.items())).encode(errors="surrogatepass"), digest_size=8).digest()

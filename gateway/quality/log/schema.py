@@ -1,0 +1,82 @@
+"""
+The prediction log's tables and connections (SQLite, write-ahead log).
+
+Predictions are clustered by the time in their id, so that new ones are appended, a window is a range and the oldest are
+deleted without an index of their own. A label row repeats series and prediction: quality reads labels alone.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from gateway.errors import ForbiddenNow
+
+VERSION = 1
+MINUTE_MS = 60_000
+
+_TABLES = """
+CREATE TABLE series (id INTEGER PRIMARY KEY, model TEXT NOT NULL, version INTEGER NOT NULL, arm TEXT NOT NULL,
+    kind TEXT NOT NULL, UNIQUE (model, version, arm, kind)) STRICT;
+CREATE TABLE epochs (epoch INTEGER PRIMARY KEY, incarnation TEXT NOT NULL) STRICT;
+CREATE TABLE classes (model TEXT NOT NULL, version INTEGER NOT NULL, names TEXT NOT NULL,
+    PRIMARY KEY (model, version)) STRICT, WITHOUT ROWID;
+-- predicted: one row: the label, or the number (NULL: NaN); several rows: JSON of labels, or packed float64
+CREATE TABLE predictions (time_ms INTEGER NOT NULL, epoch INTEGER NOT NULL, counter INTEGER NOT NULL,
+    series INTEGER NOT NULL, rows INTEGER NOT NULL, predicted ANY, inference BLOB,
+    PRIMARY KEY (time_ms, epoch, counter)) STRICT, WITHOUT ROWID;
+CREATE INDEX predictions_by_inference ON predictions (inference) WHERE inference IS NOT NULL;
+CREATE TABLE minutes (minute INTEGER NOT NULL, series INTEGER NOT NULL, rows INTEGER NOT NULL,
+    PRIMARY KEY (minute, series)) STRICT, WITHOUT ROWID;
+CREATE TABLE labels (time_ms INTEGER NOT NULL, epoch INTEGER NOT NULL, counter INTEGER NOT NULL, row INTEGER NOT NULL,
+    series INTEGER NOT NULL, predicted ANY, truth ANY NOT NULL, received_ms INTEGER NOT NULL, observed_ms INTEGER,
+    source TEXT, PRIMARY KEY (time_ms, epoch, counter, row)) STRICT, WITHOUT ROWID;
+CREATE TABLE corrections (time_ms INTEGER NOT NULL, epoch INTEGER NOT NULL, counter INTEGER NOT NULL, row INTEGER NOT NULL,
+    truth ANY NOT NULL, series INTEGER NOT NULL, received_ms INTEGER NOT NULL, observed_ms INTEGER, source TEXT,
+    PRIMARY KEY (time_ms, epoch, counter, row, truth)) STRICT, WITHOUT ROWID;
+-- labels without their prediction: by id (time_ms, epoch, counter) or by the caller's id (inference)
+CREATE TABLE pending (seq INTEGER PRIMARY KEY AUTOINCREMENT, target BLOB NOT NULL, row INTEGER NOT NULL, truth ANY NOT NULL,
+    received_ms INTEGER NOT NULL, observed_ms INTEGER, source TEXT, key BLOB) STRICT;
+CREATE INDEX pending_by_target ON pending (target, row);
+CREATE TABLE keys (key BLOB PRIMARY KEY, content BLOB NOT NULL, received_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE INDEX keys_by_time ON keys (received_ms);
+CREATE TABLE facts (name TEXT PRIMARY KEY, number INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+INSERT INTO facts VALUES ('floor_ms', 0);
+"""
+
+
+def open_writer(path: Path) -> sqlite3.Connection:
+    """
+    The one connection that writes; makes the tables of a new file.
+
+    A commit survives the death of the process; synchronous=NORMAL may lose the last moments when the machine loses power.
+    Raises ForbiddenNow for a file of a newer release.
+    """
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
+    db.execute("PRAGMA auto_vacuum=INCREMENTAL")  # takes effect in a new file only, before its first table
+    db.execute("PRAGMA journal_mode=WAL")
+    db.execute("PRAGMA synchronous=NORMAL")
+    db.execute("PRAGMA journal_size_limit=67108864")
+    _migrate(db, path)
+    return db
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """A connection for one reader; sees what was committed before each of its transactions."""
+    db = sqlite3.connect(path, isolation_level=None, timeout=30)
+    db.execute("PRAGMA query_only=ON")
+    return db
+
+
+def _migrate(db: sqlite3.Connection, path: Path) -> None:
+    (found,) = db.execute("PRAGMA user_version").fetchone()
+    if found > VERSION:
+        raise ForbiddenNow(f"{path}: written by a newer release (schema {found}, this one knows {VERSION})", rule="schema")
+    if found == 0:
+        db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version={VERSION}; COMMIT;")
+
+
+def used_bytes(db: sqlite3.Connection) -> int:
+    """Bytes of the pages in use."""
+    pages, free, size = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size"))
+    return int((pages - free) * size)
