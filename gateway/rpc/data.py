@@ -1,0 +1,160 @@
+"""
+The data port's RPCs beside ModelInfer: health of models, metadata, configuration, and what only control can answer.
+
+Statistics, the repository and feedback are passed on to control (`Backend.ask`); everything else is answered from the
+snapshot that the request path reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Protocol, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from gateway.errors import ModelNotFound, NotAllowed, NotReady
+from gateway.fleet import Answer
+from gateway.lifecycle.ports import Snapshot
+from gateway.rpc.model_messages import config_message, metadata_message
+from gateway.rpc.naming import resolve
+from gateway.rpc.pb import feedback_pb2, inference_pb2
+from gateway.rpc.service import FEEDBACK, INFERENCE, INFERENCE_NAME, handlers
+from gateway.rpc.status import guarded, trailers
+
+SERVER_NAME = "interlock"
+EXTENSIONS = ("model_repository", "model_configuration", "statistics", "parameters", "binary_tensor_data")
+ASK_TIMEOUT_S = 10.0
+LOAD_TIMEOUT_S = 120.0
+M = TypeVar("M", bound=Message)
+
+
+class Backend(Protocol):
+    """What the services need of a worker."""
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The published snapshot."""
+        ...
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether the worker takes requests: started, and not about to stop."""
+        ...
+
+    def ask(self, method: str, body: bytes, timeout_s: float) -> Answer:
+        """Control's answer. Raises NotReady when control cannot be reached or does not answer in time."""
+        ...
+
+
+class DataServices:
+    """The behaviours; errors are raised and become statuses in `gateway.rpc.status`."""
+
+    def __init__(self, backend: Backend, *, is_model_control: bool) -> None:
+        self._backend = backend
+        self._is_model_control = is_model_control
+
+    def handlers(self) -> list[grpc.GenericRpcHandler]:
+        """What to add to the data port's server."""
+        local = (self.ServerLive, self.ServerReady, self.ServerMetadata, self.ModelReady, self.ModelMetadata, self.ModelConfig)
+        methods: dict[str, Callable[[Any, grpc.ServicerContext], Any]] = {method.__name__: method for method in local}
+        methods["ModelStatistics"] = self.ModelStatistics
+        methods["RepositoryIndex"] = self._passed_on("RepositoryIndex", inference_pb2.RepositoryIndexResponse)
+        methods["RepositoryModelLoad"] = self._if_allowed("RepositoryModelLoad", inference_pb2.RepositoryModelLoadResponse)
+        methods["RepositoryModelUnload"] = self._if_allowed(
+            "RepositoryModelUnload", inference_pb2.RepositoryModelUnloadResponse
+        )
+        feedback = {
+            "SendFeedback": self._passed_on("SendFeedback", feedback_pb2.SendFeedbackResponse),
+            "StreamFeedback": self.StreamFeedback,
+        }
+        return [
+            handlers(INFERENCE, {name: guarded(method) for name, method in methods.items()}, name=INFERENCE_NAME),
+            handlers(FEEDBACK, {name: guarded(method) for name, method in feedback.items()}),
+        ]
+
+    # ---- answered here ----------------------------------------------------------------------------------------------
+
+    def ServerLive(self, request: Any, context: Any) -> inference_pb2.ServerLiveResponse:
+        """The process answers."""
+        return inference_pb2.ServerLiveResponse(live=True)
+
+    def ServerReady(self, request: Any, context: Any) -> inference_pb2.ServerReadyResponse:
+        """The worker takes requests."""
+        return inference_pb2.ServerReadyResponse(ready=self._backend.is_serving)
+
+    def ServerMetadata(self, request: Any, context: Any) -> inference_pb2.ServerMetadataResponse:
+        """Name, version, and the extensions that work."""
+        return inference_pb2.ServerMetadataResponse(name=SERVER_NAME, version=_release(), extensions=EXTENSIONS)
+
+    def ModelReady(self, request: inference_pb2.ModelReadyRequest, context: Any) -> inference_pb2.ModelReadyResponse:
+        """Whether a request for this model and version would be served; what is unknown here is not ready."""
+        try:
+            resolve(self._backend.snapshot, request.name, request.version)
+        except (ModelNotFound, NotReady):
+            return inference_pb2.ModelReadyResponse(ready=False)
+        return inference_pb2.ModelReadyResponse(ready=self._backend.is_serving)
+
+    def ModelMetadata(self, request: inference_pb2.ModelMetadataRequest, context: Any) -> inference_pb2.ModelMetadataResponse:
+        """Signature of the version that the request names, and the numbers that could be named."""
+        snapshot = self._backend.snapshot
+        number = resolve(snapshot, request.name, request.version)
+        return metadata_message(request.name, snapshot.desired[request.name][number], snapshot.ready[request.name])
+
+    def ModelConfig(self, request: inference_pb2.ModelConfigRequest, context: Any) -> inference_pb2.ModelConfigResponse:
+        """Triton's configuration of the version that the request names."""
+        snapshot = self._backend.snapshot
+        number = resolve(snapshot, request.name, request.version)
+        return inference_pb2.ModelConfigResponse(config=config_message(request.name, snapshot.desired[request.name][number]))
+
+    # ---- answered by control ----------------------------------------------------------------------------------------
+
+    def ModelStatistics(self, request: inference_pb2.ModelStatisticsRequest, context: Any) -> Message:
+        """Counts over all workers; an alias is resolved here, since control knows versions by number only."""
+        if request.version and not request.version.isdigit():
+            request.version = str(resolve(self._backend.snapshot, request.name, request.version))
+        return self._ask("ModelStatistics", request, inference_pb2.ModelStatisticsResponse, context)
+
+    def StreamFeedback(self, requests: Iterator[Any], context: Any) -> feedback_pb2.StreamFeedbackResponse:
+        """Passes every message on as it comes, so what was sent before a break is taken; verdicts in the order of items."""
+        whole = feedback_pb2.StreamFeedbackResponse()
+        for request in requests:
+            whole.MergeFrom(self._ask("StreamFeedback", request, feedback_pb2.StreamFeedbackResponse, context))
+        return whole
+
+    def _passed_on(self, method: str, response: type[M]) -> Callable[[Any, grpc.ServicerContext], M]:
+        return lambda request, context: self._ask(method, request, response, context)
+
+    def _if_allowed(self, method: str, response: type[M]) -> Callable[[Any, grpc.ServicerContext], M]:
+        def call(request: Any, context: grpc.ServicerContext) -> M:
+            if not self._is_model_control:
+                raise NotAllowed(
+                    f"{method} changes what is served and is off on the data port: start the gateway with --model-control, "
+                    f"or use the admin port",
+                    option="--model-control",
+                )
+            return self._ask(method, request, response, context, timeout_s=LOAD_TIMEOUT_S)
+
+        return call
+
+    def _ask(
+        self, method: str, request: Any, response: type[M], context: grpc.ServicerContext, timeout_s: float = ASK_TIMEOUT_S
+    ) -> M:
+        remaining_s = context.time_remaining()
+        bounded_s = timeout_s if remaining_s is None else min(timeout_s, remaining_s)
+        answer = self._backend.ask(method, request.SerializeToString(), bounded_s)
+        if answer.code != "OK":
+            code = getattr(grpc.StatusCode, answer.code, grpc.StatusCode.INTERNAL)
+            retry_after_s = 0.1 if code is grpc.StatusCode.RESOURCE_EXHAUSTED else None
+            details = trailers(code, answer.message, answer.reason, answer.metadata, retry_after_s=retry_after_s)
+            context.set_trailing_metadata(details)
+            context.abort(code, answer.message)
+        return response.FromString(answer.body)
+
+
+def _release() -> str:
+    try:
+        return version("interlock")
+    except PackageNotFoundError:  # runs from a source tree that was never installed
+        return "0"

@@ -1,0 +1,72 @@
+"""
+The grpc server of a port: its options, binding, start and graceful stop. Which services it has is up to whoever adds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import grpc
+
+DEFAULT_MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+CANCEL_MARGIN_S = 5.0  # after the grace, for cancelled calls to end
+
+
+class CannotListen(OSError):
+    """The address cannot be listened on: in use, not of this machine, or not permitted."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """
+    ``max_message_bytes`` bounds one message either way (default 64 MiB). ``threads`` serve all methods but the lane's.
+    ``is_port_shared`` lets several processes listen on one port (SO_REUSEPORT). ``max_connection_age_s`` asks clients to
+    reconnect after that time, so that they spread anew over processes; 0 = never.
+    """
+
+    max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES
+    threads: int = 8
+    is_port_shared: bool = True
+    max_connection_age_s: float = 0.0
+
+
+def make_server(options: ServerOptions, handlers: Sequence[grpc.GenericRpcHandler] = ()) -> grpc.Server:
+    """A server that listens nowhere yet."""
+    channel_options: list[tuple[str, int]] = [
+        ("grpc.max_receive_message_length", options.max_message_bytes),
+        ("grpc.max_send_message_length", options.max_message_bytes),
+        ("grpc.so_reuseport", int(options.is_port_shared)),
+        # Clients may keep idle connections alive by pings every 10 s without being sent away.
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.http2.max_ping_strikes", 0),
+    ]
+    if options.max_connection_age_s:
+        channel_options.append(("grpc.max_connection_age_ms", int(options.max_connection_age_s * 1000)))
+    pool = ThreadPoolExecutor(options.threads, thread_name_prefix="grpc")
+    return grpc.server(pool, handlers=list(handlers), options=channel_options)
+
+
+def bind(server: grpc.Server, address: str) -> str:
+    """
+    Listens on ``host:port`` (port 0: any free one); clients that connect wait until the server starts. Returns the
+    address with the port. Raises CannotListen.
+    """
+    problem = f"cannot listen on {address}: is the port in use, the host of this machine?"
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise CannotListen(problem) from error
+    if port == 0:
+        raise CannotListen(problem)
+    return f"{address.rpartition(':')[0]}:{port}"
+
+
+def stop_server(server: grpc.Server, grace_s: float) -> bool:
+    """
+    Takes no further call, and waits until those under way have ended; cancels them after ``grace_s``. False when some
+    had not ended even so.
+    """
+    return server.stop(grace_s).wait(grace_s + CANCEL_MARGIN_S)
