@@ -1,0 +1,21 @@
+"""Counts as workers send them."""
+
+from __future__ import annotations
+
+from gateway.fleet import ArmCounts, Telemetry
+
+
+def counted(model: str = "digits", version: int = 2, arm: str = "default", *, ok: int = 4, failed: int = 0) -> ArmCounts:
+    counts = ArmCounts(model, version, arm, {"OK": ok}, rows=2 * ok, executions={1: 1, 3: ok}, run_ns_by_size={1: 500, 3: 700})
+    if failed:
+        counts.requests["INTERNAL"] = failed
+    counts.latency_buckets[3] = ok + failed
+    counts.latency_sum_s = (ok + failed) * 0.0008
+    counts.queue_ns, counts.decode_ns, counts.run_ns, counts.encode_ns = 10 * ok, 20 * ok, 30 * ok, 40 * ok
+    counts.last_inference_ms = 1_700_000_000_000 + version
+    return counts
+
+
+def sent(incarnation: str, *arms: ArmCounts, in_flight: int = 1, **more: object) -> Telemetry:
+    facts: dict[str, object] = {"shadows": (), "not_routed": {}, "rss_bytes": 1000, "loads": {}, **more}
+    return Telemetry(incarnation, arms, in_flight=in_flight, **facts)  # type: ignore[arg-type]
