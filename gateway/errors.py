@@ -4,6 +4,7 @@ The gateway's expected errors: one small tree whose messages are for the caller.
     GatewayError
       InvalidRequest      the request is wrong; names the field
       ModelNotFound       no such model, version or alias is served or registered
+      OperationNotFound   no such long operation is remembered
       NotReady            known, but not serving now; worth a retry
       Overloaded          a queue or a limit is full; worth a retry after `retry_after_s`
       DeadlinePassed      the caller's deadline passed while the request waited
@@ -38,6 +39,12 @@ class ModelNotFound(GatewayError):
     """No such model, version or alias."""
 
     reason = "MODEL_NOT_FOUND"
+
+
+class OperationNotFound(GatewayError):
+    """No operation of that name is remembered."""
+
+    reason = "OPERATION_NOT_FOUND"
 
 
 class NotReady(GatewayError):

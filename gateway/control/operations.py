@@ -1,0 +1,227 @@
+"""
+Long operations: what was asked, every step with its time, how it ended; and whoever watches.
+
+Each runs in a thread of its own, so a client that goes away stops nothing. Operations on one model come one after the
+other. The history is bounded and lives as long as control; what an operation changed is in the registry for good.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import structlog
+
+from gateway.clock import Clock
+from gateway.errors import GatewayError, NotReady, OperationNotFound
+from registry.deployment import Deployment
+from registry.errors import RegistryError, RequestReplayed
+from registry.versions import ModelVersion
+
+WATCH_S = 0.5  # how often a watcher looks whether anybody still reads
+
+_log = structlog.get_logger("interlock.control")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step, begun at ``time`` (Unix seconds)."""
+
+    name: str
+    detail: str
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What an operation made. ``missing`` says what had not acknowledged when it ended."""
+
+    deployment: Deployment | None = None
+    version: ModelVersion | None = None
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """An operation as it stands. ``error`` is the exception that ended it; times are Unix seconds, ``ended_at`` 0 = not yet."""
+
+    name: str
+    verb: str
+    model: str
+    created_at: float
+    steps: tuple[Step, ...] = ()
+    is_done: bool = False
+    result: Result = Result()
+    error: Exception | None = None
+    ended_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """
+    What is asked for. ``content`` is everything that makes two requests the same one under a ``request_id`` ("" = none).
+    ``is_exclusive``: not beside another exclusive operation on the model.
+    """
+
+    verb: str
+    model: str
+    content: object = None
+    request_id: str = ""
+    is_exclusive: bool = True
+
+
+Note = Callable[..., None]  # note(step, detail=""): begins a step
+Work = Callable[[Note], Result]
+Ended = Callable[[Operation, float], None]  # with the duration in seconds
+
+
+class Operations:
+    """Runs and remembers operations. Thread-safe. ``ended`` is told of each that ends."""
+
+    def __init__(self, clock: Clock, *, history: int, ended: Ended = lambda operation, duration_s: None) -> None:
+        self._clock, self._history, self._ended = clock, history, ended
+        self._changed = threading.Condition()
+        self._all: OrderedDict[str, Operation] = OrderedDict()
+        self._requests: dict[str, tuple[Request, str]] = {}
+        self._models: dict[str, threading.Lock] = {}
+        self._threads: set[threading.Thread] = set()
+        self._prefix, self._count = f"{int(clock.now() * 1000):x}", 0
+        self._is_closed = False
+
+    def start(self, request: Request, work: Work) -> Operation:
+        """
+        Begins an operation: ``work(note)`` runs in a thread. A request_id that came before gives the operation it began
+        then, unless that failed. Raises RequestReplayed when it came with other content, NotReady when control stops.
+        """
+        with self._changed:
+            if self._is_closed:
+                raise NotReady("control is stopping")
+            earlier = self._replayed(request)
+            if earlier is not None:
+                return earlier
+            operation = self._open(request)
+            thread = threading.Thread(target=self._run, args=(operation.name, request, work), name=operation.name, daemon=True)
+            self._threads.add(thread)
+            thread.start()
+        return operation
+
+    def _replayed(self, request: Request) -> Operation | None:
+        if not request.request_id or request.request_id not in self._requests:
+            return None
+        first, name = self._requests[request.request_id]
+        if first != request:
+            raise RequestReplayed(
+                f"request_id: {request.request_id!r} came before with another content ({first.verb} {first.model})",
+                request_id=request.request_id,
+            )
+        operation = self._all.get(name)
+        return operation if operation is not None and operation.error is None else None
+
+    def _open(self, request: Request) -> Operation:
+        self._count += 1
+        name = f"operations/{self._prefix}-{self._count:06d}"
+        operation = Operation(name, request.verb, request.model, self._clock.now())
+        self._all[name] = operation
+        if request.request_id:
+            self._requests[request.request_id] = (request, name)
+        self._trim()
+        return operation
+
+    def _trim(self) -> None:
+        surplus = len(self._all) - self._history
+        for name in [n for n, one in self._all.items() if one.is_done][: max(0, surplus)]:
+            del self._all[name]
+        if len(self._requests) > 2 * self._history:
+            self._requests = {key: value for key, value in self._requests.items() if value[1] in self._all}
+
+    def _run(self, name: str, request: Request, work: Work) -> None:
+        start = self._clock.monotonic()
+        try:
+            result, error = self._worked(name, request, work), None
+        except Exception as caught:  # the supervisor of this thread: the error is the operation's result
+            result, error = Result(), caught
+        with self._changed:
+            done = replace(self._all[name], is_done=True, result=result, error=error, ended_at=self._clock.now())
+        duration_s = self._clock.monotonic() - start
+        _tell(done, duration_s)
+        self._ended(done, duration_s)
+        with self._changed:  # last, so that whoever sees it done finds it counted
+            self._all[name] = done
+            self._threads.discard(threading.current_thread())
+            self._changed.notify_all()
+
+    def _worked(self, name: str, request: Request, work: Work) -> Result:
+        def note(step: str, detail: str = "") -> None:
+            self._note(name, Step(step, detail, self._clock.now()))
+
+        if not request.is_exclusive:
+            return work(note)
+        with self._changed:
+            turn = self._models.setdefault(request.model, threading.Lock())
+        if not turn.acquire(blocking=False):
+            note("waiting", f"for another operation on {request.model}")
+            turn.acquire()
+        try:
+            return work(note)
+        finally:
+            turn.release()
+
+    def _note(self, name: str, step: Step) -> None:
+        with self._changed:
+            operation = self._all[name]
+            self._all[name] = replace(operation, steps=(*operation.steps, step))
+            self._changed.notify_all()
+
+    def get(self, name: str) -> Operation:
+        """The operation as it stands. Raises OperationNotFound."""
+        with self._changed:
+            return self._get(name)
+
+    def _get(self, name: str) -> Operation:
+        if name not in self._all:
+            raise OperationNotFound(f"operation {name!r} is not known; finished ones are forgotten in time", operation=name)
+        return self._all[name]
+
+    def newest_first(self) -> tuple[Operation, ...]:
+        """All that are remembered."""
+        with self._changed:
+            return tuple(reversed(self._all.values()))
+
+    def watch(self, name: str, is_wanted: Callable[[], bool] = lambda: True) -> Iterator[Operation]:
+        """
+        The operation now and after every change until it is done (changes that come together are given as one), or until
+        ``is_wanted()`` is false, looked at every half second. Raises OperationNotFound.
+        """
+        seen: Operation | None = None
+        while True:
+            with self._changed:
+                while (operation := self._get(name)) is seen:
+                    self._changed.wait(WATCH_S)
+                    if not is_wanted():
+                        return
+            seen = operation
+            yield operation
+            if operation.is_done:
+                return
+
+    def close(self, timeout_s: float) -> None:
+        """No new operations; waits for the running ones up to ``timeout_s``."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.wait_for(lambda: not self._threads, timeout_s)
+
+
+def _tell(operation: Operation, duration_s: float) -> None:
+    facts = {"operation": operation.name, "verb": operation.verb, "model": operation.model, "ms": round(duration_s * 1e3, 3)}
+    error = operation.error
+    if error is None:
+        deployment, version = operation.result.deployment, operation.result.version
+        facts |= {"revision": deployment.revision, "default": deployment.default} if deployment else {}
+        facts |= {"version": version.number} if version else {}
+        _log.info("operation_done", **facts, missing=list(operation.result.missing))
+    elif isinstance(error, GatewayError | RegistryError):
+        _log.warning("operation_failed", **facts, reason=error.reason, error=str(error))
+    else:
+        _log.error("operation_failed", **facts, reason="INTERNAL", exc_info=error)

@@ -1,0 +1,112 @@
+"""
+From what is registered and deployed to what every worker should hold and route. Pure.
+
+Held are, per model: the versions that answer callers, the shadow, the targets of aliases (while the model is deployed),
+what is being prepared, and, for the rollback window, everything that the predecessor needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from gateway.fleet import DesiredModel, DesiredRoute, DesiredState, DesiredVersion
+from registry.deployment import Batching, Deployment
+from registry.versions import ModelVersion
+
+
+@dataclass(frozen=True, slots=True)
+class Preparing:
+    """Versions that a running change needs held, with the settings they will be served with."""
+
+    versions: frozenset[int]
+    batching: Batching = Batching()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPlan:
+    """
+    Everything that decides what is held for one model. ``warm`` is the predecessor while the rollback window is open,
+    else None.
+    """
+
+    deployment: Deployment | None = None
+    warm: Deployment | None = None
+    aliases: Mapping[str, int] = field(default_factory=dict)
+    preparing: Preparing | None = None
+
+    @property
+    def is_deployed(self) -> bool:
+        """Whether callers are answered."""
+        return self.deployment is not None and self.deployment.default is not None
+
+
+def needed_versions(deployment: Deployment) -> frozenset[int]:
+    """Every version that the deployment sends requests to: those that answer callers, and the shadow."""
+    shadow = {deployment.shadow.version} if deployment.shadow else set()
+    return deployment.routed_versions() | shadow
+
+
+def warm_until(deployment: Deployment) -> float:
+    """Unix time in seconds until when the predecessor stays warm; 0 when there is none."""
+    return deployment.created_at + deployment.rollback_window_s if deployment.predecessor is not None else 0.0
+
+
+def roles(plan: ModelPlan) -> dict[int, tuple[str, ...]]:
+    """Why each version is held: default, candidate, shadow, alias, warm, preparing. What is not named is not held."""
+    found: dict[int, list[str]] = {}
+    current = plan.deployment
+    if current is not None and current.default is not None:
+        for number in sorted(current.routed_versions(), key=lambda n: (n != current.default, n)):
+            found.setdefault(number, []).append("default" if number == current.default else "candidate")
+        if current.shadow:
+            found.setdefault(current.shadow.version, []).append("shadow")
+        for number in plan.aliases.values():
+            if "alias" not in found.setdefault(number, []):
+                found[number].append("alias")
+    for number in sorted(needed_versions(plan.warm)) if plan.warm else ():
+        found.setdefault(number, []).append("warm")
+    for number in sorted(plan.preparing.versions) if plan.preparing else ():
+        found.setdefault(number, []).append("preparing")
+    return {number: tuple(names) for number, names in found.items()}
+
+
+def held(plan: ModelPlan) -> dict[int, Batching]:
+    """The versions to hold, each with its settings: those of the deployment that serves it, or would first."""
+    settings: dict[int, Batching] = {}
+    for number, names in roles(plan).items():
+        if plan.deployment is not None and {"default", "candidate", "shadow", "alias"} & set(names):
+            settings[number] = plan.deployment.batching
+        elif plan.preparing is not None and "preparing" in names:
+            settings[number] = plan.preparing.batching
+        elif plan.warm is not None:
+            settings[number] = plan.warm.batching
+    return dict(sorted(settings.items()))
+
+
+def route(plan: ModelPlan) -> DesiredRoute | None:
+    """Who answers callers, or None when nothing is deployed."""
+    current = plan.deployment
+    if current is None or current.default is None:
+        return None
+    aliases = dict(sorted(plan.aliases.items()))
+    return DesiredRoute(current.revision, current.default, current.segments, current.salt, current.shadow, aliases)
+
+
+def desired_state(
+    revision: int, plans: Mapping[str, ModelPlan], find: Callable[[str, int], tuple[ModelVersion, str]]
+) -> DesiredState:
+    """The whole desired state. ``find(model, number)`` gives a registered version and the path of its ONNX file."""
+    models = []
+    for name, plan in sorted(plans.items()):
+        versions = tuple(_version(*find(name, number), batching) for number, batching in held(plan).items())
+        if versions:
+            models.append(DesiredModel(name, versions, route(plan)))
+    return DesiredState(revision, tuple(models))
+
+
+def _version(version: ModelVersion, path: str, batching: Batching) -> DesiredVersion:
+    facts = version.facts
+    return DesiredVersion(
+        version.number, path, version.artifact.digest, facts.signature, facts.prediction, facts.is_batchable, batching
+    )
