@@ -1,0 +1,112 @@
+"""Commands that look: status, history, audit, operations."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gateway.cli.options import DEFAULT_ADMIN, Admin, AsJson, Limit, Model
+from gateway.cli.output import duration, print_json, stdout
+from gateway.cli.session import connected
+
+if TYPE_CHECKING:
+    from gateway.client import AdminClient
+    from gateway.rpc.messages import admin
+
+WATCH_INTERVAL_S = 1.0
+OptionalModel = Annotated[str, typer.Argument(metavar="[MODEL]", help="Only this model.", show_default=False)]
+
+
+def status(
+    model: OptionalModel = "",
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it anew every second until interrupted.")] = False,
+    admin: Admin = DEFAULT_ADMIN,
+    as_json: AsJson = False,
+) -> None:
+    """Show the workers, and what every model serves and how it goes."""
+    if watch and as_json:
+        raise typer.BadParameter("--watch shows a table and --json prints one value: take one of the two")
+    with connected(admin) as client:
+        if watch:
+            _watch(client, model)
+            return
+        current = client.status(model)
+    if as_json:
+        from gateway.rpc.messages import as_json as to_json
+
+        print_json(to_json(current))
+        return
+    from gateway.cli.tables import status_view
+
+    stdout().print(status_view(current, head(current)))
+
+
+def history(model: Model, limit: Limit = 20, admin: Admin = DEFAULT_ADMIN, as_json: AsJson = False) -> None:
+    """List what was served when, newest first."""
+    from gateway.cli.tables import revisions_table
+    from gateway.rpc.messages import as_json as to_json
+
+    with connected(admin) as client:
+        found = list(itertools.islice(client.revisions(model), limit))
+    if as_json:
+        print_json([to_json(each) for each in found])
+    else:
+        stdout().print(revisions_table(found))
+
+
+def audit(model: OptionalModel = "", limit: Limit = 50, admin: Admin = DEFAULT_ADMIN, as_json: AsJson = False) -> None:
+    """List who changed what, and why."""
+    from gateway.cli.tables import audit_table
+    from gateway.rpc.messages import as_json as to_json
+
+    with connected(admin) as client:
+        found = list(itertools.islice(client.audit(model), limit))
+    if as_json:
+        print_json([to_json(each) for each in found])
+    else:
+        stdout().print(audit_table(found))
+
+
+def operations(limit: Limit = 20, admin: Admin = DEFAULT_ADMIN, as_json: AsJson = False) -> None:
+    """List long operations, running and done."""
+    from gateway.cli.tables import operations_table
+    from gateway.rpc.messages import as_json as to_json
+
+    with connected(admin) as client:
+        found = list(itertools.islice(client.operations(), limit))
+    if as_json:
+        print_json([to_json(each) for each in found])
+    else:
+        stdout().print(operations_table(found))
+
+
+def head(status: admin.Status) -> str:
+    """The gateway in one line."""
+    serving = sum(worker.state == "serving" for worker in status.workers)
+    facts = [
+        f"interlock {status.gateway_version}",
+        "ready" if status.ready else "not ready",
+        f"{serving} of {len(status.workers)} workers serving",
+    ]
+    if status.start_time.seconds:
+        facts.append(f"up {duration(time.time() - status.start_time.seconds)}")
+    facts += [
+        f"{name} {address}" for name, address in (("data", status.data_address), ("http", status.http_address)) if address
+    ]
+    return " · ".join(facts)
+
+
+def _watch(client: AdminClient, model: str) -> None:
+    from rich.live import Live
+
+    from gateway.cli.tables import status_view
+
+    current = client.status(model)
+    with Live(status_view(current, head(current)), console=stdout(), auto_refresh=False) as live:
+        while True:
+            time.sleep(WATCH_INTERVAL_S)
+            current = client.status(model)
+            live.update(status_view(current, head(current)), refresh=True)

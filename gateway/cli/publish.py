@@ -1,0 +1,229 @@
+"""Commands about what exists: register, validate, alias, models, versions."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.cli.options import DEFAULT_ADMIN, Admin, AsJson, Etag, Model, Reason
+from gateway.cli.output import print_json, size, stderr, stdout
+from gateway.cli.session import connected, finish
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gateway.rpc.messages import admin
+
+PREDICTION_KINDS = ("label", "scores", "value")
+Source = Annotated[Path, typer.Argument(metavar="PATH", help="An .onnx file, or a folder with one.", show_default=False)]
+PredictionOption = Annotated[
+    str | None,
+    typer.Option(metavar="OUTPUT[:KIND]", help="Which output is the prediction, and whether it is label, scores or value."),
+]
+ClassOption = Annotated[list[str] | None, typer.Option("--class", metavar="NAME", help="Name of a class, in their order.")]
+
+
+def register(
+    model: Model,
+    path: Source,
+    tag: Annotated[list[str] | None, typer.Option(metavar="K=V", help="A tag; may be given many times.")] = None,
+    alias: Annotated[str, typer.Option(metavar="NAME", help="Point this alias at the new version.")] = "",
+    prediction: PredictionOption = None,
+    classes: ClassOption = None,
+    run_id: Annotated[str, typer.Option(metavar="ID", help="Lineage: the training run.")] = "",
+    commit: Annotated[str, typer.Option(metavar="SHA", help="Lineage: the source commit.")] = "",
+    dataset: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Lineage: a data set; may be repeated.")] = None,
+    parent: Annotated[int, typer.Option(metavar="N", min=0, help="Lineage: the version it was derived from.")] = 0,
+    reason: Reason = "",
+    admin: Admin = DEFAULT_ADMIN,
+    as_json: AsJson = False,
+) -> None:
+    """Upload a model and register it as the next version. Nothing is served yet."""
+    tags = parse_tags(tag or [])
+    with connected(admin) as client:
+        from gateway.client import Lineage
+
+        with _upload_progress() as progress:
+            updates = client.register(
+                model,
+                path,
+                tags=tags,
+                alias=alias,
+                prediction=parse_prediction(prediction),
+                classes=classes or (),
+                lineage=Lineage(run_id, commit, tuple(dataset or ()), parent),
+                reason=reason,
+                progress=progress.sent,
+            )
+            finish(updates, as_json=as_json, done=_registered, resource="version")
+
+
+def validate(
+    path: Source,
+    prediction: PredictionOption = None,
+    classes: ClassOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check a model here, without a gateway: read it, run it, and tell what registration would find."""
+    from gateway.client.upload import Upload
+    from gateway.runtime.probe import trial
+    from registry.onnx_file import read_model
+    from registry.versions import Prediction, PredictionKind
+
+    upload = Upload.of(path)
+    file = upload.root / upload.model_file
+    read_model(file)
+    wanted = parse_prediction(prediction)
+    told = None
+    if wanted is not None:
+        if not wanted[1]:
+            raise typer.BadParameter(f"--prediction: say the kind too, e.g. {wanted[0]}:label")
+        told = Prediction(wanted[0], PredictionKind(wanted[1]), tuple(classes or ()))
+    facts = trial(file, prediction=told)
+    found = facts.prediction
+    if as_json:
+        print_json(_facts_json(file, facts))
+        return
+    console = stdout()
+    console.print(f"[green]valid[/] {file} ({size(upload.size_bytes())})")
+    for title, specs in (("inputs", facts.signature.inputs), ("outputs", facts.signature.outputs)):
+        for spec in specs:
+            console.print(f"  {title:8} {spec}", markup=False)
+    console.print(
+        f"  predicts {f'{found.output} ({found.kind})' if found else 'not known: name it with --prediction'}", markup=False
+    )
+    console.print(f"  batching {'yes' if facts.is_batchable else 'no'}: {facts.batching_reason}", markup=False)
+
+
+def alias(
+    model: Model,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The alias, e.g. champion.", show_default=False)],
+    version: Annotated[str | None, typer.Argument(metavar="VERSION", help='A number, an alias, or "latest".')] = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove the alias.")] = False,
+    reason: Reason = "",
+    etag: Etag = "",
+    admin: Admin = DEFAULT_ADMIN,
+    as_json: AsJson = False,
+) -> None:
+    """Point an alias at a version, or remove it. Aliases work wherever a version does."""
+    if delete == (version is not None):
+        raise typer.BadParameter("give a VERSION, or --delete")
+    with connected(admin) as client:
+        if version is None:
+            result = client.delete_alias(model, name, etag=etag, reason=reason)
+            text = f"{model}: alias {name} removed"
+        else:
+            result = client.set_alias(model, name, version, etag=etag, reason=reason)
+            text = f"{model}: {name} is version {result.aliases.get(name, version)}"
+    if as_json:
+        print_json(_json(result))
+    else:
+        stdout().print(text, markup=False)
+
+
+def models(admin: Admin = DEFAULT_ADMIN, as_json: AsJson = False) -> None:
+    """List the registered models."""
+    with connected(admin) as client:
+        found = client.models()
+    if as_json:
+        print_json([_json(model) for model in found])
+        return
+    from gateway.cli.tables import models_table
+
+    stdout().print(models_table(found))
+
+
+def versions(model: Model, admin: Admin = DEFAULT_ADMIN, as_json: AsJson = False) -> None:
+    """List the versions of a model."""
+    with connected(admin) as client:
+        found = client.versions(model)
+    if as_json:
+        print_json([_json(version) for version in found])
+        return
+    from gateway.cli.tables import versions_table
+
+    stdout().print(versions_table(found))
+
+
+def parse_tags(texts: list[str]) -> dict[str, str]:
+    """Tags from texts like K=V. Raises a usage error naming the text."""
+    tags = {}
+    for text in texts:
+        key, sign, value = text.partition("=")
+        if not key or not sign:
+            raise typer.BadParameter(f"--tag: expected K=V, got {text!r}")
+        tags[key] = value
+    return tags
+
+
+def parse_prediction(text: str | None) -> tuple[str, str] | None:
+    """(output, kind) from OUTPUT[:KIND], kind "" when it is not said; names of outputs may hold colons themselves."""
+    if not text:
+        return None
+    output, _, kind = text.rpartition(":")
+    return (output, kind) if output and kind in PREDICTION_KINDS else (text, "")
+
+
+class _UploadProgress:
+    """A bar on a terminal while bytes go out; nothing elsewhere."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self.sent: Callable[[int, int], None] | None = None
+
+    def __enter__(self) -> _UploadProgress:
+        if sys.stderr.isatty():
+            from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
+
+            self._bar = Progress(
+                "uploading", BarColumn(), DownloadColumn(), TransferSpeedColumn(), console=stderr(), transient=True
+            )
+            self.sent = self._advance
+        return self
+
+    def _advance(self, sent: int, total: int) -> None:
+        if not self._bar.tasks:
+            self._bar.add_task("upload", total=total)
+            self._bar.start()
+        self._bar.update(self._bar.tasks[0].id, completed=sent)
+        if sent >= total:
+            self._bar.stop()  # what follows is the gateway's work, shown step by step
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def _upload_progress() -> _UploadProgress:
+    return _UploadProgress()
+
+
+def _registered(operation: admin.Operation) -> str:
+    version = operation.version
+    named = f" ({', '.join(version.aliases)})" if version.aliases else ""
+    facts = f"{size(version.size_bytes)}, {version.digest[:12]}"
+    return f"{version.model} version {version.version}{named} registered  [dim]{facts}[/]"
+
+
+def _json(message: Any) -> dict[str, Any]:
+    from gateway.rpc.messages import as_json
+
+    return as_json(message)
+
+
+def _facts_json(file: Path, facts: Any) -> dict[str, Any]:
+    def specs(tensors: Any) -> list[dict[str, Any]]:
+        return [{"name": t.name, "datatype": t.datatype, "shape": list(t.shape), "optional": t.is_optional} for t in tensors]
+
+    told = facts.prediction
+    return {
+        "valid": True,
+        "path": str(file),
+        "signature": {"inputs": specs(facts.signature.inputs), "outputs": specs(facts.signature.outputs)},
+        "prediction": told and {"output": told.output, "kind": str(told.kind), "classes": list(told.classes)},
+        "batchable": facts.is_batchable,
+        "batching_reason": facts.batching_reason,
+    }

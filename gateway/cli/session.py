@@ -1,0 +1,111 @@
+"""Connections for commands, and long operations shown while they run."""
+
+from __future__ import annotations
+
+import getpass
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from gateway.cli.options import DEFAULT_DATA
+from gateway.cli.output import print_json, say, stderr, stdout
+from gateway.cli.problems import NoGateway
+from gateway.rpc.call_errors import CallError, Unreachable
+
+if TYPE_CHECKING:  # grpc and numpy are loaded by the first command that connects, not by --help
+    from gateway.client import AdminClient, Client, Updates
+    from gateway.rpc.messages import admin
+
+ADDRESS_TIMEOUT_S = 2.0
+T = TypeVar("T")
+
+
+@contextmanager
+def connected(address: str, *, timeout_s: float = 30.0) -> Iterator[AdminClient]:
+    """A client of the admin port; its author is who runs the command."""
+    from gateway.client import AdminClient
+
+    with AdminClient(address, timeout_s=timeout_s, author=_author()) as client:
+        try:
+            yield client
+        except Unreachable as error:
+            raise _nobody(error, "--admin") from error
+
+
+@contextmanager
+def data_connected(address: str | None, admin_address: str) -> Iterator[Client]:
+    """A client of the data port, at ``address`` or where the admin port says it is."""
+    from gateway.client import Client
+
+    with Client(address or _data_address(admin_address)) as client:
+        try:
+            yield client
+        except Unreachable as error:
+            raise _nobody(error, "--data") from error
+
+
+def finish(updates: Updates, *, as_json: bool, done: Callable[[admin.Operation], str], resource: str) -> admin.Operation:
+    """
+    Follows an operation to its end and prints it: ``done(operation)`` says what was done, in JSON it is the operation's
+    ``resource`` (deployment or version) with the operation beside it. Raises CallError when it fails.
+    """
+    operation = follow(updates)
+    for missing in operation.missing:
+        say(f"warning: {missing}")
+    if as_json:
+        print_json(operation_json(operation, resource))
+    else:
+        stdout().print(done(operation))
+    return operation
+
+
+def follow(updates: Updates) -> admin.Operation:
+    """The finished operation; its steps are shown while it runs when somebody watches (standard error is a terminal)."""
+    console = stderr()
+    if not console.is_terminal:
+        return updates.result()
+    shown = 0
+    with console.status("waiting for the gateway …") as status:
+        for operation in updates:
+            for step in itertools.islice(operation.steps, shown, None):
+                text = f"{step.name}  [dim]{step.detail}[/]" if step.detail else step.name
+                status.update(text)
+                console.print(f"[green]·[/] {text}")
+            shown = len(operation.steps)
+    return updates.result() if updates.last is None else updates.last
+
+
+def operation_json(operation: admin.Operation, resource: str) -> dict[str, Any]:
+    """The operation's resource, with the operation (name, steps, duration, what is missing) beside its fields."""
+    from gateway.rpc.messages import as_json
+
+    about = as_json(operation)
+    took_ms = (operation.end_time.ToNanoseconds() - operation.create_time.ToNanoseconds()) / 1e6
+    kept = {key: about[key] for key in ("name", "verb", "steps", "missing", "create_time", "end_time")}
+    return {**(about[resource] or {"model": operation.model}), "operation": {**kept, "duration_ms": max(0.0, took_ms)}}
+
+
+def _nobody(error: Unreachable, option: str) -> NoGateway:
+    return NoGateway(f"{error}: start one with `interlock serve`, or name it with {option}")
+
+
+def _author() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user id without a name
+        return f"uid {os.getuid()}"
+
+
+def _data_address(admin_address: str) -> str:
+    """Where the gateway behind the admin port serves; the default where it does not say."""
+    try:
+        with connected(admin_address, timeout_s=ADDRESS_TIMEOUT_S) as client:
+            told = client.status("").data_address
+    except (CallError, NoGateway):
+        return DEFAULT_DATA
+    host, _, port = told.rpartition(":")
+    if host in ("0.0.0.0", "[::]", "*"):  # bound to all: the host that the admin port was reached at is one of them
+        return f"{admin_address.rpartition(':')[0]}:{port}"
+    return told or DEFAULT_DATA

@@ -1,0 +1,153 @@
+"""The tables people read: made to fit 100 columns, empty columns left out. From messages to rich renderables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from gateway.cli.output import size, when
+from gateway.cli.traffic import routes
+from gateway.rpc.messages import admin
+
+_STATES = {
+    "READY": "green", "serving": "green", "FAILED": "red", "away": "red", "DRAINING": "yellow", "draining": "yellow",
+    "LOADING": "cyan", "WARMING": "cyan", "starting": "cyan",
+}  # fmt: skip
+_RIGHT = frozenset("share workers requests errors p50 p99 memory version latest revision size pid worker restarts".split())
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> RenderableType:
+    """A table without the columns in which no row has anything; ``empty`` when there is no row."""
+    filled = [list(row) for row in rows]
+    if not filled:
+        return Text(empty, style="dim")
+    kept = [at for at in range(len(columns)) if any(row[at] for row in filled)]
+    made = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold", pad_edge=False)
+    for at in kept:
+        made.add_column(columns[at], justify="right" if columns[at] in _RIGHT else "left", overflow="fold")
+    for row in filled:
+        made.add_row(*(state(row[at]) if columns[at] == "state" else Text(row[at]) for at in kept))
+    return made
+
+
+def state(text: str) -> Text:
+    """A state in its colour."""
+    return Text(text, style=_STATES.get(text.partition(" ")[0], ""))
+
+
+def models_table(models: Sequence[admin.Model]) -> RenderableType:
+    """Registered models."""
+    rows = [(model.name, str(model.latest_version), _aliases(model.aliases), when(model.create_time)) for model in models]
+    return table(
+        "", ("model", "latest", "aliases", "since"), rows, empty="no models: `interlock register MODEL PATH` makes one"
+    )
+
+
+def versions_table(versions: Sequence[admin.Version]) -> RenderableType:
+    """Versions of a model."""
+    rows = [
+        (
+            str(version.version),
+            ", ".join(version.aliases),
+            when(version.create_time),
+            size(version.size_bytes),
+            f"{version.prediction.output} ({version.prediction.kind})" if version.HasField("prediction") else "",
+            "yes" if version.batchable else "no",
+            " ".join(f"{key}={value}" for key, value in sorted(version.tags.items())),
+            version.digest[:12],
+        )
+        for version in versions
+    ]
+    columns = ("version", "aliases", "registered", "size", "predicts", "batches", "tags", "digest")
+    return table("", columns, rows, empty="no versions")
+
+
+def revisions_table(revisions: Sequence[admin.Deployment]) -> RenderableType:
+    """The history of a deployment."""
+    rows = [
+        (str(each.revision), when(each.create_time), each.action, routes(each), each.author, each.reason) for each in revisions
+    ]
+    return table("", ("revision", "when", "action", "serves", "author", "reason"), rows, empty="never deployed")
+
+
+def audit_table(records: Sequence[admin.AuditRecord]) -> RenderableType:
+    """Audit records."""
+    rows = [(when(r.time), r.author, r.verb, r.model, r.before, r.after, r.reason) for r in records]
+    return table("", ("when", "author", "verb", "model", "before", "after", "reason"), rows, empty="no records")
+
+
+def operations_table(operations: Sequence[admin.Operation]) -> RenderableType:
+    """Long operations."""
+    rows = [(each.name, each.verb, each.model, _outcome(each), when(each.create_time), _last_word(each)) for each in operations]
+    return table("", ("operation", "verb", "model", "state", "started", "last"), rows, empty="no operations")
+
+
+def status_view(status: admin.Status, head: str) -> RenderableType:
+    """The head line, the workers, and a table for every model."""
+    parts: list[RenderableType] = [Text(head)]
+    rows = [
+        (str(w.worker), str(w.pid), w.state, str(w.restarts or ""), w.lane, size(w.rss_bytes) if w.rss_bytes else "")
+        for w in status.workers
+    ]
+    parts.append(table("", ("worker", "pid", "state", "restarts", "lane", "memory"), rows, empty="no workers"))
+    parts += [_model_view(model, len(status.workers)) for model in status.models]
+    if not status.models:
+        parts.append(Text("no models: `interlock register MODEL PATH` makes one", style="dim"))
+    return Group(*parts)
+
+
+def _model_view(model: admin.ModelStatus, workers: int) -> RenderableType:
+    shown = routes(model.deployment) if model.HasField("deployment") else "nothing is deployed"
+    revision = f", revision {model.deployment.revision}" if model.deployment.revision else ""
+    rows = [_version_row(version, workers) for version in model.versions]
+    columns = ("version", "roles", "state", "share", "workers", "requests", "errors", "p50", "p99", "memory", "shadow")
+    return table(f"{model.model}: {shown}{revision}", columns, rows, empty=f"{model.model}: {shown}")
+
+
+def _version_row(version: admin.VersionStatus, workers: int) -> tuple[str, ...]:
+    served = version.requests > 0
+    return (
+        str(version.version),
+        ", ".join(version.roles),
+        f"{version.state} {version.reason}".strip(),
+        f"{version.percent:g} %" if version.percent else "",
+        f"{version.workers_ready}/{workers}",
+        str(version.requests),
+        str(version.errors or ""),
+        f"{version.p50_ms:.2f} ms" if served else "",
+        f"{version.p99_ms:.2f} ms" if served else "",
+        size(version.memory_bytes) if version.memory_bytes else "",
+        _shadow(version),
+    )
+
+
+def _shadow(version: admin.VersionStatus) -> str:
+    if not version.shadow_compared and not version.shadow_dropped:
+        return ""
+    agreed = "–"
+    if version.shadow_compared:
+        agreed = f"{100 * (1 - version.shadow_disagreed / version.shadow_compared):.1f} % of {version.shadow_compared} agree"
+    return agreed + (f", {version.shadow_dropped} dropped" if version.shadow_dropped else "")
+
+
+def _aliases(aliases: object) -> str:
+    return ", ".join(f"{name} → {version}" for name, version in sorted(dict(aliases).items()))  # type: ignore[call-overload]
+
+
+def _outcome(operation: admin.Operation) -> str:
+    if not operation.done:
+        return "running"
+    return "FAILED" if operation.HasField("error") else "done"
+
+
+def _last_word(operation: admin.Operation) -> str:
+    if operation.HasField("error"):
+        return operation.error.message
+    if not operation.steps:
+        return ""
+    step = operation.steps[-1]
+    return f"{step.name} {step.detail}".strip()
