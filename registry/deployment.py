@@ -85,6 +85,10 @@ class Deployment:
                 parts[self.default] -= width
         return parts
 
+    def named_versions(self) -> frozenset[int]:
+        """Every version that the deployment names, the shadow's too."""
+        return self.routed_versions() | ({self.shadow.version} if self.shadow else frozenset())
+
     def routed_versions(self) -> frozenset[int]:
         """Every version that may answer callers."""
         return frozenset(self.weights())
@@ -204,6 +208,21 @@ def rolled_back(current: Deployment, earlier: Deployment) -> Deployment:
         predecessor=earlier.predecessor,
         action=f"rollback to {earlier.revision}",
     )
+
+
+def check_deployment(deployment: Deployment) -> None:
+    """Raises InvalidValue when segments are out of order, overlap or leave the line, or the predecessor is none."""
+    end = 0
+    for segment in deployment.segments:
+        if not end <= segment.start < segment.end <= PARTS:
+            raise InvalidValue(f"segments: {segment} is empty, overlaps or leaves 0 to {PARTS}", field="segments")
+        end = segment.end
+    if deployment.default is None and (deployment.segments or deployment.shadow):
+        raise InvalidValue("default: candidates and a shadow need a default version", field="default")
+    if any(segment.version == deployment.default for segment in deployment.segments):
+        raise InvalidValue("segments: the default owns what no segment does, and has none itself", field="segments")
+    if deployment.predecessor is not None and not 1 <= deployment.predecessor < deployment.revision:
+        raise InvalidValue(f"predecessor: {deployment.predecessor} is not an earlier revision", field="predecessor")
 
 
 def _next(current: Deployment, action: str) -> Deployment:

@@ -9,14 +9,20 @@ DATATYPES = frozenset("BOOL UINT8 UINT16 UINT32 UINT64 INT8 INT16 INT32 INT64 FP
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """One tensor of a signature. ``shape`` has -1 where a dimension is variable; ``()`` is a scalar."""
+    """
+    One tensor of a signature. ``shape`` has -1 where a dimension is variable; ``()`` is a scalar. Where the model does
+    not even say how many dimensions there are, ``is_ranked`` is False and ``shape`` is ``()``: any shape is right.
+    """
 
     name: str
     datatype: str
     shape: tuple[int, ...]
     is_optional: bool = False
+    is_ranked: bool = True
 
     def __str__(self) -> str:
+        if not self.is_ranked:
+            return f"{self.name}: {self.datatype} of any rank"
         return f"{self.name}: {self.datatype} [{', '.join('?' if d < 0 else str(d) for d in self.shape)}]"
 
 
@@ -49,8 +55,8 @@ def _input_problems(serving: Signature, new: Signature) -> list[str]:
             problems.append(f"input {old.name!r} is gone")
         elif spec.datatype != old.datatype:
             problems.append(f"input {old.name!r} takes {spec.datatype}, was {old.datatype}")
-        elif not _covers(spec.shape, old.shape):
-            problems.append(f"input {old.name!r} takes shape {list(spec.shape)}, was {list(old.shape)}")
+        elif not _covers(spec, old):
+            problems.append(f"input {old.name!r} takes shape {_shape(spec)}, was {_shape(old)}")
         elif old.is_optional and not spec.is_optional:
             problems.append(f"input {old.name!r} is now required")
     known = {spec.name for spec in serving.inputs}
@@ -69,10 +75,18 @@ def _output_problems(serving: Signature, new: Signature) -> list[str]:
             problems.append(f"output {old.name!r} is gone")
         elif spec.datatype != old.datatype:
             problems.append(f"output {old.name!r} gives {spec.datatype}, was {old.datatype}")
-        elif not _covers(old.shape, spec.shape):
-            problems.append(f"output {old.name!r} gives shape {list(spec.shape)}, was {list(old.shape)}")
+        elif not _covers(old, spec):
+            problems.append(f"output {old.name!r} gives shape {_shape(spec)}, was {_shape(old)}")
     return problems
 
 
-def _covers(wide: tuple[int, ...], narrow: tuple[int, ...]) -> bool:
-    return len(wide) == len(narrow) and all(w in (-1, n) for w, n in zip(wide, narrow, strict=True))
+def _covers(wide: TensorSpec, narrow: TensorSpec) -> bool:
+    if not wide.is_ranked:
+        return True
+    if not narrow.is_ranked or len(wide.shape) != len(narrow.shape):
+        return False
+    return all(w in (-1, n) for w, n in zip(wide.shape, narrow.shape, strict=True))
+
+
+def _shape(spec: TensorSpec) -> str:
+    return str(list(spec.shape)) if spec.is_ranked else "of any rank"

@@ -94,9 +94,18 @@ class ModelVersion:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A named model with its aliases. ``latest`` is the highest version number."""
+    """
+    A named model with its aliases. ``latest`` is the highest version number; ``generation`` counts the changes of the
+    model itself (a version added, an alias set or deleted).
+    """
 
     name: str
     latest: int
     aliases: Mapping[str, int] = field(default_factory=dict)
     created_at: float = 0.0
+    generation: int = 1
+
+    @property
+    def etag(self) -> str:
+        """The value that writers name to say which state of the model they have seen."""
+        return f'"{self.generation}"'

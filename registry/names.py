@@ -1,0 +1,67 @@
+"""The rules for names, tags and free text. Pure; every breach is an InvalidValue that names the field."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from registry.errors import InvalidValue
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+_NUMBER_LIKE = re.compile(r"[0-9._-]+", re.ASCII)
+_NAME_RULE = "1 to 128 of the letters A-Z a-z, digits, '.', '_' and '-', the first a letter or digit"
+LATEST = "latest"
+MAX_NUMBER = 2**31 - 1  # versions and revisions
+MAX_TAGS = 64
+MAX_TEXT = 4096  # characters of a tag's value, a reason, a field of the lineage
+
+
+def check_model_name(name: str) -> None:
+    """Raises InvalidValue unless ``name`` may name a model."""
+    if not _NAME.fullmatch(name):
+        raise InvalidValue(f"model: expected {_NAME_RULE}; got {name!r}", field="model")
+
+
+def check_alias(alias: str) -> None:
+    """Raises InvalidValue unless ``alias`` may be one: a name that neither looks like a number nor is ``latest``."""
+    if not _NAME.fullmatch(alias):
+        raise InvalidValue(f"alias: expected {_NAME_RULE}; got {alias!r}", field="alias")
+    if _NUMBER_LIKE.fullmatch(alias):
+        raise InvalidValue(f"alias: must not look like a version number; got {alias!r}", field="alias")
+    if alias.lower() == LATEST:
+        raise InvalidValue(f"alias: {alias!r} always means the highest version number and cannot be set", field="alias")
+
+
+def check_tags(tags: Mapping[str, str]) -> None:
+    """Raises InvalidValue for a key that is no name, a value that is no text, or too many of them."""
+    if len(tags) > MAX_TAGS:
+        raise InvalidValue(f"tags: at most {MAX_TAGS}, got {len(tags)}", field="tags")
+    for key, value in tags.items():
+        if not _NAME.fullmatch(key):
+            raise InvalidValue(f"tags: expected a key of {_NAME_RULE}; got {key!r}", field="tags")
+        check_text(f"tags.{key}", value)
+
+
+def check_text(field: str, value: str, *, most: int = MAX_TEXT) -> None:
+    """Raises InvalidValue for text that is too long or cannot be stored as UTF-8."""
+    if len(value) > most:
+        raise InvalidValue(f"{field}: at most {most} characters, got {len(value)}", field=field)
+    if "\0" in value or not _is_utf8(value):
+        raise InvalidValue(f"{field}: expected valid Unicode text without NUL, got {value[:40]!r}", field=field)
+
+
+def version_number(ref: str | int) -> int | None:
+    """The number that ``ref`` writes out, None when it is a word (an alias or ``latest``). 0 is nobody's number."""
+    if isinstance(ref, str):
+        if not (ref.isascii() and ref.isdigit()):
+            return None
+        ref = int(ref) if len(ref) < 20 else 0
+    return ref if 1 <= ref <= MAX_NUMBER else 0
+
+
+def _is_utf8(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # a lone surrogate, as undecodable command-line bytes become
+        return False
+    return True

@@ -1,0 +1,198 @@
+"""
+Reads an ONNX file: is it one, what does it take and give, which other files does it need. The only importer of onnx.
+
+Nothing is run and no weights are loaded from other files. The format: https://github.com/onnx/onnx/blob/main/docs/IR.md
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from registry.errors import InvalidModel
+from registry.external_data import check_external_files
+from registry.signature import Signature, TensorSpec
+
+_TENSOR = onnx.TensorProto
+_DATATYPES: dict[int, str] = {
+    _TENSOR.BOOL: "BOOL",
+    _TENSOR.UINT8: "UINT8",
+    _TENSOR.UINT16: "UINT16",
+    _TENSOR.UINT32: "UINT32",
+    _TENSOR.UINT64: "UINT64",
+    _TENSOR.INT8: "INT8",
+    _TENSOR.INT16: "INT16",
+    _TENSOR.INT32: "INT32",
+    _TENSOR.INT64: "INT64",
+    _TENSOR.FLOAT16: "FP16",
+    _TENSOR.BFLOAT16: "BF16",
+    _TENSOR.FLOAT: "FP32",
+    _TENSOR.DOUBLE: "FP64",
+    _TENSOR.STRING: "BYTES",
+}
+_OTHER_FORMATS = (
+    (b"version https://git-lfs", "a Git LFS pointer: fetch the real file with `git lfs pull`"),
+    (b"PK\x03\x04", "a ZIP archive (a PyTorch or Keras file?): export the model to ONNX first"),
+    (b"\x80", "a Python pickle: export the model to ONNX first (skl2onnx, torch.onnx)"),
+    (b"\x89HDF", "an HDF5 file (Keras?): export the model to ONNX first (tf2onnx)"),
+    (b"\x1f\x8b", "a gzip file: unpack it first"),
+    (b"ORTM", "in ONNX Runtime's own format: register the .onnx file that it was made from"),
+)
+_CAST_ADVICE = "cast it inside the model to a type that has"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """
+    What an ONNX file says about itself.
+
+    ``sha256`` (hex) and ``size_bytes`` are of the very bytes that were read. ``external_files`` are the relative POSIX
+    paths, below the file's folder, of the weights it keeps elsewhere.
+    """
+
+    path: Path
+    signature: Signature
+    external_files: tuple[str, ...]
+    sha256: str
+    size_bytes: int
+
+
+def read_model(path: Path) -> ModelFile:
+    """
+    Check the ONNX file at ``path`` and read its signature.
+
+    Raises InvalidModel, saying which check failed: not a file, not ONNX, a type the protocol has no form for, or
+    external data that is missing, cut short or outside the folder.
+    """
+    content = _content(path)
+    model = _parsed(path.name, content)
+    graph = model.graph
+    inputs = tuple(_spec("input", value, _is_optional(model, value)) for value in _real_inputs(model))
+    outputs = tuple(_spec("output", value, is_optional=False) for value in graph.output)
+    return ModelFile(
+        path=path,
+        signature=Signature(inputs, outputs),
+        external_files=check_external_files(path.parent, _external_tensors(model)),
+        sha256=hashlib.sha256(content).hexdigest(),
+        size_bytes=len(content),
+    )
+
+
+def _content(path: Path) -> bytes:
+    try:
+        if path.exists() and not path.is_file():
+            raise InvalidModel(f"{path}: expected an ONNX file, this is a folder or device")
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidModel(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _parsed(name: str, content: bytes) -> onnx.ModelProto:
+    if not content:
+        raise InvalidModel(f"{name}: the file is empty")
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(content)
+    except DecodeError as error:
+        raise InvalidModel(f"{name}: {_what_came(content)}") from error
+    if not model.ir_version or not model.graph.output or not model.opset_import:
+        raise InvalidModel(f"{name}: {_what_came(content)}")
+    return model
+
+
+def _what_came(content: bytes) -> str:
+    for magic, what in _OTHER_FORMATS:
+        if content.startswith(magic):
+            return f"expected an ONNX model, got {what}"
+    head = content[:200].decode("utf-8", errors="replace")
+    if head.isascii() and all(c.isprintable() or c.isspace() for c in head):
+        return f"expected an ONNX model, got text that begins with {head[:40]!r}"
+    if content[0] == 0x08:  # the tag of ir_version, which every ONNX file begins with
+        return f"an ONNX model that is damaged or cut short ({len(content)} bytes): copy or download the file again"
+    return f"expected an ONNX model, got {len(content)} bytes of something else, damaged or cut short"
+
+
+def _initializers(model: onnx.ModelProto) -> set[str]:
+    dense = {tensor.name for tensor in model.graph.initializer}
+    return dense | {tensor.values.name for tensor in model.graph.sparse_initializer}
+
+
+def _real_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    # Before IR version 4 every weight had to be listed as an input too, and was none.
+    weights = _initializers(model) if model.ir_version < 4 else set()
+    return [value for value in model.graph.input if value.name not in weights]
+
+
+def _is_optional(model: onnx.ModelProto, value: onnx.ValueInfoProto) -> bool:
+    return any(value.name == tensor.name for tensor in model.graph.initializer)
+
+
+def _spec(role: str, value: onnx.ValueInfoProto, is_optional: bool) -> TensorSpec:
+    kind = value.type.WhichOneof("value")
+    if kind != "tensor_type":
+        raise InvalidModel(f"{role} {value.name!r} {_other_kind(value.type, kind)}", tensor=value.name)
+    tensor = value.type.tensor_type
+    datatype = _DATATYPES.get(tensor.elem_type)
+    if datatype is None:
+        known = tensor.elem_type in _TENSOR.DataType.values()
+        name = _TENSOR.DataType.Name(tensor.elem_type) if known else f"number {tensor.elem_type}"
+        raise InvalidModel(
+            f"{role} {value.name!r} has the element type {name}, for which the protocol has no form: {_CAST_ADVICE}",
+            tensor=value.name,
+        )
+    shape = tuple(d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else -1 for d in tensor.shape.dim)
+    return TensorSpec(value.name, datatype, shape, is_optional, is_ranked=tensor.HasField("shape"))
+
+
+def _other_kind(value: onnx.TypeProto, kind: str | None) -> str:
+    if kind == "sequence_type" and value.sequence_type.elem_type.WhichOneof("value") == "map_type":
+        return (
+            "is a sequence of maps, for which the protocol has no form: export the classifier with "
+            "`options={id(model): {'zipmap': False}}` (skl2onnx) or zipmap=False to get a tensor of scores"
+        )
+    advice = {
+        "sequence_type": "is a sequence, for which the protocol has no form: export it as tensors (for maps: zipmap=False)",
+        "map_type": "is a map, for which the protocol has no form: export it as a tensor (skl2onnx: zipmap=False)",
+        "optional_type": "is of an optional type, for which the protocol has no form: make it a plain tensor",
+        "sparse_tensor_type": "is a sparse tensor, for which the protocol has no form: make it dense inside the model",
+        None: "has no type: the file is damaged or was written by a tool that left types out",
+    }
+    return advice.get(kind, f"is of the kind {kind}, for which the protocol has no form: {_CAST_ADVICE}")
+
+
+def _external_tensors(model: onnx.ModelProto) -> list[tuple[str, dict[str, str]]]:
+    """Name and external-data entries of every tensor that keeps its values in another file, however deep it sits."""
+    return [
+        (tensor.name or "(unnamed)", {entry.key: entry.value for entry in tensor.external_data})
+        for tensor in _tensors(model)
+        if tensor.data_location == _TENSOR.EXTERNAL or tensor.external_data
+    ]
+
+
+def _tensors(model: onnx.ModelProto) -> Iterable[onnx.TensorProto]:
+    graphs = [model.graph]
+    nodes = [node for function in model.functions for node in function.node]
+    for info in model.training_info:
+        graphs += [info.initialization, info.algorithm]
+    while graphs or nodes:
+        if graphs:
+            graph = graphs.pop()
+            yield from graph.initializer
+            yield from _dense_parts(graph.sparse_initializer)
+            nodes += graph.node
+            continue
+        for attribute in nodes.pop().attribute:
+            yield from [attribute.t, *attribute.tensors]
+            yield from _dense_parts([attribute.sparse_tensor, *attribute.sparse_tensors])
+            graphs += [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
+
+
+def _dense_parts(tensors: Iterable[onnx.SparseTensorProto]) -> Iterable[onnx.TensorProto]:
+    for tensor in tensors:
+        yield tensor.values
+        yield tensor.indices
