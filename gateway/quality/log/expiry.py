@@ -17,8 +17,10 @@ def next_floor(db: sqlite3.Connection, *, oldest_ms: int, max_bytes: float) -> i
     first = db.execute("SELECT time_ms FROM predictions ORDER BY time_ms LIMIT 1").fetchone()
     if first is None or (first[0] >= oldest_ms and not is_full):
         return None
-    last = db.execute("SELECT time_ms FROM predictions ORDER BY time_ms LIMIT 1 OFFSET ?", (STEP,)).fetchone()
-    bound: int = last[0] if last and last[0] > first[0] else first[0] + 1
+    after = db.execute("SELECT time_ms FROM predictions ORDER BY time_ms LIMIT 1 OFFSET ?", (STEP,)).fetchone()
+    if after is None:
+        after = (db.execute("SELECT max(time_ms) FROM predictions").fetchone()[0] + 1,)
+    bound = max(int(after[0]), int(first[0]) + 1)
     return bound if is_full else min(bound, oldest_ms)
 
 
@@ -47,4 +49,5 @@ def give_back(db: sqlite3.Connection, max_bytes: float) -> None:
     """Shortens a file that is longer than the byte bound by some of its free pages (outside a transaction)."""
     pages, size = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
     if pages * size > max_bytes:
-        db.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+        # execute() would step the statement once, which is one page
+        db.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")

@@ -1,0 +1,65 @@
+"""Makers of what the quality tests need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.fleet import PredictionBatch
+from gateway.quality.feedback import Feedback, VerdictKind
+from gateway.quality.log import PredictionLog
+from gateway.quality.prediction_id import PredictionId, format_id
+
+EPOCH = 4242
+START_S = 1_800_000_000.0
+
+
+class MovableClock:
+    """A clock that stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.time_s = START_S
+
+    def now(self) -> float:
+        return self.time_s
+
+    def monotonic(self) -> float:
+        return self.time_s
+
+    def advance(self, seconds: float) -> None:
+        self.time_s += seconds
+
+
+def id_at(counter: int, *, time_s: float = START_S, epoch: int = EPOCH) -> str:
+    return format_id(PredictionId(int(time_s * 1000), epoch, counter))
+
+
+def classes(
+    ids: Sequence[str],
+    labels: Sequence[str],
+    *,
+    own: Sequence[str] = (),
+    arm: str = "default",
+    version: int = 1,
+    model: str = "m",
+) -> PredictionBatch:
+    """A batch of one-row requests to a classifier."""
+    n = len(ids)
+    return PredictionBatch(0, model, version, (arm,) * n, "class", tuple(ids), tuple(own) or ("",) * n, (1,) * n, tuple(labels))
+
+
+def values(ids: Sequence[str], numbers: Sequence[float], *, version: int = 1, model: str = "m") -> PredictionBatch:
+    """A batch of one-row requests to a regressor."""
+    n = len(ids)
+    return PredictionBatch(
+        0, model, version, ("default",) * n, "value", tuple(ids), ("",) * n, (1,) * n, numbers=tuple(numbers)
+    )
+
+
+def verdict(log: PredictionLog, item: Feedback) -> VerdictKind:
+    """The verdict on one item."""
+    return log.accept([item])[0].kind
+
+
+def kinds(log: PredictionLog, items: Sequence[Feedback]) -> list[VerdictKind]:
+    """The verdicts on items of one call."""
+    return [one.kind for one in log.accept(items)]
