@@ -1,0 +1,55 @@
+"""
+Merging rows of several requests into one batch and telling the answers apart again. Pure.
+
+Rows, not requests, count towards a batch. Only requests of equal shapes beyond the first axis are merged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+T = TypeVar("T")
+
+
+def join_raw(parts: Sequence[bytes | memoryview], dtype: np.dtype[Any], rows: int, tail: tuple[int, ...]) -> Array:
+    """Raw contents of several requests, one after the other, as one array of shape [rows, *tail]."""
+    joined = parts[0] if len(parts) == 1 else b"".join(parts)
+    array: Array = np.frombuffer(joined, dtype).reshape((rows, *tail))
+    return array if array.flags.aligned else array.copy()
+
+
+def split_raw(array: Array, rows: Sequence[int]) -> list[bytes]:
+    """The row-major bytes of each request's rows of a numeric output; ``rows`` sum to its first dimension."""
+    data = array.tobytes()
+    row_bytes = len(data) // len(array) if len(array) else 0
+    if len(rows) == len(array):  # the common case: one row each
+        return [data[start : start + row_bytes] for start in range(0, len(data), row_bytes)] if data else [b""] * len(rows)
+    parts, start = [], 0
+    for count in rows:
+        end = start + count * row_bytes
+        parts.append(data[start:end])
+        start = end
+    return parts
+
+
+def split_rows(array: Array, rows: Sequence[int]) -> list[Array]:
+    """Each request's rows of an output, as views."""
+    return list(np.split(array, np.cumsum(rows)[:-1])) if len(rows) > 1 else [array]
+
+
+def chunks(items: Iterable[T], rows: Sequence[int], max_rows: int) -> list[list[T]]:
+    """Items in order, in batches of at most ``max_rows`` rows; an item with more rows is a batch of its own."""
+    made: list[list[T]] = []
+    filled = max_rows
+    for item, count in zip(items, rows, strict=True):
+        if filled + count > max_rows:
+            made.append([])
+            filled = 0
+        made[-1].append(item)
+        filled += count
+    return made

@@ -1,0 +1,108 @@
+"""ONNX Runtime behind the session port: the only importer of onnxruntime."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from gateway.runtime.session import Array, InputsRefused, LoadRefused, RunFailed
+from registry.signature import Signature, TensorSpec
+
+_DATATYPES = {
+    "bool": "BOOL", "uint8": "UINT8", "uint16": "UINT16", "uint32": "UINT32", "uint64": "UINT64",
+    "int8": "INT8", "int16": "INT16", "int32": "INT32", "int64": "INT64",
+    "float16": "FP16", "bfloat16": "BF16", "float": "FP32", "double": "FP64", "string": "BYTES",
+}  # fmt: skip
+_BFLOAT16 = 16  # TensorProto.BFLOAT16
+
+
+class OnnxSession:
+    """
+    A model in ONNX Runtime on the CPU. ``threads`` bounds intra-op parallelism (1: the calling thread alone); nothing
+    spins, since a spinning pool starves its neighbours.
+    """
+
+    def __init__(self, path: Path, *, threads: int = 1) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+        try:
+            session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises a dozen unrelated classes here
+            raise LoadRefused(_text(error)) from None
+        self.signature = _signature(session)
+        # The binding below the Python wrapper: the wrapper checks again what the request path has checked.
+        self._session: Any = session._sess
+        specs = (*self.signature.inputs, *self.signature.outputs)
+        self._has_bfloat16 = any(spec.datatype == "BF16" for spec in specs)
+        self._bfloat16_inputs = frozenset(spec.name for spec in self.signature.inputs if spec.datatype == "BF16")
+
+    def run(self, outputs: Sequence[str], inputs: Mapping[str, Array]) -> list[Array]:
+        """See Session."""
+        try:
+            if self._has_bfloat16:
+                return self._run_values(outputs, inputs)
+            results: list[Array] = self._session.run(outputs, inputs, None)
+        except Exception as error:  # onnxruntime raises a dozen unrelated classes here
+            refused = InputsRefused if type(error).__name__ == "InvalidArgument" else RunFailed
+            raise refused(_text(error)) from None
+        return results
+
+    def _run_values(self, outputs: Sequence[str], inputs: Mapping[str, Array]) -> list[Array]:
+        """The same through OrtValues: numpy has no bfloat16, so its bits travel as uint16."""
+        values = {}
+        for name, array in inputs.items():
+            if name in self._bfloat16_inputs:
+                value = ort.OrtValue.ortvalue_from_numpy_with_onnx_type(np.ascontiguousarray(array), _BFLOAT16)
+            else:
+                value = ort.OrtValue.ortvalue_from_numpy(array)
+            values[name] = value._get_c_value()
+        results = self._session.run_with_ort_values(values, list(outputs), None)
+        return [_array(value) for value in results]
+
+    def close(self) -> None:
+        """See Session."""
+        self._session = None
+
+
+def _array(value: Any) -> Array:
+    if value.element_type() != _BFLOAT16:
+        array: Array = value.numpy()
+        return array
+    shape = tuple(value.shape())
+    size = 2 * int(np.prod(shape, dtype=np.int64))
+    bits = ctypes.string_at(value.data_ptr(), size) if size else b""
+    return np.frombuffer(bits, np.uint16).reshape(shape)
+
+
+def _signature(session: Any) -> Signature:
+    optional = [_spec(node, is_optional=True) for node in session.get_overridable_initializers()]
+    return Signature(
+        inputs=(*(_spec(node) for node in session.get_inputs()), *optional),
+        outputs=tuple(_spec(node) for node in session.get_outputs()),
+    )
+
+
+def _spec(node: Any, *, is_optional: bool = False) -> TensorSpec:
+    element = str(node.type).removeprefix("tensor(").removesuffix(")")
+    datatype = _DATATYPES.get(element)
+    if not str(node.type).startswith("tensor(") or datatype is None:
+        raise LoadRefused(f"{node.name!r} is {node.type}, for which the inference protocol has no form")
+    shape = tuple(dim if isinstance(dim, int) and dim >= 0 else -1 for dim in node.shape)
+    return TensorSpec(str(node.name), datatype, shape, is_optional)
+
+
+def _text(error: Exception) -> str:
+    """ONNX Runtime's message without its prefix of library and code numbers."""
+    text = str(error).strip()
+    if text.startswith("[ONNXRuntimeError]"):
+        text = text.split(" : ", 3)[-1]
+    return text

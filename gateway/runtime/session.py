@@ -1,0 +1,38 @@
+"""The session port: what the request path needs of a loaded model, whatever runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from registry.signature import Signature
+
+Array = NDArray[Any]
+
+
+class RunFailed(Exception):
+    """The runtime refused these inputs; the text is the runtime's own."""
+
+
+class InputsRefused(RunFailed):
+    """The same, because of the inputs' rank, dimensions or types: the caller's mistake."""
+
+
+class LoadRefused(Exception):
+    """The runtime cannot load the model; the text is the runtime's own."""
+
+
+class Session(Protocol):
+    """A loaded model. ``run`` blocks without the GIL, is thread-safe, and owns nothing of its arguments afterwards."""
+
+    signature: Signature
+
+    def run(self, outputs: Sequence[str], inputs: Mapping[str, Array]) -> list[Array]:
+        """The named outputs for these inputs, in that order. Raises RunFailed."""
+        ...
+
+    def close(self) -> None:
+        """Frees the model; nothing may be running."""
+        ...

@@ -1,0 +1,128 @@
+"""Made-up inputs for a signature, and what they show: that a model runs, and whether the rows of a batch are independent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from gateway.runtime.session import Array, RunFailed, Session
+from gateway.runtime.tensors import DTYPES
+from registry.signature import Signature, TensorSpec
+
+FREE_SIZES = (1, 3, 2, 4, 8, 16, 32)  # tried in turn for variable dimensions other than the first
+CHECKED_ROWS = (2, 5, 8)
+RELATIVE_TOLERANCE, ABSOLUTE_TOLERANCE = 1e-3, 1e-4
+MAX_INTEGER = 3  # integers are often indices: small ones are the safest
+
+
+def runnable_inputs(session: Session, rows: int, random: np.random.Generator | None = None) -> dict[str, Array] | None:
+    """Inputs with ``rows`` rows that the model runs on, random where ``random`` is given, or None when none was found."""
+    outputs = [spec.name for spec in session.signature.outputs]
+    for inputs in _attempts(session.signature, rows, random):
+        try:
+            session.run(outputs, inputs)
+        except RunFailed:
+            continue
+        return inputs
+    return None
+
+
+def _attempts(signature: Signature, rows: int, random: np.random.Generator | None) -> Iterator[dict[str, Array]]:
+    needed = [spec for spec in signature.inputs if not spec.is_optional]
+    sizes = FREE_SIZES if has_free_dimensions(signature) else FREE_SIZES[:1]
+    for free in sizes:
+        if random is None:
+            yield {spec.name: _filled(spec, rows, free, 0) for spec in needed}
+            yield {spec.name: _filled(spec, rows, free, 1) for spec in needed}
+        else:
+            yield {spec.name: _random(spec, rows, free, random) for spec in needed}
+
+
+def has_free_dimensions(signature: Signature) -> bool:
+    """Whether an input has a variable dimension besides its first."""
+    return any(dim < 0 for spec in signature.inputs for dim in spec.shape[1:])
+
+
+def _shape(spec: TensorSpec, rows: int, free: int) -> list[int]:
+    shape = [dim if dim >= 0 else free for dim in spec.shape]
+    if spec.shape and spec.shape[0] < 0:
+        shape[0] = rows
+    return shape
+
+
+def _filled(spec: TensorSpec, rows: int, free: int, value: int) -> Array:
+    shape = _shape(spec, rows, free)
+    if spec.datatype == "BYTES":
+        return np.full(shape, str(value), np.object_)
+    return np.full(shape, value, DTYPES[spec.datatype])
+
+
+def _random(spec: TensorSpec, rows: int, free: int, random: np.random.Generator) -> Array:
+    shape = _shape(spec, rows, free)
+    if spec.datatype == "BYTES":
+        return random.integers(0, MAX_INTEGER, shape).astype("U").astype(np.object_)
+    if spec.datatype == "BF16":  # the upper half of a float32's bits
+        return (random.normal(size=shape).astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+    if spec.datatype.startswith("FP"):
+        return random.normal(size=shape).astype(DTYPES[spec.datatype])
+    return random.integers(0, 2 if spec.datatype == "BOOL" else MAX_INTEGER, shape).astype(DTYPES[spec.datatype])
+
+
+def row_independence(session: Session, seed: int = 0) -> tuple[bool, str]:
+    """
+    Whether the rows of a batch were shown to be independent, and on what evidence.
+
+    A variable first axis does not prove it: a reduction or a softmax over it mixes callers. Shown means: several random
+    batches gave, row by row, what the rows gave alone.
+    """
+    signature = session.signature
+    required = [spec for spec in signature.inputs if not spec.is_optional]
+    for kind, specs in (("input", required), ("output", signature.outputs)):
+        for spec in specs:
+            if not spec.shape or spec.shape[0] >= 0:
+                return False, f"{kind} {spec.name!r} has no variable first axis"
+    if not required:
+        return False, "the model takes no input"
+    random = np.random.default_rng(seed)
+    for rows in CHECKED_ROWS:
+        inputs = runnable_inputs(session, rows, random)
+        if inputs is None:
+            return False, f"no random input of {rows} rows was found that the model runs on"
+        problem = _difference(session, inputs, rows)
+        if problem:
+            return False, problem
+    return True, f"rows of {len(CHECKED_ROWS)} random batches of up to {max(CHECKED_ROWS)} equal the rows alone"
+
+
+def _difference(session: Session, inputs: dict[str, Array], rows: int) -> str:
+    names = [spec.name for spec in session.signature.outputs]
+    batch = session.run(names, inputs)
+    for name, array in zip(names, batch, strict=True):
+        if not array.ndim or len(array) != rows:
+            return f"output {name!r} of {rows} rows has shape {list(array.shape)}"
+    for row in range(rows):
+        try:
+            alone = session.run(names, {name: array[row : row + 1] for name, array in inputs.items()})
+        except RunFailed as error:
+            return f"a row alone fails: {error}"
+        for spec, together, single in zip(session.signature.outputs, batch, alone, strict=True):
+            if not _is_same(spec.datatype, together[row : row + 1], single):
+                return f"output {spec.name!r} of a row depends on the other rows of its batch"
+    return ""
+
+
+def _is_same(datatype: str, left: Array, right: Array) -> bool:
+    if left.shape != right.shape:
+        return False
+    if datatype == "BF16":
+        left, right = _bfloat16_values(left), _bfloat16_values(right)
+    if datatype in ("BF16", "FP16", "FP32", "FP64"):
+        loose = 30.0 if datatype in ("BF16", "FP16") else 1.0
+        return bool(np.allclose(left, right, rtol=loose * RELATIVE_TOLERANCE, atol=loose * ABSOLUTE_TOLERANCE, equal_nan=True))
+    return bool(np.array_equal(left, right))
+
+
+def _bfloat16_values(bits: Array) -> Array:
+    values: Array = (bits.astype(np.uint32) << 16).view(np.float32)
+    return values

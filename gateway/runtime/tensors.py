@@ -1,0 +1,108 @@
+"""
+Tensors between the Open Inference Protocol's bytes and numpy. Pure.
+
+BYTES are object arrays of str, BF16 are uint16 arrays that hold the bits; everything else is numpy's own type.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.errors import InvalidRequest
+
+Array = NDArray[Any]
+Buffer = bytes | memoryview
+NUMPY = {
+    "BOOL": np.bool_, "UINT8": np.uint8, "UINT16": np.uint16, "UINT32": np.uint32, "UINT64": np.uint64,
+    "INT8": np.int8, "INT16": np.int16, "INT32": np.int32, "INT64": np.int64,
+    "FP16": np.float16, "BF16": np.uint16, "FP32": np.float32, "FP64": np.float64, "BYTES": np.object_,
+}  # fmt: skip
+DTYPES: dict[str, np.dtype[Any]] = {name: np.dtype(kind) for name, kind in NUMPY.items()}
+_LENGTH = struct.Struct("<I")
+
+
+def element_count(shape: Sequence[int]) -> int:
+    """Elements of a tensor; 1 for a scalar, 0 when any dimension is."""
+    count = 1
+    for dim in shape:
+        count *= dim
+    return count
+
+
+def from_raw(name: str, datatype: str, shape: tuple[int, ...], raw: Buffer) -> Array:
+    """The tensor in raw contents, without a copy where numpy allows. Raises InvalidRequest naming the input."""
+    if datatype == "BYTES":
+        return _strings(name, shape, bytes_elements(name, raw))
+    dtype = DTYPES[datatype]
+    expected = element_count(shape) * dtype.itemsize
+    if len(raw) != expected:
+        raise InvalidRequest(f"input {name!r}: {datatype} {list(shape)} is {expected} bytes, got {len(raw)}", field=name)
+    if datatype == "BOOL":
+        is_set: Array = np.frombuffer(raw, np.uint8).reshape(shape) != 0  # other bytes are no bool for the runtime
+        return is_set
+    array = np.frombuffer(raw, dtype).reshape(shape)
+    return array if array.flags.aligned else array.copy()
+
+
+def bytes_elements(name: str, raw: Buffer) -> list[bytes]:
+    """The elements of a BYTES tensor: each a 4-byte little-endian length and that many bytes."""
+    elements, position, size = [], 0, len(raw)
+    while position < size:
+        if position + 4 > size:
+            raise InvalidRequest(f"input {name!r}: {size - position} bytes are left where a length of 4 is due", field=name)
+        (length,) = _LENGTH.unpack_from(raw, position)
+        position += 4
+        if position + length > size:
+            raise InvalidRequest(f"input {name!r}: an element claims {length} bytes, {size - position} are left", field=name)
+        elements.append(bytes(raw[position : position + length]))
+        position += length
+    return elements
+
+
+def from_typed(name: str, datatype: str, shape: tuple[int, ...], values: Any) -> Array:
+    """The tensor in typed contents. Raises InvalidRequest naming the input."""
+    if datatype == "BYTES":
+        return _strings(name, shape, list(values))
+    if len(values) != element_count(shape):
+        raise InvalidRequest(
+            f"input {name!r}: shape {list(shape)} has {element_count(shape)} elements, got {len(values)}", field=name
+        )
+    try:
+        array: Array = np.fromiter(values, DTYPES[datatype], len(values)).reshape(shape)
+    except OverflowError:
+        raise InvalidRequest(f"input {name!r}: a value does not fit {datatype}", field=name) from None
+    return array
+
+
+def _strings(name: str, shape: tuple[int, ...], elements: list[bytes]) -> Array:
+    if len(elements) != element_count(shape):
+        raise InvalidRequest(
+            f"input {name!r}: BYTES {list(shape)} has {element_count(shape)} elements, got {len(elements)}", field=name
+        )
+    array = np.empty(len(elements), np.object_)
+    try:
+        array[:] = [element.decode() for element in elements]
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"input {name!r}: an element is no UTF-8 text ({error.reason})", field=name) from None
+    return array.reshape(shape)
+
+
+def to_raw(array: Array) -> bytes:
+    """The raw contents of a tensor, row-major."""
+    if array.dtype == np.object_:
+        encoded = [element.encode() for element in array.reshape(-1)]
+        return b"".join(part for text in encoded for part in (_LENGTH.pack(len(text)), text))
+    return array.tobytes()
+
+
+def to_typed(array: Array) -> list[Any]:
+    """The elements of a tensor as Python values, flat and row-major; text as bytes."""
+    if array.dtype == np.object_:
+        return [element.encode() for element in array.reshape(-1)]
+    flat: list[Any] = array.reshape(-1).tolist()
+    return flat

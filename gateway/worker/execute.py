@@ -1,0 +1,273 @@
+"""
+Running a batch and answering its requests: merge, run, split, encode, reply, release; then count, record, mirror, trace.
+
+Everything after the reply is outside the callers' wait. Called by the lane thread for short models and by a version's own
+thread for the others; several threads may be here at once, each with another version.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections.abc import Sequence
+
+import numpy as np
+
+from gateway.batching.merge import split_raw, split_rows
+from gateway.errors import DeadlinePassed, InferenceFailed, InvalidRequest
+from gateway.fleet import LATENCY_BOUNDS_S
+from gateway.quality.prediction_id import prefix
+from gateway.rpc.codec import prediction_id_of, raw_frame, typed_response
+from gateway.rpc.lane import Call, Lane, Trailers
+from gateway.rpc.status import describe
+from gateway.runtime.session import Array, InputsRefused, RunFailed
+from gateway.runtime.tensors import to_raw, to_typed
+from gateway.telemetry.otel import Tracing
+from gateway.worker.item import Item, merge_inputs
+from gateway.worker.records import Executed, PredictionIds, Records, has_row_each
+from gateway.worker.served import Served, Target
+from gateway.worker.traces import request_trace
+
+
+class Timing:
+    """When a batch was taken up, began to run, had run and was answered; nanoseconds of the performance counter."""
+
+    __slots__ = ("answered_ns", "merged_ns", "ran_ns", "taken_ns")
+
+    def __init__(self, taken_ns: int) -> None:
+        self.taken_ns = self.merged_ns = self.ran_ns = self.answered_ns = taken_ns
+
+
+class Execution:
+    """Runs batches of one worker."""
+
+    def __init__(self, lane: Lane, ids: PredictionIds, records: Records, tracing: Tracing) -> None:
+        self._lane = lane
+        self._ids = ids
+        self._records = records
+        self._tracing = tracing
+
+    def run(self, served: Served, items: list[Item]) -> dict[str, Array] | None:
+        """
+        Runs requests of one group as one batch and answers every one of them. All hold a lease, which ends here.
+
+        Returns the outputs over all rows, or None when not all of the batch was answered with one run.
+        """
+        timing = Timing(time.perf_counter_ns())
+        live = self._unexpired(served, items)
+        if not live:
+            return None
+        try:
+            outputs = self._outputs(served, live, timing)
+            if outputs is None:
+                return None
+            rows = [item.binding.rows for item in live]
+            now_ms = int(time.time() * 1000)
+            counters = self._ids.draw(len(live))
+            self._answer(live, outputs, rows, prefix(now_ms, self._ids.epoch), counters)
+        except Exception as error:  # a mistake of ours: the callers get an answer and the lease ends
+            for item in live:
+                self.refuse(item, error)
+            served.release(len(live))
+            return None
+        timing.answered_ns = time.perf_counter_ns()
+        served.release(len(live))
+        named = dict(zip(live[0].binding.run_outputs, outputs, strict=True))
+        self._count(live, rows, timing, now_ms)
+        self._record(served, live, named, rows, now_ms, counters)
+        if self._tracing.is_on:
+            self._trace(live, sum(rows), timing)
+        return named if live is items else None
+
+    def refuse(self, item: Item, error: BaseException) -> None:
+        """Ends one request that holds no lease with an error."""
+        code, message, trailers = describe(error)
+        self._lane.fail(item.call, code, message, trailers)
+        item.target.count(code.name)
+        if self._tracing.is_on:
+            now_ns = time.perf_counter_ns()
+            self._tracing.emit(request_trace(item, code.name, now_ns, now_ns, now_ns, now_ns, 0, message))
+
+    def _unexpired(self, served: Served, items: list[Item]) -> list[Item]:
+        """The requests whose deadline is still ahead; the others are ended, as nobody waits for them any more."""
+        now = time.time()
+        expired = [item for item in items if item.expires_at <= now]
+        if not expired:
+            return items
+        for item in expired:
+            self.refuse(item, DeadlinePassed("the deadline passed while the request was queued"))
+        served.release(len(expired))
+        return [item for item in items if item.expires_at > now]
+
+    def _outputs(self, served: Served, items: list[Item], timing: Timing) -> list[Array] | None:
+        """The outputs of one run over all rows, or None when the run failed and the requests were dealt with one by one."""
+        binding = items[0].binding
+        try:
+            inputs = merge_inputs(items)
+            timing.merged_ns = time.perf_counter_ns()
+            outputs = served.session.run(binding.run_outputs, inputs)
+            timing.ran_ns = time.perf_counter_ns()
+            if len(items) > 1:
+                _check_rows(outputs, sum(item.binding.rows for item in items))
+            return outputs
+        except (RunFailed, InvalidRequest) as error:
+            if len(items) > 1:  # one caller's data must not fail the others': each alone
+                for item in items:
+                    self.run(served, [item])
+                return None
+            self.refuse(items[0], _caller_error(served, error))
+            served.release(1)
+            return None
+
+    def _answer(self, items: list[Item], outputs: list[Array], rows: list[int], id_head: str, counters: list[int]) -> None:
+        """Encodes all answers, then sends them; nothing is sent when anything cannot be encoded."""
+        names = items[0].binding.outputs
+        arrays = outputs[: len(names)]
+        if len(items) == 1:
+            columns: list[list[bytes]] = [[to_raw(array)] for array in arrays]
+            shapes = {rows[0]: tuple(array.shape for array in arrays)}
+        else:
+            columns = [_split(array, rows) for array in arrays]
+            tails = [array.shape[1:] for array in arrays]
+            shapes = {count: tuple((count, *tail) for tail in tails) for count in set(rows)}
+        head_id, frames = id_head.encode(), _Frames()
+        answers, special = [], []
+        for index, item in enumerate(items):
+            pieces = [item.target.head(names, shapes[rows[index]]), head_id, b"%012x" % counters[index]]
+            for column in columns:
+                part = column[index]
+                pieces += (frames[len(part)], part)
+            if item.request.id_field:
+                pieces.append(item.request.id_field)
+            answers.append((item.call, b"".join(pieces)))
+            if item.wants_trailers or not item.request.parameters.is_binary:
+                special.append(index)
+        for index in special:
+            own = [split_rows(array, rows)[index] if len(items) > 1 else array for array in arrays]
+            answers[index] = self._special(items[index], own, f"{id_head}{counters[index]:012x}", answers[index])
+        if not special:
+            self._lane.reply(answers)
+            return
+        for answer, item in zip(answers, items, strict=True):
+            self._lane.reply([answer], _trailers(item, answer[1]) if item.wants_trailers else None)
+
+    def _special(self, item: Item, outputs: list[Array], prediction_id: str, answer: tuple[Call, bytes]) -> tuple[Call, bytes]:
+        """The answer with typed contents, where the request asked for them."""
+        if item.request.parameters.is_binary:
+            return answer
+        served = item.target.served
+        described = tuple(
+            (name, served.datatypes[name], array.shape) for name, array in zip(item.binding.outputs, outputs, strict=True)
+        )
+        values = [to_typed(array) for array in outputs]
+        return item.call, typed_response(
+            served.model, served.number, item.target.arm, prediction_id, described, values, item.request.id_field
+        )
+
+    def _count(self, items: list[Item], rows: list[int], timing: Timing, now_ms: int) -> None:
+        """Counts a batch: per arm its requests, once per batch the run, on the arm of the first request."""
+        run_ns = timing.ran_ns - timing.merged_ns
+        merge_ns, encode_ns = timing.merged_ns - timing.taken_ns, timing.answered_ns - timing.ran_ns
+        for index, item in enumerate(items):
+            counts = item.target.counts
+            latency_ns = timing.answered_ns - item.received_ns
+            counts.latency_buckets[bisect_left(LATENCY_BOUNDS_S, latency_ns * 1e-9)] += 1
+            counts.latency_sum_s += latency_ns * 1e-9
+            counts.queue_ns += timing.taken_ns - item.received_ns
+            counts.rows += rows[index]
+        for target, requests in _by_target(items):
+            target.count("OK", requests)
+            counts = target.counts
+            counts.run_ns += run_ns * requests
+            counts.decode_ns += merge_ns * requests
+            counts.encode_ns += encode_ns * requests
+            counts.last_inference_ms = now_ms
+        size, counts = sum(rows), items[0].target.counts
+        counts.executions[size] = counts.executions.get(size, 0) + 1
+        counts.run_ns_by_size[size] = counts.run_ns_by_size.get(size, 0) + run_ns
+
+    def _record(
+        self,
+        served: Served,
+        items: list[Item],
+        outputs: dict[str, Array],
+        rows: list[int],
+        now_ms: int,
+        counters: list[int],
+    ) -> None:
+        prediction = served.prediction
+        if prediction is None or not self._records.sample_rate:
+            return
+        output = outputs[prediction.output]
+        if has_row_each(prediction, output, rows):
+            self._records.offer(
+                Executed(
+                    now_ms,
+                    served.model,
+                    served.number,
+                    prediction,
+                    [item.target.arm for item in items],
+                    counters,
+                    [item.request.id_field for item in items],
+                    rows,
+                    output,
+                )
+            )
+
+    def _trace(self, items: Sequence[Item], batch_rows: int, timing: Timing) -> None:
+        for item in items:
+            if item.trace is not None:
+                self._tracing.emit(
+                    request_trace(item, "OK", timing.taken_ns, timing.merged_ns, timing.ran_ns, timing.answered_ns, batch_rows)
+                )
+
+
+class _Frames(dict[int, bytes]):
+    """Frames of raw contents by size."""
+
+    def __missing__(self, size: int) -> bytes:
+        frame = self[size] = raw_frame(size)
+        return frame
+
+
+def _split(array: Array, rows: list[int]) -> list[bytes]:
+    if array.dtype == np.object_:
+        return [to_raw(part) for part in split_rows(array, rows)]
+    return split_raw(array, rows)
+
+
+def _trailers(item: Item, payload: bytes) -> Trailers:
+    """The facts of an answer as trailing metadata, for callers that do not read parameters."""
+    return (
+        ("x-model-version", str(item.target.served.number)),
+        ("x-arm", item.target.arm),
+        ("x-prediction-id", prediction_id_of(payload)),
+    )
+
+
+def _by_target(items: list[Item]) -> list[tuple[Target, int]]:
+    first = items[0].target
+    if all(item.target is first for item in items):
+        return [(first, len(items))]
+    requests: dict[Target, int] = {}
+    for item in items:
+        requests[item.target] = requests.get(item.target, 0) + 1
+    return list(requests.items())
+
+
+def _check_rows(outputs: list[Array], rows: int) -> None:
+    for array in outputs:
+        if not array.ndim or len(array) != rows:
+            raise RunFailed(f"an output of shape {list(array.shape)} does not have the {rows} rows of the batch")
+
+
+def _caller_error(served: Served, error: RunFailed | InvalidRequest) -> Exception:
+    if isinstance(error, InvalidRequest):
+        return error
+    if isinstance(error, InputsRefused):
+        return InvalidRequest(f"model {served.model} v{served.number} refuses these inputs: {error}", model=served.model)
+    return InferenceFailed(
+        f"model {served.model} v{served.number} failed on this request: {error}",
+        model=served.model,
+        version=served.number,
+    )

@@ -1,0 +1,77 @@
+"""One request on its way through a worker, and the inputs of several merged into one feed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from gateway.batching.merge import join_raw
+from gateway.rpc.codec import Request
+from gateway.rpc.lane import Call
+from gateway.runtime.session import Array
+from gateway.runtime.tensors import from_raw, from_typed
+from gateway.telemetry.trace import TraceContext
+from gateway.worker.binding import Binding, Feed
+from gateway.worker.served import Target
+
+
+class Item:
+    """
+    A routed request: its call, what it asks for, who answers it. ``arrays`` are its inputs where they had to be decoded
+    before batching. ``received_ns`` is on the performance counter; ``expires_at`` Unix seconds.
+    """
+
+    __slots__ = (
+        "arrays",
+        "binding",
+        "call",
+        "expires_at",
+        "received_ns",
+        "request",
+        "routed_ns",
+        "target",
+        "trace",
+        "traceparent",
+        "unit_id",
+        "wants_trailers",
+    )
+
+    def __init__(self, call: Call, request: Request, received_ns: int) -> None:
+        self.call = call
+        self.request = request
+        self.received_ns = self.routed_ns = received_ns
+        self.expires_at = call.deadline
+        self.arrays: dict[str, Array] | None = None
+        self.trace: TraceContext | None = None
+        self.traceparent: str | None = None
+        self.unit_id = ""
+        self.wants_trailers = False
+        self.target: Target
+        self.binding: Binding
+
+
+def decode_inputs(request: Request, binding: Binding) -> dict[str, Array]:
+    """Every input of one request as an array. Raises InvalidRequest naming the input."""
+    return {feed.name: _array(request, feed) for feed in binding.feeds}
+
+
+def _array(request: Request, feed: Feed) -> Array:
+    if request.layout.raw_sizes:
+        return from_raw(feed.name, feed.datatype, feed.shape, request.raw[feed.index])
+    return from_typed(feed.name, feed.datatype, feed.shape, request.layout.inputs[feed.index].typed)
+
+
+def merge_inputs(items: Sequence[Item]) -> dict[str, Array]:
+    """The inputs of requests of one group, row after row."""
+    binding = items[0].binding
+    if len(items) == 1:
+        item = items[0]
+        return item.arrays if item.arrays is not None else decode_inputs(item.request, binding)
+    if binding.is_eager:
+        return {feed.name: np.concatenate([item.arrays[feed.name] for item in items if item.arrays]) for feed in binding.feeds}
+    rows = sum(item.binding.rows for item in items)
+    return {
+        feed.name: join_raw([item.request.raw[feed.index] for item in items], feed.dtype, rows, feed.shape[1:])
+        for feed in binding.feeds
+    }

@@ -1,0 +1,205 @@
+"""
+The shadow's side of a worker: copies of requests run after the caller has its answer, and compared with it.
+
+The queue is bounded and drops its newest; the thread has the lowest priority that a thread may give itself; whatever
+goes wrong here is counted and never reaches a caller.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import structlog
+
+from gateway.errors import GatewayError
+from gateway.fleet import LATENCY_BOUNDS_S, ShadowCounts
+from gateway.quality.compare import compare_classes, compare_values
+from gateway.runtime.session import Array, RunFailed
+from gateway.worker.item import Item, decode_inputs, merge_inputs
+from gateway.worker.records import has_row_each, labels
+from gateway.worker.served import Served, Target
+from registry.versions import PredictionKind
+
+MAX_WAITING = 256  # copied requests; beyond it the newest are dropped
+NICENESS = 15
+_log = structlog.get_logger("interlock.mirror")
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Requests of one batch, the primary's outputs for all their rows by name, and which of the requests are copied."""
+
+    batch: Sequence[Item]
+    primary: Target
+    batch_outputs: dict[str, Array]
+    shadow: Target
+    kept: Sequence[int]
+
+    @property
+    def items(self) -> list[Item]:
+        """The requests copied."""
+        return [self.batch[index] for index in self.kept]
+
+    @property
+    def outputs(self) -> dict[str, Array]:
+        """The primary's outputs for the rows of the requests copied."""
+        if len(self.kept) == len(self.batch):
+            return self.batch_outputs
+        is_kept = np.zeros(len(self.batch), np.bool_)
+        is_kept[list(self.kept)] = True
+        rows = np.repeat(is_kept, [item.binding.rows for item in self.batch])
+        return {name: array[rows] for name, array in self.batch_outputs.items()}
+
+
+class Mirror:
+    """Takes copies from any thread, runs them in its own. ``counts_of`` gives the counters of a pair of versions."""
+
+    def __init__(self, counts_of: Callable[[str, int, int], ShadowCounts]) -> None:
+        self._counts_of = counts_of
+        self._waiting: deque[Copy] = deque()
+        self._size = 0
+        self._changed = threading.Condition()
+        self._is_stopped = False
+        self._thread = threading.Thread(target=self._loop, name="mirror", daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def offer(self, copy: Copy) -> None:
+        """Queues a copy if there is room and the shadow is to be had, else drops and counts it. Never blocks for long."""
+        size = len(copy.kept)
+        counts = self._counts_of(copy.primary.served.model, copy.primary.served.number, copy.shadow.served.number)
+        with self._changed:
+            if self._size + size <= MAX_WAITING and copy.shadow.served.acquire(size):
+                self._size += size
+                self._waiting.append(copy)
+                self._changed.notify()
+            else:
+                counts.dropped += size
+
+    def stop(self) -> None:
+        """Forgets what waits and ends the thread."""
+        with self._changed:
+            self._is_stopped = True
+            for copy in self._waiting:
+                copy.shadow.served.release(len(copy.kept))
+            self._waiting.clear()
+            self._changed.notify()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
+
+    def _loop(self) -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        while True:
+            with self._changed:
+                while not self._waiting and not self._is_stopped:
+                    self._changed.wait()
+                if self._is_stopped:
+                    return
+                copy = self._waiting.popleft()
+                self._size -= len(copy.kept)
+            try:
+                self._run(copy)
+            finally:
+                copy.shadow.served.release(len(copy.kept))
+
+    def _run(self, copy: Copy) -> None:
+        served, items = copy.shadow.served, copy.items
+        pair = self._counts_of(served.model, copy.primary.served.number, served.number)
+        start = time.perf_counter()
+        try:
+            outputs = shadow_outputs(served, items)
+        except (GatewayError, RunFailed) as error:
+            pair.failed += len(items)
+            copy.shadow.count("INTERNAL", len(items))
+            _log.debug("shadow_failed", model=served.model, version=served.number, error=str(error))
+            return
+        except Exception:  # a shadow can neither fail nor delay the primary
+            pair.failed += len(items)
+            _log.exception("shadow_error", model=served.model, version=served.number)
+            return
+        rows = [item.binding.rows for item in items]
+        _count(copy.shadow, len(items), sum(rows), time.perf_counter() - start)
+        compare(pair, copy.primary.served, served, copy.outputs, outputs, rows)
+
+
+def _count(shadow: Target, requests: int, rows: int, elapsed_s: float) -> None:
+    shadow.count("OK", requests)
+    counts, elapsed_ns = shadow.counts, int(elapsed_s * 1e9)
+    counts.latency_buckets[bisect_left(LATENCY_BOUNDS_S, elapsed_s)] += requests
+    counts.latency_sum_s += elapsed_s * requests
+    counts.rows += rows
+    counts.run_ns += elapsed_ns * requests
+    counts.executions[rows] = counts.executions.get(rows, 0) + 1
+    counts.run_ns_by_size[rows] = counts.run_ns_by_size.get(rows, 0) + elapsed_ns
+    counts.last_inference_ms = int(time.time() * 1000)
+
+
+def shadow_outputs(served: Served, items: Sequence[Item]) -> dict[str, Array]:
+    """The shadow's outputs for requests of one primary batch. Raises InvalidRequest or RunFailed."""
+    layout = items[0].request.layout
+    binding = served.bindings.get(layout) or served.bind(layout)
+    for item in items[1:]:
+        if item.request.layout is not layout:
+            served.bindings.get(item.request.layout) or served.bind(item.request.layout)
+    inputs = merge_inputs(items) if len(items) > 1 else decode_inputs(items[0].request, binding)
+    return dict(zip(binding.run_outputs, served.session.run(binding.run_outputs, inputs), strict=True))
+
+
+def compare(
+    counts: ShadowCounts, primary: Served, shadow: Served, ours: dict[str, Array], theirs: dict[str, Array], rows: list[int]
+) -> None:
+    """Adds one comparison to the counts: agreement of classes where both have them, else of all numbers within tolerance."""
+    for name, array in ours.items():
+        other = theirs.get(name)
+        if other is not None and array.dtype.kind in "fiu" and other.dtype.kind in "fiu":
+            values, sum_abs, max_abs = compare_values(array, other)
+            counts.values += values
+            counts.sum_abs_diff += sum_abs
+            counts.max_abs_diff = max(counts.max_abs_diff, max_abs)
+    classes = [_classes(primary, ours, rows), _classes(shadow, theirs, rows)]
+    if classes[0] is not None and classes[1] is not None:
+        compared, disagreed = compare_classes(classes[0], classes[1])
+    else:
+        compared, disagreed = len(rows), sum(not _is_close(ours, theirs, i, rows) for i in range(len(rows)))
+    counts.compared += compared
+    counts.disagreed += disagreed
+
+
+def _classes(served: Served, outputs: dict[str, Array], rows: list[int]) -> list[str] | None:
+    prediction = served.prediction
+    if prediction is None or prediction.kind is PredictionKind.VALUE:
+        return None
+    output = outputs.get(prediction.output)
+    return labels(prediction, output) if output is not None and has_row_each(prediction, output, rows) else None
+
+
+RELATIVE_TOLERANCE, ABSOLUTE_TOLERANCE = 1e-3, 1e-5
+
+
+def _is_close(ours: dict[str, Array], theirs: dict[str, Array], request: int, rows: list[int]) -> bool:
+    """Whether one request got the same answer from both, numbers within tolerance."""
+    start = sum(rows[:request])
+    for name, array in ours.items():
+        other: Any = theirs.get(name)
+        if other is None or other.shape != array.shape or other.dtype != array.dtype:
+            return False
+        if len(rows) > 1:
+            array, other = array[start : start + rows[request]], other[start : start + rows[request]]
+        if array.dtype.kind in "fiu":
+            tolerance = ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE * abs(array.astype("f8"))
+            is_same = (abs(array.astype("f8") - other) <= tolerance) | (array == other) | ((array != array) & (other != other))
+        else:
+            is_same = array == other
+        if not is_same.all():
+            return False
+    return True

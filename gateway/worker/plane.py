@@ -1,0 +1,282 @@
+"""
+The data plane of a worker: takes calls from the lane, routes them, has them run in batches, mirrors what has a shadow.
+
+One thread (the lane's) takes and routes; it also runs models that were measured to be short. A request is routed without
+a lock: it reads one immutable `ServingTable`. Choosing and leasing are one step, and a version that was retired in
+between refuses the lease, upon which the request is routed again by the newer table.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+
+import structlog
+
+from gateway.clock import Clock
+from gateway.errors import NotReady
+from gateway.fleet import ArmCounts, DesiredVersion, PredictionBatch, ShadowCounts, Telemetry
+from gateway.lifecycle.ports import Held, Snapshot
+from gateway.routing.table import CANDIDATE, DEFAULT, SPACE, Route, position
+from gateway.rpc.codec import Decoder
+from gateway.rpc.lane import Call, Lane
+from gateway.rpc.status import describe
+from gateway.telemetry.otel import Tracing
+from gateway.worker.execute import Execution
+from gateway.worker.grouping import grouped
+from gateway.worker.item import Item, decode_inputs
+from gateway.worker.loader import OnnxLoader, resident_bytes
+from gateway.worker.mirror import Copy, Mirror
+from gateway.worker.records import PredictionIds, Records
+from gateway.worker.runner import Runner
+from gateway.worker.served import Served, Target
+from gateway.worker.serving import ServingTable, compile_table
+
+TAKE_TIMEOUT_S = 0.2
+MAX_REROUTES = 8
+UNIT_KEY = "x-unit-id"
+TRAILERS_KEY = "x-prediction-metadata"
+_ROUTED = (DEFAULT, CANDIDATE)
+SWITCH_INTERVAL_S = 0.0005  # a thread back from the runtime waits this long for the GIL; Python's own default is 5 ms
+_log = structlog.get_logger("interlock.plane")
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneConfig:
+    """
+    ``max_calls``: most calls taken from the lane at once. ``threads``: intra-op threads of a model. ``sample_rate`` (0 to
+    1): share of predictions recorded for feedback. ``unit_key``: the metadata key that carries the unit id.
+    """
+
+    max_calls: int = 256
+    threads: int = 1
+    sample_rate: float = 1.0
+    unit_key: str = UNIT_KEY
+
+
+@dataclass(slots=True)
+class Counters:
+    """Every counter of this worker, kept when a version goes: sums never fall."""
+
+    arms: dict[tuple[str, int, str], ArmCounts] = field(default_factory=dict)
+    shadows: dict[tuple[str, int, int], ShadowCounts] = field(default_factory=dict)
+    not_routed: dict[str, int] = field(default_factory=dict)
+    loads: dict[str, int] = field(default_factory=dict)
+
+    def arm(self, model: str, version: int, arm: str) -> ArmCounts:
+        """The counters of a version in one arm."""
+        return self.arms.setdefault((model, version, arm), ArmCounts(model, version, arm))
+
+    def shadow(self, model: str, primary: int, shadow: int) -> ShadowCounts:
+        """The counters of a pair of primary and shadow."""
+        return self.shadows.setdefault((model, primary, shadow), ShadowCounts(model, primary, shadow))
+
+
+class CountingLoader:
+    """The loader of this plane: counts what was loaded and what failed."""
+
+    def __init__(self, loader: OnnxLoader, loads: dict[str, int]) -> None:
+        self._loader = loader
+        self._loads = loads
+
+    def load(self, model: str, desired: DesiredVersion) -> Held:
+        """See lifecycle.ports.Loader."""
+        outcome = "failed"
+        try:
+            held = self._loader.load(model, desired)
+            outcome = "ok"
+            return held
+        finally:
+            key = f"{model}|{desired.number}|{outcome}"
+            self._loads[key] = self._loads.get(key, 0) + 1
+
+
+class DataPlane:
+    """See the module. ``epoch`` and ``incarnation`` are the worker's, as told in `fleet.Hello`."""
+
+    def __init__(
+        self, config: PlaneConfig, *, epoch: int, incarnation: str, tracing: Tracing, clock: Clock, seed: int | None = None
+    ) -> None:
+        self._config = config
+        self._incarnation = incarnation
+        self._tracing = tracing
+        self._ids = PredictionIds(epoch)
+        self._records = Records(epoch, config.sample_rate)
+        self.counters = Counters()
+        self.loader = CountingLoader(OnnxLoader(config.threads, self.counters.arm), self.counters.loads)
+        self._mirror = Mirror(self.counters.shadow)
+        self._decoder = Decoder()
+        self._random = random.Random(seed).random
+        self._table = ServingTable()
+        self._clock = clock
+        self._thread: threading.Thread | None = None
+        self._lane: Lane
+        self._execution: Execution
+
+    # ---- from the lifecycle -----------------------------------------------------------------------------------------
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Serves by this snapshot from now on: one assignment."""
+        self._table = compile_table(snapshot)
+
+    # ---- serving ----------------------------------------------------------------------------------------------------
+
+    def serve(self, lane: Lane) -> None:
+        """Starts to serve the lane, which has been started, in a thread of its own."""
+        self._lane = lane
+        self._execution = Execution(lane, self._ids, self._records, self._tracing)
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        self._mirror.start()
+        self._thread = threading.Thread(target=self._loop, name="lane", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Returns when the lane is closed and everything taken from it is answered; the server must have been stopped."""
+        if self._thread is not None:
+            self._thread.join()
+        self._mirror.stop()
+
+    def _loop(self) -> None:
+        lane, most = self._lane, self._config.max_calls
+        while not lane.is_closed():
+            calls = lane.take(most, TAKE_TIMEOUT_S)
+            if calls:
+                self._process(calls)
+        lane.close()
+
+    def _process(self, calls: list[Call]) -> None:
+        """Routes and runs what came together."""
+        received_ns = time.perf_counter_ns()
+        table = self._table
+        by_version: dict[Served, list[Item]] = {}
+        for call in calls:
+            item = self._admit(call, table, received_ns)
+            if item is not None:
+                served = item.target.served
+                if served in by_version:
+                    by_version[served].append(item)
+                else:
+                    by_version[served] = [item]
+        for served, items in by_version.items():
+            self._dispatch(served, items, MAX_REROUTES)
+
+    def _admit(self, call: Call, table: ServingTable, received_ns: int) -> Item | None:
+        """The request of a call, routed and checked; None when it was refused."""
+        item = None
+        try:
+            request = self._decoder.decode(call.message)
+            item = Item(call, request, received_ns)
+            self._read_metadata(item)
+            item.target = target = self._choose(item, table)
+            layout = request.layout
+            item.binding = target.served.bindings.get(layout) or target.served.bind(layout)
+            if item.binding.is_eager:
+                item.arrays = decode_inputs(request, item.binding)
+            if request.parameters.timeout_us:
+                item.expires_at = min(item.expires_at, time.time() + request.parameters.timeout_us / 1e6)
+            if item.trace is not None:
+                item.routed_ns = time.perf_counter_ns()
+            return item
+        except Exception as error:  # the edge to the status table: one request's error is that request's answer
+            self._refuse(call, item, error)
+            return None
+
+    def _read_metadata(self, item: Item) -> None:
+        item.unit_id = item.request.parameters.unit_id
+        for key, value in item.call.metadata:
+            if key == self._config.unit_key:
+                item.unit_id = str(value)
+            elif key == "traceparent":
+                item.traceparent = str(value)
+            elif key == TRAILERS_KEY:
+                item.wants_trailers = True
+        if self._tracing.is_on:
+            item.trace = self._tracing.sample(item.traceparent, self._random())
+
+    def _choose(self, item: Item, table: ServingTable) -> Target:
+        layout = item.request.layout
+        if layout.version:
+            return table.pinned(layout.model, layout.version)
+        route = table.routes.get(layout.model)
+        if route is None:
+            raise table.missing(layout.model)
+        if not route.bounds:
+            return route.default
+        unit = item.unit_id
+        return route.choose(position(unit, route.salt) if unit else int(self._random() * SPACE))
+
+    def _refuse(self, call: Call, item: Item | None, error: Exception) -> None:
+        if item is not None and hasattr(item, "target"):
+            self._execution.refuse(item, error)
+            return
+        code, message, trailers = describe(error)
+        self._lane.fail(call, code, message, trailers)
+        self.counters.not_routed[code.name] = self.counters.not_routed.get(code.name, 0) + 1
+
+    def _dispatch(self, served: Served, items: list[Item], reroutes: int) -> None:
+        """Leases the version for all its requests and runs them here, or hands them to the version's own thread."""
+        if not served.acquire(len(items)):
+            self._reroute(items, reroutes)
+            return
+        if served.is_inline:
+            if len(items) == 1:
+                self._run(served, items)
+            else:
+                for batch in grouped(items, served.max_rows):
+                    self._run(served, batch)
+            return
+        runner = served.runner
+        if runner is None:
+            runner = served.runner = Runner(served, self._run)
+        refused = runner.offer(items)
+        for item in refused:
+            self._execution.refuse(item, runner.overloaded())
+        served.release(len(refused))
+
+    def _reroute(self, items: list[Item], left: int) -> None:
+        """The version was retired between reading the table and leasing: the newer table says who answers."""
+        table = self._table
+        for item in items:
+            if not left:
+                self._execution.refuse(item, NotReady(f"model {item.request.layout.model!r}: routes keep changing"))
+                continue
+            again = self._admit(item.call, table, item.received_ns)
+            if again is not None:
+                self._dispatch(again.target.served, [again], left - 1)
+
+    def _run(self, served: Served, items: list[Item]) -> None:
+        """Runs a batch, answers it, and offers it to the shadow."""
+        outputs = self._execution.run(served, items)
+        route = self._table.routes.get(served.model)
+        if route is None or route.shadow is None or outputs is None:
+            return
+        kept = [index for index, item in enumerate(items) if self._is_mirrored(item, route)]
+        if kept:
+            self._mirror.offer(Copy(items, items[0].target, outputs, route.shadow, kept))
+
+    def _is_mirrored(self, item: Item, route: Route[Target]) -> bool:
+        """Whether a request is copied: those of callers who left the choice to the route, by the shadow's percentage."""
+        return item.target.arm in _ROUTED and self._random() < route.shadow_fraction
+
+    # ---- what the worker reports ------------------------------------------------------------------------------------
+
+    def telemetry(self) -> Telemetry:
+        """Counts since the start, as one value."""
+        counters = self.counters
+        return Telemetry(
+            incarnation=self._incarnation,
+            arms=tuple(counters.arms.values()),
+            shadows=tuple(counters.shadows.values()),
+            not_routed=dict(counters.not_routed),
+            in_flight=self._table.in_flight(),
+            rss_bytes=resident_bytes(),
+            loads=dict(counters.loads),
+            predictions_dropped=self._records.dropped,
+        )
+
+    def take_predictions(self) -> list[PredictionBatch]:
+        """Predictions since the last call, for the prediction log."""
+        return self._records.take()

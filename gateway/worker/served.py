@@ -1,0 +1,173 @@
+"""
+One loaded version as the request path holds it: its session, its leases, its counters, what is cached per request layout.
+
+`lifecycle` decides when it comes and goes (`Held`); nothing here knows about other versions or about routes.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import TYPE_CHECKING
+
+from gateway.fleet import ArmCounts, DesiredVersion
+from gateway.lifecycle.ports import LoadFailed
+from gateway.rpc.codec import MAX_LAYOUTS, Layout, response_head
+from gateway.runtime.session import Array, Session
+from gateway.runtime.synthetic import has_free_dimensions, runnable_inputs
+from gateway.worker.binding import Binding, bind
+
+if TYPE_CHECKING:
+    from gateway.worker.runner import Runner
+
+INLINE_RUN_S = 300e-6  # a batch that runs longer would stop the lane for every other model
+WARM_UP_REPEATS = 3
+MAX_HEADS = 4096
+Shapes = tuple[tuple[int, ...], ...]
+
+
+class Target:
+    """A version in the role of one arm: what a route's bounds point at. ``counts`` has one writing thread per field."""
+
+    __slots__ = ("arm", "counts", "heads", "served")
+
+    def __init__(self, served: Served, arm: str, counts: ArmCounts) -> None:
+        self.served = served
+        self.arm = arm
+        self.counts = counts
+        self.heads: dict[tuple[tuple[str, ...], Shapes], bytes] = {}
+
+    def head(self, outputs: tuple[str, ...], shapes: Shapes) -> bytes:
+        """The repeating part of a response with these outputs in these shapes."""
+        key = (outputs, shapes)
+        head = self.heads.get(key)
+        if head is None:
+            if len(self.heads) >= MAX_HEADS:
+                self.heads.clear()
+            served = self.served
+            described = tuple((name, served.datatypes[name], shape) for name, shape in zip(outputs, shapes, strict=True))
+            head = self.heads[key] = response_head(served.model, served.number, self.arm, described)
+        return head
+
+    def count(self, code: str, requests: int = 1) -> None:
+        """Counts requests that ended with this code."""
+        codes = self.counts.requests
+        codes[code] = codes.get(code, 0) + requests
+
+
+class Served:
+    """See the module. Implements `lifecycle.ports.Held`."""
+
+    def __init__(
+        self, model: str, desired: DesiredVersion, session: Session, counts_of: Callable[[str, int, str], ArmCounts]
+    ) -> None:
+        self.model = model
+        self.number = desired.number
+        self.signature = session.signature
+        self.session = session
+        self.prediction = desired.prediction
+        self.batching = desired.batching
+        is_wanted = desired.batching.mode == "on" or (desired.batching.mode == "auto" and desired.is_batchable)
+        self.is_batched = is_wanted and desired.batching.max_rows > 1
+        self.max_rows = desired.batching.max_rows if self.is_batched else 1
+        self.is_inline = False  # until warm-up has measured it
+        self.memory_bytes = 0
+        self.datatypes = {spec.name: spec.datatype for spec in (*self.signature.outputs, *self.signature.inputs)}
+        self.bindings: dict[Layout, Binding] = {}
+        self._counts_of = counts_of
+        self._targets: dict[str, Target] = {}
+        self._lock = threading.Lock()
+        self._leases = 0
+        self._is_retired = False
+        self.runner: Runner | None = None  # made by the lane's thread for a version that does not run inline
+
+    def __repr__(self) -> str:
+        return f"<{self.model} v{self.number} leases={self._leases}{' retired' if self._is_retired else ''}>"
+
+    # ---- leases -----------------------------------------------------------------------------------------------------
+
+    def acquire(self, leases: int) -> bool:
+        """Takes leases, or answers False when the version is retired: the caller then reads the newer snapshot."""
+        with self._lock:
+            if self._is_retired:
+                return False
+            self._leases += leases
+            return True
+
+    def release(self, leases: int) -> None:
+        """Gives leases back; every lease taken is released, whatever became of the request."""
+        with self._lock:
+            self._leases -= leases
+
+    @property
+    def in_flight(self) -> int:
+        """Leases not released."""
+        return self._leases
+
+    def retire(self) -> None:
+        """See Held."""
+        with self._lock:
+            self._is_retired = True
+
+    def reinstate(self) -> None:
+        """See Held."""
+        with self._lock:
+            self._is_retired = False
+
+    def close(self) -> None:
+        """See Held."""
+        if self.runner is not None:
+            self.runner.stop()
+        self.bindings.clear()
+        self.session.close()
+
+    # ---- what is cached ---------------------------------------------------------------------------------------------
+
+    def target(self, arm: str) -> Target:
+        """This version in the role of an arm."""
+        target = self._targets.get(arm)
+        if target is None:
+            target = self._targets[arm] = Target(self, arm, self._counts_of(self.model, self.number, arm))
+        return target
+
+    def bind(self, layout: Layout) -> Binding:
+        """How requests of a layout are run here; kept for layouts whose contents are raw. Raises InvalidRequest."""
+        binding = bind(layout, self.signature, self.prediction, is_batched=self.is_batched, max_rows=self.max_rows)
+        if layout.raw_sizes:
+            if len(self.bindings) >= MAX_LAYOUTS:
+                self.bindings.clear()
+            self.bindings[layout] = binding
+        return binding
+
+    # ---- warm-up ----------------------------------------------------------------------------------------------------
+
+    def warm_up(self) -> None:
+        """
+        Runs every batch size that doubling reaches, and measures whether a full batch is short enough to run inline.
+
+        Inputs are made up. Where a model has variable dimensions beside the batch, made-up sizes may be no valid input:
+        such a failure proves nothing and is passed over. A model of fixed shapes that takes no made-up input has failed.
+        """
+        outputs = tuple(spec.name for spec in self.signature.outputs)
+        elapsed: list[float] = []
+        for rows in self._warm_up_sizes():
+            inputs = runnable_inputs(self.session, rows)
+            if inputs is None:
+                if has_free_dimensions(self.signature):
+                    return
+                raise LoadFailed(f"{self.model} v{self.number}: warm-up with {rows} rows failed on every made-up input")
+            elapsed = [self._timed(outputs, inputs) for _ in range(WARM_UP_REPEATS)]
+        self.is_inline = median(elapsed) <= INLINE_RUN_S and not self.batching.queue_delay_us
+
+    def _warm_up_sizes(self) -> list[int]:
+        sizes = [1]
+        while self.is_batched and sizes[-1] < self.max_rows:
+            sizes.append(min(2 * sizes[-1], self.max_rows))
+        return sizes
+
+    def _timed(self, outputs: tuple[str, ...], inputs: dict[str, Array]) -> float:
+        start = time.perf_counter()
+        self.session.run(outputs, inputs)
+        return time.perf_counter() - start
