@@ -65,7 +65,6 @@ def max_batch_rows(version: DesiredVersion) -> int:
     return batching.max_rows if is_on and has_batch_axis and batching.max_rows > 1 else 0
 
 
-def data_type(datatype: str) -> int:
+def data_type(datatype: str) -> str:
     """The model configuration's name of a protocol datatype."""
-    name = "TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}"
-    return int(inference_pb2.DataType.Value(name))
+    return "TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}"

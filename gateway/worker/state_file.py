@@ -1,0 +1,23 @@
+"""The last desired state on disk, which control writes and a worker reads when control does not answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from gateway.fleet import DesiredState
+
+_log = structlog.get_logger("interlock.worker")
+
+
+def read_state(path: Path) -> DesiredState | None:
+    """The state in the file, or None when there is none that can be read (the log says why)."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=DesiredState)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.MsgspecError) as error:
+        _log.error("state_file_unreadable", path=str(path), error=str(error))
+        return None

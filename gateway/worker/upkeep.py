@@ -1,0 +1,188 @@
+"""
+What a worker does beside serving: follows the desired state and reports what is. A loop around `Upkeep.step`.
+
+Only this loop's thread drives the lifecycle and sends observed states, counts and predictions, so control receives them
+in order. None of it is on the request path, and a control process that stopped reading can delay nothing else.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+import structlog
+
+from gateway.clock import Clock
+from gateway.fleet import DesiredState, Hello, Observed, PredictionBatch, Report, Reported, Telemetry
+from gateway.lifecycle.manager import Executor, VersionManager
+from gateway.lifecycle.ports import Loader, Snapshot
+from gateway.link import Link
+from gateway.worker.control_link import ControlLink
+from gateway.worker.prediction_buffer import PredictionBuffer
+
+DRAIN_POLL_S = 0.01  # the request path does not say when the last lease came back
+STOP_TIMEOUT_S = 5.0
+_log = structlog.get_logger("interlock.worker")
+
+
+class Plane(Protocol):
+    """What upkeep needs of the data plane."""
+
+    @property
+    def loader(self) -> Loader:
+        """Loads the versions that the plane can serve."""
+        ...
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Serves by this snapshot from now on."""
+        ...
+
+    def telemetry(self) -> Telemetry:
+        """Counts since the start."""
+        ...
+
+    def take_predictions(self) -> list[PredictionBatch]:
+        """Predictions since the last call."""
+        ...
+
+
+class Upkeep:
+    """
+    ``publish`` gets every snapshot; ``report_period_s`` is the time between two reports of counts and predictions.
+    `has_state` is set when a desired state was applied, `is_settled` when all it routes is READY or FAILED.
+    """
+
+    def __init__(
+        self,
+        plane: Plane,
+        *,
+        connect: Callable[[], Link],
+        hello: Hello,
+        publish: Callable[[Snapshot], None],
+        executor: Executor,
+        clock: Clock,
+        report_period_s: float,
+    ) -> None:
+        self._plane, self._clock, self._period_s = plane, clock, report_period_s
+        self._incarnation = hello.incarnation
+        self.link = ControlLink(connect, hello, on_connected=self._connected, on_message=self._take)
+        self.manager = VersionManager(plane.loader, publish, self._announce, executor, clock, wake=self._wake_up)
+        self.has_state = threading.Event()
+        self.is_settled = threading.Event()
+        self._predictions = PredictionBuffer()
+        self._lock = threading.Lock()
+        self._desired: DesiredState | None = None
+        self._tokens: list[int] = []
+        self._is_observed_due = False
+        self._is_serving = False
+        self._reported_at = float("-inf")
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
+
+    def start(self) -> None:
+        """Connects to control and begins to follow it."""
+        self._thread.start()
+        self.link.start()
+
+    def stop(self) -> None:
+        """Sends the last counts and predictions, if control is there, and closes the connection."""
+        self._stopping.set()
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(STOP_TIMEOUT_S)
+        self.link.stop()
+
+    def desire_first(self, desired: DesiredState) -> None:
+        """Takes a desired state from elsewhere, unless control has sent one already."""
+        with self._lock:
+            if self._desired is None and not self.has_state.is_set():
+                self._desired = desired
+        self._wake.set()
+
+    def show_serving(self, is_serving: bool) -> None:
+        """Tells control whether the port takes requests."""
+        self._is_serving = is_serving
+        self._observe_soon()
+
+    # ---- called by other threads -------------------------------------------------------------------------------------
+
+    def _take(self, message: DesiredState | Report) -> None:
+        with self._lock:
+            if isinstance(message, DesiredState):
+                self._desired = message  # in place of one that was not taken yet: the last one wins
+            else:
+                self._tokens.append(message.token)
+        self._wake.set()
+
+    def _connected(self) -> None:
+        self._reported_at = float("-inf")
+        self._observe_soon()
+
+    def _observe_soon(self) -> None:
+        with self._lock:
+            self._is_observed_due = True
+        self._wake.set()
+
+    def _wake_up(self) -> None:
+        self._wake.set()
+
+    # ---- the loop ---------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        pause_s = 0.0
+        while not self._stopping.is_set():
+            self._wake.wait(pause_s)
+            self._wake.clear()
+            try:
+                pause_s = self.step()
+            except Exception as error:  # the loop's supervisor: what failed now is tried again at the next step
+                _log.error("upkeep_failed", exc_info=error)
+                pause_s = self._period_s
+        self.link.send(self._observed(self.manager.observed()))
+        self._report_counts()
+
+    def step(self) -> float:
+        """Does what is due; the seconds until something may be due again."""
+        with self._lock:
+            desired, self._desired = self._desired, None
+            tokens, self._tokens = self._tokens, []
+            is_observed_due, self._is_observed_due = self._is_observed_due, False
+        if desired is not None:
+            self.manager.apply(desired)
+            self.has_state.set()
+        is_draining = self.manager.tick()
+        if self.has_state.is_set() and self.manager.is_settled():
+            self.is_settled.set()
+        if is_observed_due or tokens:
+            self.link.send(self._observed(self.manager.observed()))
+        due_in_s = self._reported_at + self._period_s - self._clock.monotonic()
+        if tokens or due_in_s <= 0:
+            self._report_counts()
+            due_in_s = self._period_s
+        for token in tokens:
+            self.link.send(Reported(token))
+        return min(due_in_s, DRAIN_POLL_S) if is_draining else due_in_s
+
+    def _announce(self, observed: Observed) -> None:
+        self.link.send(self._observed(observed))
+
+    def _observed(self, observed: Observed) -> Observed:
+        return replace(observed, is_serving=self._is_serving)
+
+    def _report_counts(self) -> None:
+        """Sends the counts, then every prediction that waits; keeps predictions while control is away."""
+        self._reported_at = self._clock.monotonic()
+        self._predictions.add(self._plane.take_predictions())
+        counts = self._plane.telemetry()
+        self.link.send(
+            replace(
+                counts,
+                incarnation=self._incarnation,
+                loads=self.manager.loads(),
+                predictions_dropped=counts.predictions_dropped + self._predictions.dropped,
+            )
+        )
+        self._predictions.send(self.link.send)

@@ -1,0 +1,242 @@
+"""
+One worker, put together: the data port with its services, the data plane behind the lane, and the upkeep beside it.
+
+It serves what control desires, and goes on serving when control is gone. Nothing listens before there is something to
+answer with, so a worker that comes back never refuses what its siblings on the same port serve.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import structlog
+
+from gateway.clock import Clock
+from gateway.errors import NotReady
+from gateway.fleet import Answer, DesiredState, Hello
+from gateway.lifecycle.ports import Snapshot
+from gateway.link import Link
+from gateway.quality.prediction_id import EPOCHS
+from gateway.rpc.data import DataServices
+from gateway.rpc.health import Health
+from gateway.rpc.lane import STANDARD_THREADS, Lane, open_lane
+from gateway.rpc.reflection import enable_reflection
+from gateway.rpc.server import DEFAULT_MAX_MESSAGE_BYTES, ServerOptions, bind, make_server, stop_server
+from gateway.worker.state_file import read_state
+from gateway.worker.upkeep import Plane, Upkeep
+
+CHECK_S = 0.05  # how soon a start that waits sees that it was stopped
+_log = structlog.get_logger("interlock.worker")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """
+    ``number`` tells the workers of a gateway apart. ``data_address`` is ``host:port``, port 0 any free one.
+    ``lane`` is fast or standard. ``max_message_bytes`` bounds a message. ``is_model_control`` lets callers load and unload
+    models. ``has_reflection`` adds server reflection. ``is_port_shared`` lets siblings listen on the same port.
+    ``max_connection_age_s`` asks clients to reconnect, 0 = never.
+
+    ``drain_delay_s``: seconds between health NOT_SERVING and the stop, for load balancers to notice; 0 = none.
+    ``grace_s``: seconds that calls under way have to end. ``control_wait_s``: seconds to wait for control before the
+    state on disk is used. ``start_timeout_s``: seconds that routed versions have to get ready before the port opens.
+
+    ``sample_rate`` (0 to 1) of predictions are recorded, ``trace_ratio`` (0 to 1) of requests traced. ``threads``:
+    intra-op threads of a model. ``load_threads``: versions loading at once. ``unit_key``: metadata key of the unit id.
+    ``report_period_s``: seconds between two reports of counts to control.
+    """
+
+    number: int = 0
+    data_address: str = "127.0.0.1:8001"
+    lane: str = "fast"
+    max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES
+    is_model_control: bool = False
+    has_reflection: bool = False
+    is_port_shared: bool = True
+    max_connection_age_s: float = 0.0
+    drain_delay_s: float = 0.0
+    grace_s: float = 30.0
+    control_wait_s: float = 2.0
+    start_timeout_s: float = 120.0
+    sample_rate: float = 1.0
+    trace_ratio: float = 0.01
+    threads: int = 1
+    load_threads: int = 1
+    unit_key: str = "x-unit-id"
+    report_period_s: float = 0.25
+
+    def __post_init__(self) -> None:
+        """Raises ValueError naming the field."""
+        if self.lane not in ("fast", "standard"):
+            raise ValueError(f"lane: expected fast or standard, got {self.lane!r}")
+        for name in ("sample_rate", "trace_ratio"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: expected 0 to 1, got {getattr(self, name):g}")
+        for name in ("drain_delay_s", "grace_s", "max_connection_age_s"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name):g}")
+
+
+class ServingPlane(Plane, Protocol):
+    """What a worker needs of the data plane."""
+
+    def serve(self, lane: Lane) -> None:
+        """Serves the calls of a started lane."""
+        ...
+
+    def stop(self) -> None:
+        """Returns when everything taken from the lane is answered; after the server was stopped."""
+        ...
+
+
+MakePlane = Callable[[WorkerConfig, Hello, Clock], ServingPlane]
+
+
+class Worker:
+    """
+    ``connect`` makes a connection to control (OSError when it is away); ``state_file`` is where control leaves the last
+    desired state. `start` returns when the port takes requests, `stop` when nothing is in flight any more.
+    """
+
+    def __init__(
+        self,
+        config: WorkerConfig,
+        *,
+        connect: Callable[[], Link],
+        state_file: Path,
+        clock: Clock,
+        make_plane: MakePlane | None = None,
+    ) -> None:
+        self._config, self._state_file = config, state_file
+        hello = Hello(config.number, os.getpid(), uuid.uuid4().hex, secrets.randbelow(EPOCHS), config.lane)
+        self.incarnation = hello.incarnation
+        self.address = ""
+        self.snapshot = Snapshot()
+        self.is_serving = False
+        self._plane = (make_plane or _data_plane)(config, hello, clock)
+        self._executor = ThreadPoolExecutor(config.load_threads, thread_name_prefix="load")
+        self._health = Health()
+        self._upkeep = Upkeep(
+            self._plane,
+            connect=connect,
+            hello=hello,
+            publish=self._publish,
+            executor=self._executor,
+            clock=clock,
+            report_period_s=config.report_period_s,
+        )
+        self._stopping = threading.Event()
+        self._port_changing = threading.RLock()  # opened and closed by different threads, at any moment
+        self._server: Any = None
+        self._lane: Any = None
+
+    def start(self) -> None:
+        """
+        Follows control and opens the port once what is routed is ready. Raises CannotListen, and NotReady when there is
+        no desired state to be had. Returns without serving when it is stopped meanwhile.
+        """
+        self._upkeep.start()
+        try:
+            self._wait_until_ready()
+            with self._port_changing:
+                if not self._stopping.is_set():
+                    self._open_port()
+        except BaseException:
+            self._upkeep.stop()
+            raise
+
+    def stop(self) -> None:
+        """
+        Health NOT_SERVING → ``drain_delay_s`` → no further call, those in flight end within ``grace_s`` → last counts and
+        predictions to control. Safe to call twice.
+        """
+        if self._stopping.is_set():
+            return
+        self._stopping.set()
+        self._health.drain()
+        self.is_serving = False
+        self._upkeep.show_serving(False)
+        with self._port_changing:
+            if self._server is not None:
+                threading.Event().wait(self._config.drain_delay_s)
+                self._close_port()
+        self._upkeep.stop()
+        self._upkeep.manager.apply(DesiredState(revision=0))  # frees what is loaded, in the executor's threads
+        self._executor.shutdown(wait=False)
+        _log.info("worker_stopped", worker=self._config.number)
+
+    def ask(self, method: str, body: bytes, timeout_s: float) -> Answer:
+        """Control's answer to what only it knows. Raises NotReady when control is unreachable."""
+        return self._upkeep.link.ask(method, body, timeout_s)
+
+    # ---- starting and stopping ----------------------------------------------------------------------------------------
+
+    def _wait_until_ready(self) -> None:
+        upkeep, config = self._upkeep, self._config
+        if not self._wait(upkeep.has_state, config.control_wait_s):
+            stored = read_state(self._state_file)
+            if stored is not None:
+                _log.warning("control_away_state_from_disk", revision=stored.revision, path=str(self._state_file))
+                upkeep.desire_first(stored)
+        if not self._wait(upkeep.has_state, config.start_timeout_s):
+            raise NotReady(f"control did not answer and there is no state in {self._state_file}: nothing to serve")
+        if not self._wait(upkeep.is_settled, config.start_timeout_s):
+            _log.error("versions_not_ready_in_time", timeout_s=config.start_timeout_s)
+
+    def _wait(self, event: threading.Event, timeout_s: float) -> bool:
+        """Whether the event came in time; True at once when the worker is stopped."""
+        while not (event.wait(min(CHECK_S, timeout_s)) or self._stopping.is_set()):
+            timeout_s -= CHECK_S
+            if timeout_s <= 0:
+                return False
+        return True
+
+    def _open_port(self) -> None:
+        config = self._config
+        threads = 8 + (STANDARD_THREADS if config.lane == "standard" else 0)
+        options = ServerOptions(config.max_message_bytes, threads, config.is_port_shared, config.max_connection_age_s)
+        services = DataServices(self, is_model_control=config.is_model_control)
+        server = make_server(options, services.handlers())
+        self._health.add_to(server)
+        if config.has_reflection:
+            enable_reflection(server)
+        self._lane = open_lane(server, config.lane)
+        self.address = bind(server, config.data_address)
+        server.start()
+        self._server = server
+        self._lane.start()
+        self._plane.serve(self._lane)
+        self.is_serving = True
+        self._health.serve()
+        self._upkeep.show_serving(True)
+        _log.info("worker_serving", worker=config.number, address=self.address, lane=self._lane.kind)
+
+    def _close_port(self) -> None:
+        if not stop_server(self._server, self._config.grace_s):
+            _log.error("calls_still_open", grace_s=self._config.grace_s)
+        if hasattr(self._lane, "stopped"):
+            self._lane.stopped()
+        self._plane.stop()
+
+    def _publish(self, snapshot: Snapshot) -> None:
+        self._plane.publish(snapshot)
+        self.snapshot = snapshot
+        self._health.show(snapshot)
+
+
+def _data_plane(config: WorkerConfig, hello: Hello, clock: Clock) -> ServingPlane:
+    """The real one; imported late, so that a worker around another plane needs no runtime."""
+    from gateway.telemetry.otel import Tracing
+    from gateway.worker.plane import DataPlane, PlaneConfig
+
+    plane_config = PlaneConfig(threads=config.threads, sample_rate=config.sample_rate, unit_key=config.unit_key)
+    tracing = Tracing(config.trace_ratio, config.number)
+    return DataPlane(plane_config, epoch=hello.epoch, incarnation=hello.incarnation, tracing=tracing, clock=clock)
