@@ -71,6 +71,7 @@ class Hello:
     """
     First message on every connection. ``incarnation`` is unique to one life of a worker process; ``epoch`` is the
     number in bits 26 to 0 of the random part of every prediction id it issues (`gateway.quality.prediction_id`).
+    ``restarts`` says how often this worker was started again since the gateway was; control may have been away meanwhile.
     """
 
     worker: int
@@ -78,6 +79,7 @@ class Hello:
     incarnation: str
     epoch: int
     lane: str
+    restarts: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,9 @@ from sources import GENERATED, internal, is_within, modules
 LAYERS: list[tuple[tuple[str, ...], bool]] = [
     (("gateway.__main__", "gateway.demo"), True),
     (("gateway.cli",), True),
-    (("gateway.app", "gateway.supervisor", "gateway.settings"), True),
+    (("gateway.app", "gateway.launch", "gateway.supervisor", "gateway.process", "gateway.environment"), True),
+    (("gateway.child", "gateway.home", "gateway.ports", "gateway.readiness", "gateway.settings"), True),
+    (("gateway.restarts", "gateway.stopping"), True),
     (("gateway.client",), False),
     (("gateway.rpc", "gateway.control", "gateway.worker"), True),
     (("gateway.lifecycle", "gateway.routing", "gateway.batching", "gateway.quality"), False),

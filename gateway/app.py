@@ -1,0 +1,157 @@
+"""
+The composition root: builds control and workers from settings, with their real stores, links and servers.
+
+The only place that names them together. Each side is imported when it is built, so that a worker does not load the
+registry's database and control does not load ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import structlog
+
+from gateway import __version__
+from gateway.child import Line, Orders
+from gateway.clock import SystemClock
+from gateway.home import Home, write_note
+from gateway.readiness import Readiness
+from gateway.restarts import EXIT_MISCONFIGURED
+from gateway.settings import CannotStart, Settings
+from gateway.stopping import Stop
+
+if TYPE_CHECKING:
+    from gateway.control.control import Control
+    from gateway.link import Link
+    from gateway.worker.worker import Worker
+
+READY_LOOK_S = 0.05
+
+_log = structlog.get_logger("interlock.app")
+
+
+def run_child(orders: Orders) -> int:
+    """The life of a child process: until SIGTERM, or until its supervisor is gone. The exit code."""
+    from gateway.errors import GatewayError
+    from gateway.telemetry.logs import configure_logs
+    from registry.errors import RegistryError
+
+    line = Line(orders.line)
+    number = orders.number if orders.role == "worker" else None
+    configure_logs(orders.settings.log_level, role=orders.role, worker=number)
+    stopping = Stop().on_signals()
+    line.watch(stopping.set)
+    home = Home(orders.settings.home)
+    try:
+        if orders.role == "control":
+            run_control(orders.settings, home, stopping, line.serving)
+        else:
+            run_worker(orders, home, stopping, line.serving)
+    except (CannotStart, GatewayError, RegistryError, OSError) as error:
+        line.failed(f"{orders.role} cannot start: {error}")
+        return EXIT_MISCONFIGURED if isinstance(error, CannotStart | RegistryError) else 1
+    return 0
+
+
+def run_control(settings: Settings, home: Home, stopping: Stop, on_serving: Callable[[], None]) -> None:
+    """Control, its admin and HTTP servers and the workers' socket, until ``stopping`` is set."""
+    with ExitStack() as parts:
+        build_control(settings, home, parts)
+        on_serving()
+        stopping.wait()
+        _log.info("control_stopping")
+
+
+def run_worker(orders: Orders, home: Home, stopping: Stop, on_serving: Callable[[], None]) -> None:
+    """One worker, until ``stopping`` is set; then it drains."""
+    from gateway.link import connect
+
+    worker = build_worker(orders, home, lambda: connect(home.control_socket))
+    worker.start()
+    on_serving()
+    stopping.wait()
+    worker.stop()
+
+
+def run_in_process(settings: Settings, home: Home, *, on_ready: Callable[[], None], report: Callable[[str], None]) -> int:
+    """Control and one worker in this process, joined by a socket pair, until SIGTERM or SIGINT. The exit code."""
+    from gateway.telemetry.logs import configure_logs
+
+    configure_logs(settings.log_level, role="gateway")
+    stopping = Stop().on_signals()
+    with ExitStack() as parts:
+        control = build_control(settings, home, parts)
+        worker = build_worker(Orders("worker", 0, 0, settings, line=-1), home, _joined_to(control))
+        worker.start()
+        parts.callback(worker.stop)
+        parts.callback(home.note.unlink, missing_ok=True)
+        write_note(home, settings, control_pid=os.getpid(), workers=[(os.getpid(), 0)])
+        readiness = Readiness(settings.http_address, on_ready=on_ready, report=report)
+        while not readiness.is_ready and not stopping.wait(READY_LOOK_S):
+            readiness.tick({})
+        stopping.wait()
+    return 0
+
+
+def build_control(settings: Settings, home: Home, parts: ExitStack) -> Control:
+    """Control with its servers, started; ``parts`` stops them in turn. Raises RegistryError, GatewayError or OSError."""
+    from gateway.control.config import ControlConfig
+    from gateway.control.control import Control
+    from gateway.control.http import HttpServer
+    from gateway.quality.log import LogConfig, PredictionLog
+    from gateway.rpc.admin import AdminServer
+    from gateway.telemetry.aggregate import Aggregate
+    from registry.registry import open_registry
+
+    clock = SystemClock()
+    config = ControlConfig(
+        home=home.folder,
+        workers=max(1, settings.workers),
+        prepare_timeout_s=settings.load_timeout_s,
+        data_address=str(settings.data_address),
+        http_address=str(settings.http_address),
+        version=__version__,
+    )
+    log_config = LogConfig(
+        sample_rate=settings.prediction_sample,
+        window_s=settings.prediction_window_s,
+        max_bytes=settings.prediction_bytes,
+    )
+    log = PredictionLog(home.predictions, log_config, clock)
+    parts.callback(log.close)
+    registry = open_registry(home.folder, clock)
+    control = Control(config, registry=registry, prediction_log=log, counts=Aggregate(), clock=clock)
+    control.start()
+    parts.callback(control.stop)
+    admin = AdminServer(control, str(settings.admin_address))
+    admin.start()
+    parts.callback(admin.stop, settings.grace_s)
+    pages = HttpServer(str(settings.http_address), metrics=control.metrics, is_live=control.is_live, is_ready=control.is_ready)
+    pages.start()
+    parts.callback(pages.stop)
+    return control
+
+
+def build_worker(orders: Orders, home: Home, connect: Callable[[], Link]) -> Worker:
+    """A worker that is not started yet."""
+    from gateway.worker.worker import Worker, WorkerConfig
+
+    settings = orders.settings
+    config = WorkerConfig(number=orders.number)
+    return Worker(config, connect=connect, state_file=home.desired_state, clock=SystemClock())
+
+
+def _joined_to(control: Control) -> Callable[[], Link]:
+    """Connects a worker of this process: the other end is served by control in a thread of its own."""
+    from gateway.link import pair
+
+    def connect() -> Link:
+        ours, theirs = pair()
+        threading.Thread(target=control.fleet.attach, args=(theirs,), name="attached-worker", daemon=True).start()
+        return ours
+
+    return connect

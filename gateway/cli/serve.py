@@ -1,0 +1,98 @@
+"""`interlock serve`: options in, a running gateway until a signal stops it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateway.cli.output import print_json, say
+from gateway.environment import read_settings
+from gateway.settings import Settings
+
+
+def _option(help_text: str, metavar: str | None = None) -> Any:
+    """Its default stands in `Settings`, so typer shows none."""
+    return typer.Option(metavar=metavar, show_default=False, help=help_text)
+
+
+def serve(
+    home: Annotated[
+        Path | None,
+        _option("Folder of the registry.  [default: ~/.local/share/interlock]", "DIR"),
+    ] = None,
+    data_address: Annotated[str | None, _option("For predictions.  [default: 0.0.0.0:8001]", "HOST:PORT")] = None,
+    admin_address: Annotated[str | None, _option("For administration.  [default: 127.0.0.1:9001]", "HOST:PORT")] = None,
+    http_address: Annotated[str | None, _option("For metrics and health.  [default: 0.0.0.0:8002]", "HOST:PORT")] = None,
+    workers: Annotated[
+        int | None,
+        _option("Worker processes; 0 = all in one process.  [default: one a core]", "N"),
+    ] = None,
+    lane: Annotated[str | None, _option("fast or standard, the request path.  [default: fast]")] = None,
+    model_control: Annotated[
+        bool | None, typer.Option("--model-control", help="Let callers of the data port load and unload.", show_default=False)
+    ] = None,
+    reflection: Annotated[
+        bool | None, typer.Option("--reflection", help="gRPC reflection on the data port.", show_default=False)
+    ] = None,
+    drain_delay_s: Annotated[
+        float | None,
+        _option("Seconds from NOT_SERVING to refusing calls.  [default: 0.5]"),
+    ] = None,
+    grace_s: Annotated[float | None, _option("Seconds for calls in flight at a stop.  [default: 30]")] = None,
+    log_level: Annotated[str | None, _option("debug, info, warning or error.  [default: info]")] = None,
+    trace_ratio: Annotated[float | None, _option("Share of requests traced.  [default: 0.01]")] = None,
+    prediction_sample: Annotated[float | None, _option("Share of predictions recorded.  [default: 1]")] = None,
+    max_message_bytes: Annotated[int | None, _option("Largest request or response.  [default: 64 MiB]")] = None,
+    load_timeout_s: Annotated[float | None, _option("Seconds to prepare a version.  [default: 120]")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object when the gateway serves.")] = False,
+) -> int:
+    """
+    Run the gateway until SIGTERM or Ctrl-C, which let calls in flight end. Every option is also INTERLOCK_<OPTION>, and
+    so are prediction_window_s, prediction_bytes, max_connection_age_s and unit_header.
+    """
+    settings = read_settings(
+        home=home,
+        data_address=data_address,
+        admin_address=admin_address,
+        http_address=http_address,
+        workers=workers,
+        lane=lane,
+        model_control=model_control,
+        reflection=reflection,
+        drain_delay_s=drain_delay_s,
+        grace_s=grace_s,
+        log_level=log_level,
+        trace_ratio=trace_ratio,
+        prediction_sample=prediction_sample,
+        max_message_bytes=max_message_bytes,
+        load_timeout_s=load_timeout_s,
+    )
+    from gateway.launch import run_gateway
+
+    def announce(ready: Settings, home_folder: Path, pid: int) -> None:
+        _announce(ready, home_folder, pid, as_json=as_json)
+
+    return run_gateway(settings, announce=announce, report=say)
+
+
+def _announce(settings: Settings, home: Path, pid: int, *, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {
+                "status": "ready",
+                "data_address": str(settings.data_address),
+                "admin_address": str(settings.admin_address),
+                "http_address": str(settings.http_address),
+                "home": str(home),
+                "workers": settings.workers,
+                "pid": pid,
+            }
+        )
+        return
+    count = {0: "all in one process", 1: "1 worker"}.get(settings.workers, f"{settings.workers} workers")
+    typer.echo(
+        f"ready: predictions on {settings.data_address}, admin on {settings.admin_address}, "
+        f"metrics and health on http://{settings.http_address} ({count}, home {home}, pid {pid})"
+    )

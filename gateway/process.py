@@ -1,0 +1,140 @@
+"""One child process of the supervisor: how it is spawned, what it has said on its line, how it is signalled."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from gateway.child import SERVING, VARIABLE, Orders, encode
+from gateway.restarts import Deaths
+
+# Before grpc is imported, and only here. The event engine's listener and client cost a worker more than they give on few
+# cores (the request path's benchmark shows it at every grpcio upgrade); glibc's malloc would give buffers of large
+# messages back to the kernel and fault them in again at every call. What the operator has set stays.
+EVERY_CHILD = {
+    "GRPC_ENABLE_FORK_SUPPORT": "0",
+    "GRPC_VERBOSITY": "ERROR",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+}
+EVERY_WORKER = {
+    "GRPC_EXPERIMENTS": "-event_engine_listener,-event_engine_client",
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 1024**2),  # glibc's largest
+    "MALLOC_TRIM_THRESHOLD_": str(128 * 1024**2),
+    "MALLOC_TOP_PAD_": str(16 * 1024**2),
+}
+
+
+def environment(role: str) -> dict[str, str]:
+    """Variables that a process of ``role`` needs from its first instruction on; the operator's own win."""
+    wanted = EVERY_CHILD | (EVERY_WORKER if role == "worker" else {})
+    return {name: value for name, value in wanted.items() if name not in os.environ}
+
+
+class Child:
+    """One process and those that came before it in its place. Not thread-safe: the supervisor's loop owns it."""
+
+    def __init__(self, orders: Orders, *, inherit: Sequence[int]) -> None:
+        """``inherit`` are file descriptors that the process keeps open (the home's lock)."""
+        self._orders = orders
+        self._inherit = tuple(inherit)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._line: socket.socket | None = None
+        self._words = b""
+        self._started_s = 0.0
+        self.deaths = Deaths()
+        self.start_at_s = 0.0  # monotonic; when it is due while no process runs
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"worker {self._orders.number}" if self._orders.role == "worker" else self._orders.role
+
+    @property
+    def role(self) -> str:
+        """control or worker."""
+        return self._orders.role
+
+    @property
+    def pid(self) -> int | None:
+        """Of the running process."""
+        return self._process.pid if self._process is not None else None
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether the running process has said that it serves."""
+        return self._process is not None and self._words.startswith(SERVING)
+
+    @property
+    def last_words(self) -> str:
+        """Why the last process failed, if it said so."""
+        return self._words.removeprefix(SERVING).decode(errors="replace").strip()
+
+    def spawn(self) -> None:
+        """Starts a process: a new interpreter in its own process group, so that a terminal's Ctrl-C asks us alone."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        orders = replace(self._orders, line=theirs.fileno(), restarts=self.deaths.total)
+        number = [str(orders.number)] if orders.role == "worker" else []
+        self._words = b""
+        self._started_s = time.monotonic()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "gateway", orders.role, *number],
+                env={**os.environ, **environment(orders.role), VARIABLE: encode(orders)},
+                pass_fds=(*self._inherit, theirs.fileno()),
+                stdin=subprocess.DEVNULL,
+                stdout=sys.stderr.fileno(),  # standard output is for the supervisor's one line
+                process_group=0,
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self._line = ours
+
+    def listen(self) -> None:
+        """Takes in what the process has said so far."""
+        while self._line is not None:
+            try:
+                data = self._line.recv(4096)
+            except OSError:
+                return  # nothing more now, or reset by its death
+            if not data:
+                return
+            self._words += data
+
+    def reap(self) -> int | None:
+        """The exit code when the process has ended (negative: the signal), once; None while it runs or none does."""
+        self.listen()
+        if self._process is None or (code := self._process.poll()) is None:
+            return None
+        self.listen()
+        self._process = None
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+        return code
+
+    @property
+    def lived_s(self) -> float:
+        """Seconds since the last start."""
+        return time.monotonic() - self._started_s
+
+    @property
+    def has_served(self) -> bool:
+        """Whether the last process served, also when it has ended."""
+        return self._words.startswith(SERVING)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signals the process if it runs."""
+        if self._process is not None:
+            self._process.send_signal(number)

@@ -1,0 +1,34 @@
+"""How a process of the gateway is asked to end: by a signal or by a thread, without locks a signal handler could meet."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from types import FrameType
+
+
+class Stop:
+    """Set once and for good, from a signal handler or any thread; waited for by the main thread."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()  # an Event's lock could be held by the very code that a handler interrupts
+
+    def set(self) -> None:
+        """Asks to end."""
+        os.write(self._write, b".")
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Waits for `set`; False when it did not come in time. None waits for ever."""
+        return bool(select.select([self._read], [], [], timeout_s)[0])
+
+    def on_signals(self) -> Stop:
+        """Makes SIGTERM and SIGINT set it; a second one ends the process at once. For the main thread."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._signalled)
+        return self
+
+    def _signalled(self, number: int, _frame: FrameType | None) -> None:
+        if self.wait(0):
+            os._exit(128 + number)
+        self.set()
