@@ -5,6 +5,7 @@ Importing it loads numpy and grpc, and nothing that serving needs (no onnxruntim
 """
 
 from gateway.client.admin import AdminClient, Updates
+from gateway.client.aio import AsyncClient
 from gateway.client.client import Client
 from gateway.client.feedback import Feedback, FeedbackResult, Verdict
 from gateway.client.inference import ModelInfo, Prediction, TensorInfo
@@ -29,6 +30,7 @@ from gateway.rpc.call_errors import (
 
 __all__ = [
     "AdminClient",
+    "AsyncClient",
     "CallCancelled",
     "CallError",
     "Client",

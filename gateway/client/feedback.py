@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -83,6 +83,25 @@ def stream_messages(items: Iterable[Feedback]) -> Iterator[feedback.StreamFeedba
             yield request
             request = feedback.StreamFeedbackRequest()
     if request.items:
+        yield request
+
+
+async def astream_messages(
+    items: Iterable[Feedback] | AsyncIterable[Feedback],
+) -> AsyncIterator[feedback.StreamFeedbackRequest]:
+    """The same from either kind of iterable, for asyncio."""
+    if not isinstance(items, AsyncIterable):
+        for request in stream_messages(items):
+            yield request
+        return
+    waiting: list[Feedback] = []
+    async for item in items:
+        waiting.append(item)
+        if len(waiting) == ITEMS_PER_MESSAGE:
+            for request in stream_messages(waiting):
+                yield request
+            waiting.clear()
+    for request in stream_messages(waiting):
         yield request
 
 
