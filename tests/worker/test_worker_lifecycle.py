@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import threading
+
+import grpc
+import msgspec
+import pytest
+from worker_bench import FakeControl, WorkerBench, held, served
+
+from gateway.errors import NotReady
+from gateway.fleet import DesiredState, Hello, Observed, PredictionBatch, Report, Reported, Telemetry
+from gateway.rpc.server import CannotListen
+from gateway.rpc.service import INFER_METHOD
+from gateway.worker.worker import WorkerConfig
+
+
+def batch(name: str, count: int = 1) -> PredictionBatch:
+    ids = tuple(f"{name}-{index}" for index in range(count))
+    return PredictionBatch(0, "digits", 1, ("default",) * count, "class", ids, ("",) * count, (1,) * count, ("7",) * count)
+
+
+def infer(address: str, message: bytes = b"hello") -> bytes:
+    with grpc.insecure_channel(address) as channel:
+        return channel.unary_unary(INFER_METHOD)(message, timeout=5)
+
+
+@pytest.mark.parametrize("lane", ["fast", "standard"])
+def test_it_serves_inference_on_the_lane_when_start_returns(bench: WorkerBench, lane: str) -> None:
+    worker = bench.started(FakeControl(served(1, 1)), lane=lane)
+    assert infer(worker.address) == b"hello"
+
+
+def test_hello_is_the_first_message_and_observed_follows(bench: WorkerBench, wait_for) -> None:
+    control = FakeControl(served(1, 1))
+    worker = bench.started(control, number=3)
+    wait_for(lambda: (last := control.last_observed()) and last.is_serving)
+    assert isinstance(control.messages[0], Hello)
+    assert (control.messages[0].worker, control.messages[0].incarnation) == (3, worker.incarnation)
+    assert control.last_observed().routes == {"digits": 1}
+
+
+def test_the_port_opens_only_when_what_is_routed_is_ready(bench: WorkerBench, wait_for) -> None:
+    control = FakeControl(served(1, 1))
+    bench.plane.gate.clear()
+    worker = bench.worker(control)
+    starting = threading.Thread(target=worker.start)
+    starting.start()
+    wait_for(lambda: (last := control.last_observed()) and last.versions)
+    assert worker.address == ""
+    bench.plane.gate.set()
+    starting.join(10)
+    assert infer(worker.address) == b"hello"
+
+
+def test_a_version_that_fails_does_not_keep_the_port_closed(bench: WorkerBench) -> None:
+    control = FakeControl(served(1, 1, held(1, digest="bad")))
+    worker = bench.started(control)
+    assert infer(worker.address) == b"hello"
+    assert control.last_observed().versions[0].state == "FAILED"
+
+
+def test_it_starts_from_the_file_when_control_is_away_and_follows_it_when_back(bench: WorkerBench, wait_for) -> None:
+    bench.state_file.write_bytes(msgspec.json.encode(served(7, 2)))
+    control = FakeControl(None)
+    control.is_away = True
+    worker = bench.started(control)
+    assert worker.snapshot.routes["digits"].default == 2
+    control.state, control.is_away = served(8, 3), False
+    wait_for(lambda: worker.snapshot.routes["digits"].default == 3)
+
+
+def test_without_control_and_file_it_says_so(bench: WorkerBench) -> None:
+    control = FakeControl(None)
+    control.is_away = True
+    with pytest.raises(NotReady, match="no state in"):
+        bench.worker(control, start_timeout_s=0.1).start()
+
+
+def test_a_file_that_is_cut_off_is_no_state(bench: WorkerBench) -> None:
+    bench.state_file.write_bytes(msgspec.json.encode(served(7, 2))[:-20])
+    control = FakeControl(None)
+    control.is_away = True
+    with pytest.raises(NotReady, match="no state in"):
+        bench.worker(control, start_timeout_s=0.1).start()
+
+
+def test_it_goes_on_serving_when_control_dies_and_reconnects(bench: WorkerBench, wait_for) -> None:
+    control = FakeControl(served(1, 1))
+    worker = bench.started(control)
+    control.go_away()
+    assert infer(worker.address) == b"hello"
+    control.messages.clear()
+    control.is_away = False
+    wait_for(lambda: control.of(Telemetry))
+    assert [type(message) for message in control.messages[:2]] == [Hello, Observed]
+    assert control.of(Observed)[0].is_serving
+
+
+def test_what_was_predicted_while_control_was_away_is_sent_when_it_is_back(bench: WorkerBench, wait_for) -> None:
+    control = FakeControl(served(1, 1))
+    bench.started(control)
+    control.go_away()
+    bench.plane.predictions = [batch("a"), batch("b")]
+    wait_for(lambda: not bench.plane.predictions)
+    control.is_away = False
+    wait_for(lambda: [b.prediction_ids[0] for b in control.of(PredictionBatch)] == ["a-0", "b-0"])
+
+
+def test_a_report_is_answered_with_everything_before_its_token(bench: WorkerBench, wait_for) -> None:
+    control = FakeControl(served(1, 1))
+    bench.started(control, report_period_s=60)
+    wait_for(lambda: (last := control.last_observed()) and last.is_serving)
+    wait_for(lambda: control.of(Telemetry))
+    control.messages.clear()
+    bench.plane.predictions = [batch("a"), batch("b")]
+    control.link.send(Report(42))
+    wait_for(lambda: control.of(Reported))
+    assert [type(m) for m in control.messages] == [Observed, Telemetry, PredictionBatch, PredictionBatch, Reported]
+    assert control.messages[-1].token == 42
+
+
+def test_counts_are_sent_with_the_incarnation_and_the_loads(bench: WorkerBench, wait_for) -> None:
+    control = FakeControl(served(1, 1))
+    worker = bench.started(control)
+    wait_for(lambda: any(t.loads == {"digits|1|ok": 1} for t in control.of(Telemetry)))
+    assert {t.incarnation for t in control.of(Telemetry)} == {worker.incarnation}
+
+
+def test_a_swap_is_announced_and_served(bench: WorkerBench, wait_for) -> None:
+    control = FakeControl(served(1, 1))
+    worker = bench.started(control)
+    control.push(served(2, 2))
+    wait_for(lambda: control.last_observed().routes == {"digits": 2} and len(control.last_observed().versions) == 1)
+    assert worker.snapshot.routes["digits"].default == 2
+    assert bench.plane.snapshot is worker.snapshot
+
+
+@pytest.mark.parametrize("lane", ["fast", "standard"])
+def test_a_call_in_flight_is_answered_when_it_stops(bench: WorkerBench, lane: str) -> None:
+    worker = bench.started(FakeControl(served(1, 1)), lane=lane)
+    bench.plane.answer_gate.clear()
+    with grpc.insecure_channel(worker.address) as channel:
+        answer = channel.unary_unary(INFER_METHOD).future(b"late", timeout=10)
+        assert bench.plane.has_call.wait(5)
+        stopping = threading.Thread(target=worker.stop)
+        stopping.start()
+        bench.plane.answer_gate.set()
+        assert answer.result(10) == b"late"
+        stopping.join(10)
+    assert not stopping.is_alive()
+
+
+def test_the_last_predictions_are_sent_before_the_connection_closes(bench: WorkerBench, wait_for) -> None:
+    control = FakeControl(served(1, 1))
+    worker = bench.started(control, report_period_s=60)
+    bench.plane.predictions = [batch("last")]
+    worker.stop()
+    wait_for(lambda: control.of(PredictionBatch))
+    assert not control.last_observed().is_serving
+
+
+def test_stopping_a_start_that_waits_ends_it(bench: WorkerBench, wait_for) -> None:
+    control = FakeControl(served(1, 1))
+    bench.plane.gate.clear()
+    worker = bench.worker(control)
+    starting = threading.Thread(target=worker.start)
+    starting.start()
+    wait_for(lambda: control.last_observed())
+    worker.stop()
+    starting.join(5)
+    assert not starting.is_alive()
+    assert worker.address == ""
+
+
+def test_a_port_in_use_is_told(bench: WorkerBench) -> None:
+    first = bench.started(FakeControl(served(1, 1)), is_port_shared=False)
+    with pytest.raises(CannotListen, match=f"cannot listen on {first.address}"):
+        bench.worker(FakeControl(DesiredState(1)), is_port_shared=False, data_address=first.address).start()
+
+
+def test_two_workers_share_a_port(bench: WorkerBench) -> None:
+    first = bench.started(FakeControl(served(1, 1)))
+    second = bench.started(FakeControl(served(1, 1)), data_address=first.address)
+    assert second.address == first.address
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"), [({"lane": "slow"}, "lane"), ({"sample_rate": 2.0}, "sample_rate"), ({"grace_s": -1.0}, "grace_s")]
+)
+def test_a_wrong_setting_is_named(settings: dict[str, object], field: str) -> None:
+    with pytest.raises(ValueError, match=f"^{field}: expected"):
+        WorkerConfig(**settings)

@@ -1,0 +1,191 @@
+"""A control that only records and answers, and a data plane that echoes: what a worker is tested between."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gateway.clock import SystemClock
+from gateway.fleet import (
+    Answer,
+    Ask,
+    DesiredModel,
+    DesiredRoute,
+    DesiredState,
+    DesiredVersion,
+    Observed,
+    PredictionBatch,
+    Telemetry,
+)
+from gateway.lifecycle.ports import LoadFailed, Snapshot
+from gateway.link import Link, LinkClosed, pair
+from gateway.worker.worker import Worker, WorkerConfig
+from registry.deployment import Batching
+from registry.signature import Signature, TensorSpec
+
+
+class FakeHeld:
+    memory_bytes = 4096
+    in_flight = 0
+
+    def __init__(self) -> None:
+        self.is_closed = False
+
+    def warm_up(self) -> None:
+        pass
+
+    def retire(self) -> None:
+        pass
+
+    def reinstate(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class FakePlane:
+    """Answers every call with its own bytes; loads anything but the digest ``bad``, when ``gate`` is open."""
+
+    def __init__(self) -> None:
+        self.loader = self
+        self.gate = threading.Event()
+        self.gate.set()
+        self.answer_gate = threading.Event()
+        self.answer_gate.set()
+        self.snapshot = Snapshot()
+        self.predictions: list[PredictionBatch] = []
+        self.has_call = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def load(self, model: str, desired: DesiredVersion) -> FakeHeld:
+        self.gate.wait(10)
+        if desired.digest == "bad":
+            raise LoadFailed("bad file")
+        return FakeHeld()
+
+    def publish(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+
+    def telemetry(self) -> Telemetry:
+        return Telemetry("", (), (), {}, 0, 1, {})
+
+    def take_predictions(self) -> list[PredictionBatch]:
+        taken, self.predictions = self.predictions, []
+        return taken
+
+    def serve(self, lane: Any) -> None:
+        self._thread = threading.Thread(target=self._loop, args=(lane,), daemon=True)
+        self._thread.start()
+
+    def _loop(self, lane: Any) -> None:
+        while not lane.is_closed():
+            for call in lane.take(16, 0.05):
+                self.has_call.set()
+                self.answer_gate.wait(10)
+                lane.reply([(call, call.message)])
+        lane.close()
+
+    def stop(self) -> None:
+        if self._thread:
+            self._thread.join(10)
+
+
+class FakeControl:
+    """Every connection gets ``state`` first; keeps all messages in order; answers asks by ``answers[method]``."""
+
+    def __init__(self, state: DesiredState | None) -> None:
+        self.state = state
+        self.messages: list[Any] = []
+        self.answers: dict[str, Callable[[bytes], Answer | None]] = {}
+        self.is_away = False
+        self.link: Link | None = None
+
+    def connect(self) -> Link:
+        if self.is_away:
+            raise ConnectionRefusedError("nobody listens")
+        theirs, ours = pair()
+        self.link = ours
+        threading.Thread(target=self._serve, args=(ours,), daemon=True).start()
+        return theirs
+
+    def _serve(self, link: Link) -> None:
+        try:
+            self._exchange(link)
+        except LinkClosed:
+            pass  # the worker went away
+        finally:
+            link.close()
+
+    def _exchange(self, link: Link) -> None:
+        if self.state is not None:
+            link.send(self.state)
+        for message in link.messages():
+            self.messages.append(message)
+            if isinstance(message, Ask) and (answer := self.answers[message.method](message.body)):
+                link.send(Answer(message.token, answer.body, answer.code, answer.reason, answer.message, answer.metadata))
+
+    def push(self, state: DesiredState) -> None:
+        self.state = state
+        assert self.link is not None
+        self.link.send(state)
+
+    def go_away(self) -> None:
+        self.is_away = True
+        assert self.link is not None
+        self.link.close()
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        return [message for message in self.messages if isinstance(message, kind)]
+
+    def last_observed(self) -> Observed | None:
+        return next(reversed(self.of(Observed)), None)
+
+
+SIGNATURE = Signature(
+    (TensorSpec("x", "FP32", (-1, 4)), TensorSpec("words", "BYTES", (-1, 1), is_optional=True)),
+    (TensorSpec("y", "INT64", (-1,)),),
+)
+SERIAL = Signature((TensorSpec("a", "FP64", (2, -1)),), (TensorSpec("b", "FP64", ()),))
+
+
+def held(
+    number: int, *, digest: str = "", batching: Batching | None = None, signature: Signature = SIGNATURE
+) -> DesiredVersion:
+    return DesiredVersion(number, f"/m/{number}.onnx", digest or f"sha{number}", signature, None, True, batching or Batching())
+
+
+def served(
+    revision: int, default: int, *versions: DesiredVersion, name: str = "digits", aliases: dict[str, int] | None = None
+) -> DesiredState:
+    all_versions = versions or (held(default),)
+    in_route = DesiredRoute(revision, default, (), "", None, aliases or {})
+    return DesiredState(revision, (DesiredModel(name, all_versions, in_route),))
+
+
+class WorkerBench:
+    """Makes workers and stops them at the end."""
+
+    def __init__(self, folder: Path) -> None:
+        self.state_file = folder / "desired.json"
+        self.plane = FakePlane()
+        self.workers: list[Worker] = []
+
+    def worker(self, control: FakeControl, **settings: Any) -> Worker:
+        given = {"data_address": "127.0.0.1:0", "control_wait_s": 0.2, "grace_s": 5.0, "report_period_s": 0.05} | settings
+        worker = Worker(
+            WorkerConfig(**given),
+            connect=control.connect,
+            state_file=self.state_file,
+            clock=SystemClock(),
+            make_plane=lambda *_: self.plane,
+        )
+        self.workers.append(worker)
+        return worker
+
+    def started(self, control: FakeControl, **settings: Any) -> Worker:
+        worker = self.worker(control, **settings)
+        worker.start()
+        return worker
