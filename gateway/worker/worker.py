@@ -51,7 +51,7 @@ class WorkerConfig:
 
     ``sample_rate`` (0 to 1) of predictions are recorded, ``trace_ratio`` (0 to 1) of requests traced. ``threads``:
     intra-op threads of a model. ``load_threads``: versions loading at once. ``unit_key``: metadata key of the unit id.
-    ``report_period_s``: seconds between two reports of counts to control.
+    ``report_period_s``: seconds between two reports of counts to control. ``restarts``: how often it was started again.
     """
 
     number: int = 0
@@ -72,6 +72,7 @@ class WorkerConfig:
     load_threads: int = 1
     unit_key: str = "x-unit-id"
     report_period_s: float = 0.25
+    restarts: int = 0
 
     def __post_init__(self) -> None:
         """Raises ValueError naming the field."""
@@ -116,7 +117,8 @@ class Worker:
         make_plane: MakePlane | None = None,
     ) -> None:
         self._config, self._state_file = config, state_file
-        hello = Hello(config.number, os.getpid(), uuid.uuid4().hex, secrets.randbelow(EPOCHS), config.lane)
+        epoch = secrets.randbelow(EPOCHS)
+        hello = Hello(config.number, os.getpid(), uuid.uuid4().hex, epoch, config.lane, config.restarts)
         self.incarnation = hello.incarnation
         self.address = ""
         self.snapshot = Snapshot()
