@@ -18,8 +18,8 @@ class QualitySource(Protocol):
 def quality_gauges(log: QualitySource, window_s: float = 3600.0) -> list[tuple[str, int, str, dict[str, float]]]:
     """
     (model, version, arm, figures) over predictions of the last ``window_s`` seconds. Figures are predictions, labelled,
-    coverage, corrections and, as far as there are labels, accuracy, precision_macro, recall_macro, f1_macro, f1_micro for
-    classes or mae, rmse, bias, r2 for numbers. Reads the log's file: keep the answer for some seconds.
+    coverage, corrections, not_finite and, as far as there are labels, accuracy, precision_macro, recall_macro, f1_macro,
+    f1_micro for classes or mae, rmse, bias, r2 for numbers. Reads the log's file: keep the answer for some seconds.
     """
     return [(model, one.version, one.arm, figures(one)) for model, one in log.quality_of_all(window_s)]
 
@@ -31,6 +31,7 @@ def figures(quality: VersionQuality) -> dict[str, float]:
         "labelled": quality.labelled,
         "coverage": quality.coverage,
         "corrections": quality.corrections,
+        "not_finite": quality.not_finite,
     }
     classes, values = quality.class_report, quality.value_report
     if classes:

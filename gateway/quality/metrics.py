@@ -142,9 +142,10 @@ class Moments:
         actual, forecast = np.asarray(truth, np.float64), np.asarray(predicted, np.float64)
         if not actual.size:
             return cls()
-        error, mean = forecast - actual, actual.mean()
-        spread = actual - mean
-        sums = np.abs(error).sum(), error.sum(), (error * error).sum(), mean, (spread * spread).sum()
+        with np.errstate(over="ignore", invalid="ignore"):  # figures of absurd numbers may be infinite
+            error, mean = forecast - actual, actual.mean()
+            spread = actual - mean
+            sums = np.abs(error).sum(), error.sum(), (error * error).sum(), mean, (spread * spread).sum()
         return cls(actual.size, *(float(one) for one in sums))
 
     def merged(self, other: Moments) -> Moments:

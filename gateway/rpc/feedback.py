@@ -94,11 +94,12 @@ def version_message(quality: VersionQuality) -> admin_pb2.VersionQuality:
         labelled=quality.labelled,
         coverage=quality.coverage,
         corrections=quality.corrections,
+        not_finite=quality.not_finite,
     )
     _add_classes(message, quality)
     values = quality.value_report
     if values:
-        message.mae, message.rmse = values.mae, values.rmse
+        message.mae, message.rmse, message.bias = values.mae, values.rmse, values.bias
         if values.r2 is not None:
             message.r2 = values.r2
     return message

@@ -277,3 +277,36 @@ def test_a_file_of_a_newer_release_is_refused(open_log: Open, tmp_path: Path) ->
     newer.close()
     with pytest.raises(ForbiddenNow, match="newer release"):
         PredictionLog(tmp_path / "predictions.db", LogConfig(), SystemClock())
+
+
+def test_a_damaged_file_is_set_aside_and_the_gateway_starts(tmp_path: Path, clock: MovableClock) -> None:
+    path = tmp_path / "predictions.db"
+    path.write_bytes(b"this is no database, whatever its name says" * 100)
+    log = PredictionLog(path, LogConfig(), clock)
+    log.record([classes([id_at(1)], ["cat"])])
+    assert verdict(log, Feedback(prediction_id=id_at(1), label="cat")) is VerdictKind.JOINED
+    log.close()
+    (kept,) = tmp_path.glob("predictions.db.damaged-*")
+    assert kept.read_bytes().startswith(b"this is no database")
+
+
+def test_a_log_that_cannot_be_opened_says_which(tmp_path: Path, clock: MovableClock) -> None:
+    with pytest.raises(NotReady, match=r"nowhere/predictions\.db cannot be opened"):
+        PredictionLog(tmp_path / "nowhere" / "predictions.db", LogConfig(), clock)
+
+
+def test_quality_over_minutes_is_that_of_all_rows_however_they_came(open_log: Open) -> None:
+    rng = np.random.default_rng(8)
+    truth, predicted = 50 + rng.normal(size=4000), 50 + rng.normal(size=4000)
+    ids = [id_at(i, time_s=START_S - 400 + i * 0.1) for i in range(4000)]
+    log = open_log()
+    for part in np.array_split(rng.permutation(4000), 13):
+        log.record([values([ids[i] for i in part], predicted[part].tolist())])
+        log.accept([Feedback(prediction_id=ids[i], value=float(truth[i])) for i in part])
+    for window_s in (33.3, 250.0, 0):
+        inside = slice(0 if not window_s else int(4000 - window_s * 10), None)
+        (one,) = log.quality("m", window_s)
+        report = one.value_report
+        assert report is not None
+        assert report.r2 == pytest.approx(oracle.r2_score(truth[inside], predicted[inside]), rel=1e-12)
+        assert report.mae == pytest.approx(oracle.mean_absolute_error(truth[inside], predicted[inside]), rel=1e-12)

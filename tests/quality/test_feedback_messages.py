@@ -61,7 +61,7 @@ def test_quality_leaves_unset_what_is_not_known(log: PredictionLog) -> None:
     assert (first.accuracy, first.corrections, first.HasField("mae")) == (0.5, 1, False)
     assert [(one.label, one.support, one.recall) for one in first.classes] == [("cat", 2, 0.5), ("dog", 0, 0.0)]
     assert [(one.truth, one.predicted, one.count) for one in first.confusion] == [("cat", "cat", 1), ("cat", "dog", 1)]
-    assert (second.mae, second.HasField("accuracy"), len(second.classes)) == (4.0, False, 0)
+    assert (second.mae, second.bias, second.HasField("accuracy"), len(second.classes)) == (4.0, -4.0, False, 0)
 
 
 def test_gauges_hold_the_figures_of_every_model(log: PredictionLog) -> None:
@@ -70,6 +70,7 @@ def test_gauges_hold_the_figures_of_every_model(log: PredictionLog) -> None:
     rows = {(model, version, arm): figures for model, version, arm, figures in quality_gauges(log)}
     assert rows["m", 1, "default"]["accuracy"] == 0.5
     assert rows["m", 2, "default"] == {
-        "predictions": 2, "labelled": 2, "coverage": 1, "corrections": 0, "mae": 4, "rmse": 4, "bias": -4, "r2": -63,
+        "predictions": 2, "labelled": 2, "coverage": 1, "corrections": 0, "not_finite": 0,
+        "mae": 4, "rmse": 4, "bias": -4, "r2": -63,
     }  # fmt: skip
-    assert rows["other", 1, "shadow"] == {"predictions": 1, "labelled": 0, "coverage": 0, "corrections": 0}
+    assert rows["other", 1, "shadow"] == {"predictions": 1, "labelled": 0, "coverage": 0, "corrections": 0, "not_finite": 0}

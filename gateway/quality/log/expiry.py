@@ -29,7 +29,8 @@ def drop_before(db: sqlite3.Connection, floor_ms: int) -> None:
     db.execute("UPDATE facts SET number = max(number, ?) WHERE name = 'floor_ms'", (floor_ms,))
     for table in ("predictions", "labels", "corrections"):
         db.execute(f"DELETE FROM {table} WHERE time_ms < ?", (floor_ms,))
-    db.execute("DELETE FROM minutes WHERE (minute + 1) * ? <= ?", (MINUTE_MS, floor_ms))
+    for table in ("minutes", "cells", "sums"):
+        db.execute(f"DELETE FROM {table} WHERE minute < ?", (floor_ms // MINUTE_MS,))
     db.execute("DELETE FROM keys WHERE received_ms < ?", (floor_ms,))
 
 

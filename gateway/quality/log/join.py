@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import sqlite3
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
 from gateway.errors import Overloaded
 from gateway.quality.feedback import Feedback, Verdict, VerdictKind, named_label, problem
 from gateway.quality.log.config import LogConfig, LogCounts, Series
+from gateway.quality.log.rollup import Rollup
 from gateway.quality.log.write import Packed, Row, digest, unpacked
 from gateway.quality.prediction_id import PredictionId, is_sampled, parse
 
@@ -58,9 +59,15 @@ class Join:
 
     def __init__(self, db: sqlite3.Connection, config: LogConfig, memory: Memory, *, now_ms: int) -> None:
         self._db, self._config, self._memory, self._now_ms = db, config, memory, now_ms
+        self._rollup = Rollup()
 
-    def verdict(self, item: Feedback) -> Verdict:
-        """Joins, keeps or refuses one item."""
+    def verdicts(self, items: Sequence[Feedback]) -> list[Verdict]:
+        """Joins, keeps or refuses each item."""
+        verdicts = [self._verdict(item) for item in items]
+        self._rollup.write(self._db)
+        return verdicts
+
+    def _verdict(self, item: Feedback) -> Verdict:
         wrong = problem(item)
         if wrong:
             return Verdict(VerdictKind.INVALID, wrong)
@@ -134,8 +141,10 @@ class Join:
         ).fetchone()
         told = (stamp.received_ms, stamp.observed_ms, stamp.source)
         if there is None:
-            label = (*key, series_id, unpacked(series.kind, rows, predicted, row), truth, *told)
+            at_row = unpacked(series.kind, rows, predicted, row)
+            label = (*key, series_id, at_row, truth, *told)
             self._db.execute("INSERT INTO labels VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", label)
+            self._rollup.add(time_ms, series_id, series, truth, at_row)
             return _JOINED
         if there[0] == truth:
             return _DUPLICATE
@@ -170,6 +179,7 @@ class Join:
             for target in (target_of(*row[:3]), row[6]):
                 if target is not None and target in self._memory.waiting:
                     self._settle(target, row, counts)
+        self._rollup.write(self._db)
 
     def _settle(self, target: bytes, row: Row, counts: LogCounts) -> None:
         waiting = self._db.execute(

@@ -19,7 +19,7 @@ from gateway.quality.feedback import Feedback, Verdict
 from gateway.quality.log import expiry, read, write
 from gateway.quality.log.config import LogConfig, LogCounts, Series
 from gateway.quality.log.join import Join, Memory
-from gateway.quality.log.schema import open_reader, open_writer, used_bytes
+from gateway.quality.log.schema import open_reader, open_writer, set_aside, used_bytes
 from gateway.quality.metrics import VersionQuality
 
 STEPS_A_TICK = 50
@@ -39,11 +39,17 @@ class PredictionLog:
         self._path, self._config, self._clock = path, config, clock
         self._lock = threading.Lock()  # of the writer's connection, the memory and the counts
         self._counts = LogCounts()
+        self._db, self._memory = self._open()
+
+    def _open(self) -> tuple[sqlite3.Connection, Memory]:
         try:
-            self._db = open_writer(path)
-            self._memory = _load(self._db)
-        except sqlite3.Error as error:
-            raise NotReady(f"the prediction log {path} cannot be opened: {error}") from error
+            return _opened(self._path)
+        except sqlite3.OperationalError as error:
+            raise NotReady(f"the prediction log {self._path} cannot be opened: {error}") from error
+        except sqlite3.DatabaseError as error:  # not a database, or a damaged one: serving must go on without its past
+            aside = set_aside(self._path, suffix=f"damaged-{self._now_ms()}")
+            _log.error("prediction_log_damaged", path=str(self._path), kept_as=str(aside), error=str(error))
+            return _opened(self._path)
 
     def know_epoch(self, epoch: int, incarnation: str) -> None:
         """Announces that prediction ids of this epoch are ours; ids of an epoch never announced are UNKNOWN."""
@@ -87,8 +93,7 @@ class PredictionLog:
         returns. Raises NotReady when it could not be kept, Overloaded when too many labels wait: then nothing was.
         """
         with self._writing() as db:
-            join = Join(db, self._config, self._memory, now_ms=self._now_ms())
-            return [join.verdict(item) for item in items]
+            return Join(db, self._config, self._memory, now_ms=self._now_ms()).verdicts(items)
 
     def quality(self, model: str, window_s: float = 0.0) -> tuple[VersionQuality, ...]:
         """Quality per version and arm over the predictions made in the last ``window_s`` seconds; 0 = all that is kept."""
@@ -136,7 +141,10 @@ class PredictionLog:
                 self._memory.floor_ms = max(self._memory.floor_ms, floor_ms)
             limit = self._config.max_bytes * expiry.FILL if is_full else limit
         with self._lock:
-            expiry.give_back(self._db, self._config.max_bytes)
+            try:
+                expiry.give_back(self._db, self._config.max_bytes)
+            except sqlite3.Error as error:
+                raise NotReady(f"the prediction log cannot be shortened now: {error}") from error
 
     def close(self) -> None:
         """Ends all use; nothing more may be called."""
@@ -199,6 +207,15 @@ class PredictionLog:
     def _know(self, db: sqlite3.Connection, epoch: int, incarnation: str) -> None:
         db.execute("INSERT OR REPLACE INTO epochs VALUES (?, ?)", (epoch, incarnation))
         self._memory.epochs.add(epoch)
+
+
+def _opened(path: Path) -> tuple[sqlite3.Connection, Memory]:
+    db = open_writer(path)
+    try:
+        return db, _load(db)
+    except BaseException:
+        db.close()
+        raise
 
 
 def _load(db: sqlite3.Connection) -> Memory:

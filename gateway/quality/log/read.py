@@ -1,18 +1,23 @@
-"""Quality out of the log's tables: predictions, labels and corrections per series over a time range."""
+"""
+Quality out of the log's tables: predictions, labels and corrections per series since some time.
+
+Whole minutes come from the sums by minute, the part of a minute with which the range begins from the rows themselves.
+"""
 
 from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from gateway.quality.log.config import Series
+from gateway.quality.log.rollup import SUMS, Pair, moments_of, unpack
 from gateway.quality.log.schema import MINUTE_MS
 from gateway.quality.metrics import Confusion, Moments, VersionQuality
 
-CHUNK = 20_000  # label rows turned into arrays at a time
+_OF_MODEL = "series IN (SELECT id FROM series WHERE kind = :kind AND (:model IS NULL OR model = :model))"
+_EDGE = "time_ms >= :since AND time_ms < :minute * :minute_ms"
 
 
 @dataclass(slots=True)
@@ -20,28 +25,24 @@ class _Tally:
     predictions: int = 0
     labelled: int = 0
     corrections: int = 0
-    not_finite: int = 0
     cells: dict[tuple[str, str], int] = field(default_factory=dict)
     moments: Moments = field(default_factory=Moments)
 
 
 def quality(db: sqlite3.Connection, model: str | None, since_ms: int) -> tuple[tuple[str, VersionQuality], ...]:
     """(model, quality) per series with predictions made at or after ``since_ms``, of one model or all, in one snapshot."""
+    minute = -(-since_ms // MINUTE_MS)  # the first whole one
+    names = {"model": model, "since": since_ms, "minute": minute, "minute_ms": MINUTE_MS}
+    tallies: dict[int, _Tally] = defaultdict(_Tally)
     db.execute("BEGIN")
     try:
-        series = _series(db, model)
-        tallies: dict[int, _Tally] = defaultdict(_Tally)
-        _count_predictions(db, tallies, since_ms)
-        for series_id, one in series.items():
-            count = _count_classes if one.kind == "class" else _count_values
-            count(db, tallies, series_id, since_ms)
-        for series_id, corrections in db.execute(
-            "SELECT series, count(*) FROM corrections WHERE time_ms >= ? GROUP BY series", (since_ms,)
-        ):
-            tallies[series_id].corrections = corrections
+        series = {row[0]: Series(*row[1:]) for row in db.execute("SELECT id, model, version, arm, kind FROM series")}
+        _count(db, tallies, names)
+        _count_classes(db, tallies, {**names, "kind": "class"})
+        _count_values(db, tallies, {**names, "kind": "value"})
     finally:
         db.execute("COMMIT")
-    found = [(one, tallies[series_id]) for series_id, one in series.items() if tallies[series_id].predictions]
+    found = [(series[at], tally) for at, tally in tallies.items() if tally.predictions and model in (None, series[at].model)]
     found.sort(key=lambda pair: (pair[0].model, pair[0].version, pair[0].arm))
     return tuple((one.model, _quality(one, tally)) for one, tally in found)
 
@@ -55,46 +56,49 @@ def _quality(series: Series, tally: _Tally) -> VersionQuality:
         predictions=tally.predictions,
         labelled=tally.labelled,
         corrections=tally.corrections,
-        not_finite=tally.not_finite,
+        not_finite=0 if is_class else tally.labelled - tally.moments.n,
         confusion=Confusion(tally.cells) if is_class else None,
         moments=None if is_class else tally.moments,
     )
 
 
-def _series(db: sqlite3.Connection, model: str | None) -> dict[int, Series]:
-    where, values = ("", ()) if model is None else (" WHERE model = ?", (model,))
-    return {row[0]: Series(*row[1:]) for row in db.execute(f"SELECT id, model, version, arm, kind FROM series{where}", values)}
-
-
-def _count_predictions(db: sqlite3.Connection, tallies: dict[int, _Tally], since_ms: int) -> None:
-    """The minutes' counts, and the predictions themselves for the part of a minute with which the range begins."""
-    minute = -(-since_ms // MINUTE_MS)
-    counted = db.execute(
-        "SELECT series, sum(rows) FROM (SELECT series, rows FROM minutes WHERE minute >= ?1 UNION ALL "
-        "SELECT series, rows FROM predictions WHERE time_ms >= ?2 AND time_ms < ?3) GROUP BY series",
-        (minute, since_ms, minute * MINUTE_MS),
+def _count(db: sqlite3.Connection, tallies: dict[int, _Tally], names: Mapping[str, object]) -> None:
+    predictions = db.execute(
+        "SELECT series, sum(rows) FROM (SELECT series, rows FROM minutes WHERE minute >= :minute UNION ALL "
+        f"SELECT series, rows FROM predictions WHERE {_EDGE}) GROUP BY series",
+        names,
     )
-    for series_id, rows in counted:
+    for series_id, rows in predictions:
         tallies[series_id].predictions = rows
+    for series_id, rows in db.execute(
+        "SELECT series, count(*) FROM corrections WHERE time_ms >= :since GROUP BY series", names
+    ):
+        tallies[series_id].corrections = rows
 
 
-def _count_classes(db: sqlite3.Connection, tallies: dict[int, _Tally], series_id: int, since_ms: int) -> None:
-    tally = tallies[series_id]
+def _count_classes(db: sqlite3.Connection, tallies: dict[int, _Tally], names: Mapping[str, object]) -> None:
     cells = db.execute(
-        "SELECT truth, predicted, count(*) FROM labels WHERE time_ms >= ? AND series = ? GROUP BY truth, predicted",
-        (since_ms, series_id),
+        "SELECT series, truth, predicted, sum(rows) FROM ("
+        f"SELECT series, truth, predicted, rows FROM cells WHERE minute >= :minute AND {_OF_MODEL} UNION ALL "
+        f"SELECT series, truth, predicted, 1 FROM labels WHERE {_EDGE} AND {_OF_MODEL}) GROUP BY series, truth, predicted",
+        names,
     )
-    for truth, predicted, count in cells:
-        tally.cells[truth, predicted] = count
-        tally.labelled += count
+    for series_id, truth, predicted, rows in cells:
+        tallies[series_id].cells[truth, predicted] = rows
+        tallies[series_id].labelled += rows
 
 
-def _count_values(db: sqlite3.Connection, tallies: dict[int, _Tally], series_id: int, since_ms: int) -> None:
-    tally = tallies[series_id]
-    pairs = db.execute("SELECT truth, predicted FROM labels WHERE time_ms >= ? AND series = ?", (since_ms, series_id))
-    while chunk := pairs.fetchmany(CHUNK):
-        table = np.array(chunk, np.float64)  # NULL, which stands for NaN, becomes NaN again
-        table = table[np.isfinite(table[:, 1])]
-        tally.labelled += len(chunk)
-        tally.not_finite += len(chunk) - len(table)
-        tally.moments = tally.moments.merged(Moments.of(table[:, 0], table[:, 1]))
+def _count_values(db: sqlite3.Connection, tallies: dict[int, _Tally], names: Mapping[str, object]) -> None:
+    for series_id, *row in db.execute(f"SELECT series, {SUMS} FROM sums WHERE minute >= :minute AND {_OF_MODEL}", names):
+        labelled, moments = unpack(tuple(row))
+        _add_values(tallies[series_id], labelled, moments)
+    edge: dict[int, list[Pair]] = defaultdict(list)
+    for series_id, *pair in db.execute(f"SELECT series, truth, predicted FROM labels WHERE {_EDGE} AND {_OF_MODEL}", names):
+        edge[series_id].append((pair[0], pair[1]))
+    for series_id, pairs in edge.items():
+        _add_values(tallies[series_id], len(pairs), moments_of(pairs))
+
+
+def _add_values(tally: _Tally, labelled: int, moments: Moments) -> None:
+    tally.labelled += labelled
+    tally.moments = tally.moments.merged(moments)

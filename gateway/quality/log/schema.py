@@ -2,7 +2,8 @@
 The prediction log's tables and connections (SQLite, write-ahead log).
 
 Predictions are clustered by the time in their id, so that new ones are appended, a window is a range and the oldest are
-deleted without an index of their own. A label row repeats series and prediction: quality reads labels alone.
+deleted without an index of their own. A label row repeats series and prediction, and is summed by minute as it comes:
+quality never reads predictions but for the part of a minute with which a window begins.
 """
 
 from __future__ import annotations
@@ -31,6 +32,12 @@ CREATE TABLE minutes (minute INTEGER NOT NULL, series INTEGER NOT NULL, rows INT
 CREATE TABLE labels (time_ms INTEGER NOT NULL, epoch INTEGER NOT NULL, counter INTEGER NOT NULL, row INTEGER NOT NULL,
     series INTEGER NOT NULL, predicted ANY, truth ANY NOT NULL, received_ms INTEGER NOT NULL, observed_ms INTEGER,
     source TEXT, PRIMARY KEY (time_ms, epoch, counter, row)) STRICT, WITHOUT ROWID;
+-- labelled rows by minute: confusion counts of classifiers, moments of regressors (NULL: NaN)
+CREATE TABLE cells (minute INTEGER NOT NULL, series INTEGER NOT NULL, truth TEXT NOT NULL, predicted TEXT NOT NULL,
+    rows INTEGER NOT NULL, PRIMARY KEY (minute, series, truth, predicted)) STRICT, WITHOUT ROWID;
+CREATE TABLE sums (minute INTEGER NOT NULL, series INTEGER NOT NULL, labelled INTEGER NOT NULL, n INTEGER NOT NULL,
+    sum_abs REAL, sum_error REAL, sum_square REAL, mean_truth REAL, m2_truth REAL,
+    PRIMARY KEY (minute, series)) STRICT, WITHOUT ROWID;
 CREATE TABLE corrections (time_ms INTEGER NOT NULL, epoch INTEGER NOT NULL, counter INTEGER NOT NULL, row INTEGER NOT NULL,
     truth ANY NOT NULL, series INTEGER NOT NULL, received_ms INTEGER NOT NULL, observed_ms INTEGER, source TEXT,
     PRIMARY KEY (time_ms, epoch, counter, row, truth)) STRICT, WITHOUT ROWID;
@@ -53,12 +60,25 @@ def open_writer(path: Path) -> sqlite3.Connection:
     Raises ForbiddenNow for a file of a newer release.
     """
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
-    db.execute("PRAGMA auto_vacuum=INCREMENTAL")  # takes effect in a new file only, before its first table
-    db.execute("PRAGMA journal_mode=WAL")
-    db.execute("PRAGMA synchronous=NORMAL")
-    db.execute("PRAGMA journal_size_limit=67108864")
-    _migrate(db, path)
+    try:
+        db.execute("PRAGMA auto_vacuum=INCREMENTAL")  # takes effect in a new file only, before its first table
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=NORMAL")
+        db.execute("PRAGMA journal_size_limit=67108864")
+        _migrate(db, path)
+    except BaseException:
+        db.close()
+        raise
     return db
+
+
+def set_aside(path: Path, *, suffix: str) -> Path:
+    """Renames a database with its companions, so that a new one can be made; returns the new name of the main file."""
+    for companion in ("-wal", "-shm", ""):
+        old = path.with_name(path.name + companion)
+        if old.exists():
+            old.rename(path.with_name(f"{path.name}.{suffix}{companion}"))
+    return path.with_name(f"{path.name}.{suffix}")
 
 
 def open_reader(path: Path) -> sqlite3.Connection:

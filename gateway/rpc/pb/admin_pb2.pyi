@@ -703,7 +703,7 @@ class ConfusionCell(_message.Message):
     def __init__(self, truth: _Optional[str] = ..., predicted: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
 
 class VersionQuality(_message.Message):
-    __slots__ = ("version", "arm", "kind", "predictions", "labelled", "coverage", "accuracy", "precision_macro", "recall_macro", "f1_macro", "f1_micro", "classes", "mae", "rmse", "r2", "corrections", "confusion")
+    __slots__ = ("version", "arm", "kind", "predictions", "labelled", "coverage", "accuracy", "precision_macro", "recall_macro", "f1_macro", "f1_micro", "classes", "mae", "rmse", "r2", "corrections", "confusion", "bias", "not_finite")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ARM_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -721,6 +721,8 @@ class VersionQuality(_message.Message):
     R2_FIELD_NUMBER: _ClassVar[int]
     CORRECTIONS_FIELD_NUMBER: _ClassVar[int]
     CONFUSION_FIELD_NUMBER: _ClassVar[int]
+    BIAS_FIELD_NUMBER: _ClassVar[int]
+    NOT_FINITE_FIELD_NUMBER: _ClassVar[int]
     version: int
     arm: str
     kind: str
@@ -738,7 +740,9 @@ class VersionQuality(_message.Message):
     r2: float
     corrections: int
     confusion: _containers.RepeatedCompositeFieldContainer[ConfusionCell]
-    def __init__(self, version: _Optional[int] = ..., arm: _Optional[str] = ..., kind: _Optional[str] = ..., predictions: _Optional[int] = ..., labelled: _Optional[int] = ..., coverage: _Optional[float] = ..., accuracy: _Optional[float] = ..., precision_macro: _Optional[float] = ..., recall_macro: _Optional[float] = ..., f1_macro: _Optional[float] = ..., f1_micro: _Optional[float] = ..., classes: _Optional[_Iterable[_Union[ClassQuality, _Mapping]]] = ..., mae: _Optional[float] = ..., rmse: _Optional[float] = ..., r2: _Optional[float] = ..., corrections: _Optional[int] = ..., confusion: _Optional[_Iterable[_Union[ConfusionCell, _Mapping]]] = ...) -> None: ...
+    bias: float
+    not_finite: int
+    def __init__(self, version: _Optional[int] = ..., arm: _Optional[str] = ..., kind: _Optional[str] = ..., predictions: _Optional[int] = ..., labelled: _Optional[int] = ..., coverage: _Optional[float] = ..., accuracy: _Optional[float] = ..., precision_macro: _Optional[float] = ..., recall_macro: _Optional[float] = ..., f1_macro: _Optional[float] = ..., f1_micro: _Optional[float] = ..., classes: _Optional[_Iterable[_Union[ClassQuality, _Mapping]]] = ..., mae: _Optional[float] = ..., rmse: _Optional[float] = ..., r2: _Optional[float] = ..., corrections: _Optional[int] = ..., confusion: _Optional[_Iterable[_Union[ConfusionCell, _Mapping]]] = ..., bias: _Optional[float] = ..., not_finite: _Optional[int] = ...) -> None: ...
 
 class Quality(_message.Message):
     __slots__ = ("model", "window_s", "versions", "pending", "log_coverage")
