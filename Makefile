@@ -24,12 +24,13 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-lock: ## requirements.lock and requirements-runtime.lock anew from pyproject.toml
+LOCK := build/lock/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
+
+lock: ## the three requirements*.lock files anew from pyproject.toml (UPGRADE=1 takes newer versions)
 	@test -x build/lock/bin/uv || { $(PYTHON) -m venv build/lock && build/lock/bin/python -m pip install -qq --disable-pip-version-check uv; }
-	build/lock/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-annotate --no-header --quiet -o requirements.lock
-	build/lock/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-annotate --no-header --quiet -c requirements.lock -o requirements-runtime.lock
+	$(LOCK) pyproject.toml --extra dev -o requirements.lock $(if $(UPGRADE),--upgrade)
+	$(LOCK) pyproject.toml -c requirements.lock -o requirements-runtime.lock
+	echo setuptools | $(LOCK) - -c requirements.lock -o requirements-build.lock
 
 demo: $(READY) ## the tour: serve, split, shadow, promote, measure and roll back a real model (KEEP=1 leaves it running)
 	@$(BIN)/python -m gateway.demo $(if $(KEEP),--keep)
