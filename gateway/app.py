@@ -21,7 +21,7 @@ from gateway.clock import SystemClock
 from gateway.home import Home, write_note
 from gateway.readiness import Readiness
 from gateway.restarts import EXIT_MISCONFIGURED
-from gateway.settings import CannotStart, Settings
+from gateway.settings import CannotStart, Settings, cores
 from gateway.stopping import Stop
 
 if TYPE_CHECKING:
@@ -71,10 +71,25 @@ def run_worker(orders: Orders, home: Home, stopping: Stop, on_serving: Callable[
     from gateway.link import connect
 
     worker = build_worker(orders, home, lambda: connect(home.control_socket))
+    _serve(worker, stopping, on_serving)
+
+
+def _serve(worker: Worker, stopping: Stop, on_serving: Callable[[], None]) -> None:
+    """
+    The life of a worker until it has drained. Its start may take long (it waits for control, then for the versions), so
+    the stop comes from a thread beside it, and ends the start early.
+    """
+
+    def stop() -> None:
+        stopping.wait()
+        worker.stop()
+
+    stopper = threading.Thread(target=stop, name="stop-worker", daemon=True)
+    stopper.start()
     worker.start()
-    on_serving()
-    stopping.wait()
-    worker.stop()
+    if not stopping.wait(0):
+        on_serving()
+    stopper.join()
 
 
 def run_in_process(settings: Settings, home: Home, *, on_ready: Callable[[], None], report: Callable[[str], None]) -> int:
@@ -86,14 +101,15 @@ def run_in_process(settings: Settings, home: Home, *, on_ready: Callable[[], Non
     with ExitStack() as parts:
         control = build_control(settings, home, parts)
         worker = build_worker(Orders("worker", 0, 0, settings, line=-1), home, _joined_to(control))
-        worker.start()
-        parts.callback(worker.stop)
         parts.callback(home.note.unlink, missing_ok=True)
         write_note(home, settings, control_pid=os.getpid(), workers=[(os.getpid(), 0)])
         readiness = Readiness(settings.http_address, on_ready=on_ready, report=report)
-        while not readiness.is_ready and not stopping.wait(READY_LOOK_S):
-            readiness.tick({})
-        stopping.wait()
+
+        def wait_until_ready() -> None:
+            while not readiness.is_ready and not stopping.wait(READY_LOOK_S):
+                readiness.tick({})
+
+        _serve(worker, stopping, wait_until_ready)
     return 0
 
 
@@ -141,7 +157,23 @@ def build_worker(orders: Orders, home: Home, connect: Callable[[], Link]) -> Wor
     from gateway.worker.worker import Worker, WorkerConfig
 
     settings = orders.settings
-    config = WorkerConfig(number=orders.number)
+    config = WorkerConfig(
+        number=orders.number,
+        data_address=str(settings.data_address),
+        lane=settings.lane,
+        max_message_bytes=settings.max_message_bytes,
+        is_model_control=settings.model_control,
+        has_reflection=settings.reflection,
+        max_connection_age_s=settings.max_connection_age_s,
+        drain_delay_s=settings.drain_delay_s,
+        grace_s=settings.grace_s,
+        start_timeout_s=settings.load_timeout_s,
+        sample_rate=settings.prediction_sample,
+        trace_ratio=settings.trace_ratio,
+        threads=max(1, cores() // max(1, settings.workers)),
+        unit_key=settings.unit_header,
+        restarts=orders.restarts,
+    )
     return Worker(config, connect=connect, state_file=home.desired_state, clock=SystemClock())
 
 

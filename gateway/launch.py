@@ -14,7 +14,7 @@ from pathlib import Path
 from gateway.home import Home, lock, prepare
 from gateway.ports import reserve
 from gateway.process import environment
-from gateway.settings import Settings
+from gateway.settings import Address, Settings
 
 Announce = Callable[[Settings, Path, int], None]
 Report = Callable[[str], None]
@@ -41,11 +41,18 @@ def run_gateway(settings: Settings, *, announce: Announce, report: Report) -> in
 
 
 def _with_ports(settings: Settings, home: Home, held: ExitStack) -> Settings:
-    found = {}
-    for option in ("data_address", "admin_address", "http_address"):
-        found[option], keeper = reserve(option, getattr(settings, option))
+    def take(option: str, wanted: Address) -> Address:
+        address, keeper = reserve(option, wanted)
         held.enter_context(closing(keeper))
-    return replace(settings, home=home.folder, **found)
+        return address
+
+    return replace(
+        settings,
+        home=home.folder,
+        data_address=take("data_address", settings.data_address),
+        admin_address=take("admin_address", settings.admin_address),
+        http_address=take("http_address", settings.http_address),
+    )
 
 
 def _supervised(settings: Settings, home: Home, handle: int, on_ready: Callable[[], None], report: Report) -> int:

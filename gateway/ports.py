@@ -34,7 +34,7 @@ def _resolve(option: str, address: Address) -> tuple[socket.AddressFamily, tuple
     except (socket.gaierror, UnicodeError) as error:
         raise CannotStart(f"{_named(option, address)}: the host {address.host!r} is unknown") from error
     family, _kind, _protocol, _name, target = found[0]
-    return family, target
+    return family, tuple(part for part in target if not isinstance(part, bytes))
 
 
 def _bound(family: socket.AddressFamily, target: tuple[str | int, ...], *, exclusive: bool) -> socket.socket:

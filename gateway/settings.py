@@ -52,8 +52,8 @@ def default_home() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "interlock"
 
 
-def default_workers() -> int:
-    """One worker a core this process may use."""
+def cores() -> int:
+    """How many this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -85,7 +85,7 @@ class Settings:
     data_address: Address = Address("0.0.0.0", 8001)
     admin_address: Address = Address("127.0.0.1", 9001)
     http_address: Address = Address("0.0.0.0", 8002)
-    workers: int = field(default_factory=default_workers)
+    workers: int = field(default_factory=cores)
     lane: Literal["fast", "standard"] = "fast"
     model_control: bool = False
     reflection: bool = False
