@@ -61,6 +61,7 @@ def _renamed(file: FileDescriptor) -> FileDescriptorProto:
 
 def _rename_in(message: DescriptorProto, old: str, new: str) -> None:
     for field in message.field:
-        field.type_name = field.type_name.replace(old, new, 1)
+        if field.type_name:
+            field.type_name = field.type_name.replace(old, new, 1)
     for nested in message.nested_type:
         _rename_in(nested, old, new)

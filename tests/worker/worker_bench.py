@@ -166,7 +166,7 @@ def served(
 
 
 class WorkerBench:
-    """Makes workers and stops them at the end."""
+    """Makes workers and stops them at the end; ``plane`` is the first one's."""
 
     def __init__(self, folder: Path) -> None:
         self.state_file = folder / "desired.json"
@@ -175,12 +175,13 @@ class WorkerBench:
 
     def worker(self, control: FakeControl, **settings: Any) -> Worker:
         given = {"data_address": "127.0.0.1:0", "control_wait_s": 0.2, "grace_s": 5.0, "report_period_s": 0.05} | settings
+        plane = self.plane if not self.workers else FakePlane()
         worker = Worker(
             WorkerConfig(**given),
             connect=control.connect,
             state_file=self.state_file,
             clock=SystemClock(),
-            make_plane=lambda *_: self.plane,
+            make_plane=lambda *_: plane,
         )
         self.workers.append(worker)
         return worker

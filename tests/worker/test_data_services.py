@@ -1,0 +1,266 @@
+"""The data port's calls beside inference, as tritonclient and grpc's own health client see them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import grpc
+import pytest
+import tritonclient.grpc as triton
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from grpc_status import rpc_status
+from tritonclient.utils import InferenceServerException
+from worker_bench import SERIAL, FakeControl, WorkerBench, held, served
+
+from gateway.fleet import Answer, Ask, DesiredModel, DesiredState
+from gateway.rpc.pb import feedback_pb2, inference_pb2
+from gateway.rpc.service import FEEDBACK, INFERENCE, INFERENCE_NAME, Stub
+from gateway.worker.worker import Worker
+from registry.deployment import Batching
+
+VERSIONS = (
+    held(1),
+    held(2, batching=Batching("off")),
+    held(3, digest="bad"),
+    held(4, batching=Batching("on", 8, 500), signature=SERIAL),
+)
+STATE = served(1, 1, *VERSIONS, aliases={"champion": 2, "ghost": 9, "broken": 3})
+
+
+@pytest.fixture
+def control() -> FakeControl:
+    return FakeControl(DesiredState(1, (*STATE.models, DesiredModel("idle", (held(1),), None))))
+
+
+@pytest.fixture
+def worker(bench: WorkerBench, control: FakeControl, wait_for) -> Worker:
+    worker = bench.started(control, has_reflection=True)
+    wait_for(lambda: worker.snapshot.states["idle"] == {1: "READY"} and set(worker.snapshot.ready["digits"]) == {1, 2, 4})
+    return worker
+
+
+@pytest.fixture
+def client(worker: Worker) -> Iterator[triton.InferenceServerClient]:
+    with triton.InferenceServerClient(worker.address) as client:
+        yield client
+
+
+@pytest.fixture
+def channel(worker: Worker) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(worker.address) as channel:
+        yield channel
+
+
+def stub(channel: grpc.Channel) -> Stub:
+    return Stub(channel, INFERENCE, name=INFERENCE_NAME)
+
+
+def info(error: grpc.RpcError) -> error_details_pb2.ErrorInfo:
+    found = error_details_pb2.ErrorInfo()
+    assert rpc_status.from_call(error).details[0].Unpack(found)
+    return found
+
+
+# ---- answered by the worker --------------------------------------------------------------------------------------------
+
+
+def test_the_server_is_live_ready_and_says_what_it_is(client: triton.InferenceServerClient) -> None:
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    metadata = client.get_server_metadata()
+    assert metadata.name == "interlock"
+    assert {"model_repository", "model_configuration", "statistics", "binary_tensor_data"} <= set(metadata.extensions)
+
+
+def test_metadata_is_of_the_routed_version_with_all_ready_ones_listed(client: triton.InferenceServerClient) -> None:
+    metadata = client.get_model_metadata("digits")
+    assert (metadata.platform, list(metadata.versions)) == ("onnxruntime_onnx", ["1", "2", "4"])
+    assert [(t.name, t.datatype, list(t.shape)) for t in metadata.inputs] == [
+        ("x", "FP32", [-1, 4]),
+        ("words", "BYTES", [-1, 1]),
+    ]
+    assert [(t.name, t.datatype, list(t.shape)) for t in metadata.outputs] == [("y", "INT64", [-1])]
+
+
+def test_metadata_resolves_numbers_and_aliases(client: triton.InferenceServerClient) -> None:
+    assert client.get_model_metadata("digits", "4").inputs[0].name == "a"
+    assert client.get_model_metadata("digits", "champion").inputs[0].name == "x"
+    assert client.get_model_metadata("idle", "1").versions == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("model", "version", "code", "text"),
+    [
+        ("nobody", "", "NOT_FOUND", "model 'nobody' is not served here"),
+        ("digits", "7", "NOT_FOUND", "version 7 is not served here, those held are 1, 2, 3, 4"),
+        ("digits", "ghost", "NOT_FOUND", "version ghost is not served here"),
+        ("digits", "nickname", "NOT_FOUND", "no alias 'nickname', its aliases: broken, champion, ghost"),
+        ("digits", "3", "UNAVAILABLE", "version 3 is FAILED"),
+        ("digits", "broken", "UNAVAILABLE", "version 3 is FAILED"),
+        ("idle", "", "UNAVAILABLE", "not deployed, or not ready yet: version 1 is READY"),
+    ],
+)
+def test_what_cannot_be_described_is_not_found_or_unavailable(
+    client: triton.InferenceServerClient, model: str, version: str, code: str, text: str
+) -> None:
+    for call in (client.get_model_metadata, client.get_model_config):
+        with pytest.raises(InferenceServerException) as raised:
+            call(model, version)
+        assert raised.value.status() == f"StatusCode.{code}"
+        assert text in raised.value.message()
+
+
+def test_a_model_is_ready_when_a_request_would_be_served(client: triton.InferenceServerClient) -> None:
+    asked = [("digits", ""), ("digits", "2"), ("digits", "champion"), ("digits", "3"), ("idle", ""), ("nobody", "")]
+    assert [client.is_model_ready(*one) for one in asked] == [True, True, True, False, False, False]
+
+
+def test_the_config_of_a_batched_model_leaves_the_batch_axis_out(client: triton.InferenceServerClient) -> None:
+    config = client.get_model_config("digits").config
+    assert (config.name, config.platform, config.backend) == ("digits", "onnxruntime_onnx", "onnxruntime")
+    assert config.max_batch_size == 64
+    assert [(i.name, i.data_type, list(i.dims), i.optional) for i in config.input] == [
+        ("x", 11, [4], False),
+        ("words", 13, [1], True),
+    ]
+    assert [(o.name, o.data_type, list(o.dims)) for o in config.output] == [("y", 9, [])]
+    assert config.HasField("dynamic_batching")
+
+
+@pytest.mark.parametrize(("version", "dims"), [("2", [-1, 4]), ("4", [2, -1])])
+def test_the_config_of_an_unbatched_model_has_whole_shapes(
+    client: triton.InferenceServerClient, version: str, dims: list[int]
+) -> None:
+    config = client.get_model_config("digits", version).config
+    assert config.max_batch_size == 0
+    assert list(config.input[0].dims) == dims
+    assert not config.HasField("dynamic_batching")
+
+
+# ---- answered by control -----------------------------------------------------------------------------------------------
+
+
+def test_statistics_and_index_come_from_control(client: triton.InferenceServerClient, control: FakeControl) -> None:
+    statistics = inference_pb2.ModelStatisticsResponse(model_stats=[{"name": "digits", "version": "2", "inference_count": 5}])
+    index = inference_pb2.RepositoryIndexResponse(models=[{"name": "digits", "version": "1", "state": "READY"}])
+    control.answers["ModelStatistics"] = lambda body: Answer(0, statistics.SerializeToString())
+    control.answers["RepositoryIndex"] = lambda body: Answer(0, index.SerializeToString())
+    assert client.get_inference_statistics("digits").model_stats[0].inference_count == 5
+    assert client.get_model_repository_index().models[0].state == "READY"
+
+
+def test_an_alias_reaches_control_as_a_number(client: triton.InferenceServerClient, control: FakeControl) -> None:
+    control.answers["ModelStatistics"] = lambda body: Answer(0, b"")
+    client.get_inference_statistics("digits", "champion")
+    assert inference_pb2.ModelStatisticsRequest.FromString(control.of(Ask)[0].body).version == "2"
+
+
+def test_an_error_of_control_reaches_the_caller_whole(channel: grpc.Channel, control: FakeControl) -> None:
+    answer = Answer(0, code="NOT_FOUND", reason="MODEL_NOT_FOUND", message="no model 'x'", metadata={"model": "x"})
+    control.answers["ModelStatistics"] = lambda body: answer
+    with pytest.raises(grpc.RpcError) as raised:
+        stub(channel).ModelStatistics(inference_pb2.ModelStatisticsRequest(name="x"))
+    assert (raised.value.code(), raised.value.details()) == (grpc.StatusCode.NOT_FOUND, "no model 'x'")
+    assert (info(raised.value).reason, dict(info(raised.value).metadata)) == ("MODEL_NOT_FOUND", {"model": "x"})
+
+
+def test_without_control_the_caller_may_try_again(
+    channel: grpc.Channel, worker: Worker, control: FakeControl, wait_for
+) -> None:
+    control.go_away()
+    with pytest.raises(grpc.RpcError, match=r"control (is|became) unreachable") as raised:
+        stub(channel).RepositoryIndex(inference_pb2.RepositoryIndexRequest())
+    assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert info(raised.value).reason == "NOT_READY"
+
+
+def test_an_ask_that_control_never_answers_ends_when_control_goes(
+    channel: grpc.Channel, control: FakeControl, wait_for
+) -> None:
+    control.answers["RepositoryIndex"] = lambda body: None
+    asked = stub(channel).RepositoryIndex.future(inference_pb2.RepositoryIndexRequest())
+    wait_for(lambda: control.of(Ask))
+    control.go_away()
+    assert "became unreachable" in asked.exception(5).details()
+
+
+def test_an_ask_waits_no_longer_than_the_caller(channel: grpc.Channel, control: FakeControl) -> None:
+    control.answers["RepositoryIndex"] = lambda body: None
+    with pytest.raises(grpc.RpcError) as raised:
+        stub(channel).RepositoryIndex(inference_pb2.RepositoryIndexRequest(), timeout=0.1)
+    assert raised.value.code() in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
+
+
+@pytest.mark.parametrize("method", ["RepositoryModelLoad", "RepositoryModelUnload"])
+def test_load_and_unload_are_off_unless_switched_on(channel: grpc.Channel, control: FakeControl, method: str) -> None:
+    with pytest.raises(grpc.RpcError, match="--model-control") as raised:
+        getattr(stub(channel), method)(inference_pb2.RepositoryModelLoadRequest(model_name="digits"))
+    assert raised.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert control.of(Ask) == []
+
+
+def test_load_and_unload_reach_control_when_switched_on(bench: WorkerBench, control: FakeControl) -> None:
+    for method in ("RepositoryModelLoad", "RepositoryModelUnload"):
+        control.answers[method] = lambda body: Answer(0, b"")
+    worker = bench.started(control, is_model_control=True)
+    with triton.InferenceServerClient(worker.address) as client:
+        client.load_model("digits")
+        client.unload_model("digits")
+    assert [ask.method for ask in control.of(Ask)] == ["RepositoryModelLoad", "RepositoryModelUnload"]
+
+
+def echoed(body: bytes) -> Answer:
+    """A verdict per item that repeats its label, so that order shows."""
+    items = feedback_pb2.SendFeedbackRequest.FromString(body).items
+    results = [feedback_pb2.FeedbackResult(verdict="FEEDBACK_VERDICT_JOINED", detail=item.label) for item in items]
+    return Answer(0, feedback_pb2.SendFeedbackResponse(results=results).SerializeToString())
+
+
+def test_feedback_is_passed_on_and_its_verdicts_come_back_in_order(channel: grpc.Channel, control: FakeControl) -> None:
+    control.answers["SendFeedback"] = control.answers["StreamFeedback"] = echoed
+    feedback = Stub(channel, FEEDBACK)
+    items = [feedback_pb2.FeedbackItem(prediction_id=f"p{i}", label=str(i)) for i in range(30)]
+    sent = feedback.SendFeedback(feedback_pb2.SendFeedbackRequest(items=items))
+    chunks = (feedback_pb2.StreamFeedbackRequest(items=items[start : start + 7]) for start in range(0, 30, 7))
+    streamed = feedback.StreamFeedback(chunks)
+    assert [r.detail for r in sent.results] == [r.detail for r in streamed.results] == [str(i) for i in range(30)]
+
+
+# ---- health and reflection ---------------------------------------------------------------------------------------------
+
+
+def health(channel: grpc.Channel, service: str = "") -> str:
+    response = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service))
+    return health_pb2.HealthCheckResponse.ServingStatus.Name(response.status)
+
+
+def test_health_names_the_server_and_every_model(channel: grpc.Channel) -> None:
+    assert [health(channel, name) for name in ("", "digits", "idle")] == ["SERVING", "SERVING", "NOT_SERVING"]
+    with pytest.raises(grpc.RpcError) as raised:
+        health(channel, "nobody")
+    assert raised.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_a_model_that_goes_is_unknown_to_health(channel: grpc.Channel, control: FakeControl, wait_for) -> None:
+    control.push(DesiredState(2, STATE.models))
+    wait_for(lambda: health(channel, "idle") == "SERVICE_UNKNOWN")
+
+
+def test_health_says_not_serving_before_the_port_closes(channel: grpc.Channel, worker: Worker, bench: WorkerBench) -> None:
+    watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=10)
+    seen = [next(watch).status]
+    worker.stop()
+    seen.append(next(watch).status)
+    assert seen == [health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING]
+
+
+def test_reflection_shows_the_protocol_under_its_public_name(channel: grpc.Channel) -> None:
+    database = ProtoReflectionDescriptorDatabase(channel)
+    assert INFERENCE_NAME in database.get_services()
+    file = database.FindFileContainingSymbol(INFERENCE_NAME)
+    assert file.package == "inference"
+    methods = {method.name: method.input_type for method in file.service[0].method}
+    assert methods["ModelInfer"] == ".inference.ModelInferRequest"
+    assert b"interlock.oip" not in file.SerializeToString()
