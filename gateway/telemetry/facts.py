@@ -1,7 +1,7 @@
 """
 Everything that /metrics tells, as plain values: control fills `MetricsFacts`, `gateway.telemetry.prometheus` renders it.
 
-What happens in control itself (swaps) is counted here too, in `Operations`.
+Swaps, which happen in control itself, are counted here too, by `SwapRecorder`.
 """
 
 from __future__ import annotations
@@ -97,14 +97,14 @@ class MetricsFacts:
     build: Mapping[str, str] = field(default_factory=dict)
 
 
-class Operations:
-    """Counts of what control did. Thread-safe."""
+class SwapRecorder:
+    """Counts the changes of who serves, as control finishes them. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._swaps: dict[tuple[str, str, str], SwapCounts] = {}
 
-    def swapped(self, model: str, verb: str, *, is_ok: bool, duration_s: float) -> None:
+    def record(self, model: str, verb: str, *, is_ok: bool, duration_s: float) -> None:
         """Counts a finished operation that changes who serves, from the request to the last acknowledgement."""
         key = (model, verb, "ok" if is_ok else "failed")
         place = bisect_left(SWAP_BOUNDS_S, duration_s)
@@ -113,7 +113,7 @@ class Operations:
             buckets = tuple(count + (index == place) for index, count in enumerate(old.buckets))
             self._swaps[key] = SwapCounts(*key, buckets, old.sum_s + duration_s)
 
-    def swaps(self) -> tuple[SwapCounts, ...]:
+    def counts(self) -> tuple[SwapCounts, ...]:
         """All counts since control started."""
         with self._lock:
             return tuple(self._swaps[key] for key in sorted(self._swaps))

@@ -9,7 +9,7 @@ from telemetry_values import counted, sent
 
 from gateway.fleet import LATENCY_BOUNDS_S
 from gateway.telemetry.aggregate import Aggregate
-from gateway.telemetry.facts import MetricsFacts, Operations, VersionFacts
+from gateway.telemetry.facts import MetricsFacts, SwapRecorder, VersionFacts
 from gateway.telemetry.prometheus import render_metrics
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -78,11 +78,11 @@ def test_what_a_quality_report_does_not_know_is_left_out(full_facts: MetricsFact
 
 
 def test_a_swap_is_counted_and_timed() -> None:
-    operations = Operations()
+    recorder = SwapRecorder()
     for duration_s in (0.02, 0.005, 500.0):
-        operations.swapped("digits", "promote", is_ok=True, duration_s=duration_s)
-    operations.swapped("digits", "promote", is_ok=False, duration_s=1.0)
-    found = samples(MetricsFacts(swaps=operations.swaps()))
+        recorder.record("digits", "promote", is_ok=True, duration_s=duration_s)
+    recorder.record("digits", "promote", is_ok=False, duration_s=1.0)
+    found = samples(MetricsFacts(swaps=recorder.counts()))
     done = {"model": "digits", "verb": "promote", "result": "ok"}
     assert found["interlock_swaps_total"] == [({**done, "result": "failed"}, 1.0), (done, 3.0)]
     buckets = {
