@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gateway.errors import GatewayError
-from gateway.rpc.call_errors import CallError
+from gateway.rpc.call_errors import CallError, CannotSend
 from registry.errors import RegistryError
 
 
@@ -18,8 +18,7 @@ class NoGateway(CommandError):
     """Nobody answers at the address; the text says what to do about it."""
 
 
-# ValueError: the client's own checks (TensorError, UploadError, Feedback); OSError: files that cannot be read
-EXPECTED = (CallError, GatewayError, RegistryError, CommandError, ValueError, OSError)
+EXPECTED = (CallError, CannotSend, GatewayError, RegistryError, CommandError, OSError)
 
 
 @dataclass(frozen=True, slots=True)

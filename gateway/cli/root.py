@@ -34,14 +34,14 @@ def run(arguments: list[str]) -> int:
         code = app(arguments, standalone_mode=False, prog_name="interlock")
     except UsageError as error:
         return fail(_usage_text(error), as_json=as_json, exit_code=2, code="USAGE")
+    except BrokenPipeError:  # the reader of a pipe left, as `| head` does; Python would complain again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except EXPECTED as error:
         problem = described(error)
         return fail(problem.message, as_json=as_json, code=problem.code, reason=problem.reason, metadata=problem.metadata)
     except (typer.Abort, KeyboardInterrupt):
         return 130
-    except BrokenPipeError:  # the reader of a pipe left, as `| head` does; Python would complain again at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     return code if isinstance(code, int) else 0
 
 

@@ -7,7 +7,9 @@ import itertools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
 
 from gateway.cli.options import DEFAULT_DATA
 from gateway.cli.output import print_json, say, stderr, stdout
@@ -19,7 +21,6 @@ if TYPE_CHECKING:  # grpc and numpy are loaded by the first command that connect
     from gateway.rpc.messages import admin
 
 ADDRESS_TIMEOUT_S = 2.0
-T = TypeVar("T")
 
 
 @contextmanager
@@ -70,7 +71,7 @@ def follow(updates: Updates) -> admin.Operation:
     with console.status("waiting for the gateway …") as status:
         for operation in updates:
             for step in itertools.islice(operation.steps, shown, None):
-                text = f"{step.name}  [dim]{step.detail}[/]" if step.detail else step.name
+                text = escape(step.name) + (f"  [dim]{escape(step.detail)}[/]" if step.detail else "")
                 status.update(text)
                 console.print(f"[green]·[/] {text}")
             shown = len(operation.steps)

@@ -26,12 +26,12 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, 
     if not filled:
         return Text(empty, style="dim")
     kept = [at for at in range(len(columns)) if any(row[at] for row in filled)]
-    made = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold", pad_edge=False)
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for at in kept:
         made.add_column(columns[at], justify="right" if columns[at] in _RIGHT else "left", overflow="fold")
     for row in filled:
         made.add_row(*(state(row[at]) if columns[at] == "state" else Text(row[at]) for at in kept))
-    return made
+    return Group(Text(title, style="bold"), made) if title else made
 
 
 def state(text: str) -> Text:

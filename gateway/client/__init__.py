@@ -15,6 +15,7 @@ from gateway.client.upload import Lineage, UploadError
 from gateway.rpc.call_errors import (
     CallCancelled,
     CallError,
+    CannotSend,
     Conflict,
     DeadlineExceeded,
     GatewayFailed,
@@ -33,6 +34,7 @@ __all__ = [
     "AsyncClient",
     "CallCancelled",
     "CallError",
+    "CannotSend",
     "Client",
     "Conflict",
     "DeadlineExceeded",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from gateway.rpc.call_errors import CannotSend
 from gateway.rpc.messages import feedback
 
 ITEMS_PER_MESSAGE = 1000
@@ -29,7 +30,7 @@ class Feedback:
     """
     What really happened for one prediction: named by ``prediction_id`` or by the caller's own ``inference_id``, told as a
     ``label`` (a class) or a ``value`` (a number). ``row`` is the row of a request of several rows; ``source`` says who knows;
-    a repeat with the same ``idempotency_key`` is always a duplicate. Raises ValueError naming the field that is wrong.
+    a repeat with the same ``idempotency_key`` is always a duplicate. Raises CannotSend naming the field that is wrong.
     """
 
     prediction_id: str | None = None
@@ -43,11 +44,11 @@ class Feedback:
 
     def __post_init__(self) -> None:
         if (self.prediction_id is None) == (self.inference_id is None):
-            raise ValueError("give prediction_id or inference_id, one of the two")
+            raise CannotSend("give prediction_id or inference_id, one of the two")
         if (self.label is None) == (self.value is None):
-            raise ValueError("give label or value, one of the two")
+            raise CannotSend("give label or value, one of the two")
         if self.row < 0:
-            raise ValueError(f"row: expected 0 or more, got {self.row}")
+            raise CannotSend(f"row: expected 0 or more, got {self.row}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.rpc.call_errors import CannotSend
+
 Array = NDArray[Any]
 
 _DTYPES: dict[str, np.dtype[Any]] = {
@@ -33,7 +35,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 _DATATYPES = {(dtype.kind, dtype.itemsize): name for name, dtype in _DTYPES.items()}
 
 
-class TensorError(ValueError):
+class TensorError(CannotSend):
     """An array that the protocol has no form for, or bytes that do not fit what was announced; names the tensor."""
 
 

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.rpc.call_errors import CannotSend
 from gateway.rpc.messages import admin
 
 CHUNK_BYTES = 1 << 20
 
 
-class UploadError(ValueError):
+class UploadError(CannotSend):
     """There is nothing proper to upload at the path; says what was found and what was expected."""
 
 

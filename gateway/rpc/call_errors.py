@@ -14,6 +14,8 @@ What a call can end with, seen from the caller: one tree by what the caller can 
       NotSupported        the gateway has no such RPC or feature
       CallCancelled       cancelled by this side or the other
       GatewayFailed       the gateway's own failure (INTERNAL, UNKNOWN, DATA_LOSS)
+
+Beside it `CannotSend`: refused on this side, before any call.
 """
 
 from __future__ import annotations
@@ -44,6 +46,10 @@ class CallError(Exception):
         self.metadata = dict(metadata or {})
         self.retry_after_s = retry_after_s
         self.is_retry_refused = is_retry_refused
+
+
+class CannotSend(ValueError):
+    """What was given has no form on the wire, so nothing was sent; the text names the part and what was expected."""
 
 
 class RequestRefused(CallError):
