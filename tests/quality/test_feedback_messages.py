@@ -74,3 +74,11 @@ def test_gauges_hold_the_figures_of_every_model(log: PredictionLog) -> None:
         "mae": 4, "rmse": 4, "bias": -4, "r2": -63,
     }  # fmt: skip
     assert rows["other", 1, "shadow"] == {"predictions": 1, "labelled": 0, "coverage": 0, "corrections": 0, "not_finite": 0}
+
+
+def test_quality_is_of_the_model_that_was_asked_for(log: PredictionLog) -> None:
+    _fill(log)
+    log.record([classes([id_at(9)], ["x"], model="other")])
+    assert [one.predictions for one in log.quality("other", 60)] == [1]
+    assert [one.version for one in log.quality("m")] == [1, 2]
+    assert log.quality("nobody") == ()
