@@ -63,8 +63,8 @@ def wrecked(train: Scans) -> Any:
 
 def export(classifier: Any, path: Path) -> Path:
     """Writes ``image`` FP32 [rows, 64] → ``label`` INT64 [rows], ``probabilities`` FP32 [rows, 10]; returns the path."""
-    from skl2onnx.convert import to_onnx
     from skl2onnx.common.data_types import FloatTensorType
+    from skl2onnx.convert import to_onnx
 
     types: Any = [(INPUT, FloatTensorType([None, 64]))]
     with warnings.catch_warnings():

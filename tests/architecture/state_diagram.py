@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gateway.lifecycle.states import TRANSITIONS
+from gateway.lifecycle import states
 
 START, END = "<!-- states: generated from gateway/lifecycle/states.py -->", "<!-- end of states -->"
 
 
 def diagram() -> str:
-    """A Mermaid state diagram, one arrow a transition, in the table's order."""
-    arrows = [f"    {_name(source)} --> {_name(target)}: {_name(event)}" for (source, event), target in TRANSITIONS.items()]
-    return "\n".join(["```mermaid", "stateDiagram-v2", "    [*] --> NEW", *arrows, "```"])
-
-
-def _name(value: object) -> str:
-    return str(getattr(value, "name", value))
+    """The diagram as a Markdown block."""
+    return f"```mermaid\n{states.diagram().strip()}\n```"
 
 
 if __name__ == "__main__":
