@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli.output import print_json, say
+from gateway.cli.problems import CommandError
 from gateway.environment import read_settings
-from gateway.settings import Settings
+from gateway.settings import CannotStart, Settings
 
 
 def _option(help_text: str, metavar: str | None = None) -> Any:
@@ -52,7 +53,7 @@ def serve(
     Run the gateway until SIGTERM or Ctrl-C, which let calls in flight end. Every option is also INTERLOCK_<OPTION>, and
     so are prediction_window_s, prediction_bytes, max_connection_age_s and unit_header.
     """
-    settings = read_settings(
+    settings = _settings(
         home=home,
         data_address=data_address,
         admin_address=admin_address,
@@ -74,7 +75,17 @@ def serve(
     def announce(ready: Settings, home_folder: Path, pid: int) -> None:
         _announce(ready, home_folder, pid, as_json=as_json)
 
-    return run_gateway(settings, announce=announce, report=say)
+    try:
+        return run_gateway(settings, announce=announce, report=say)
+    except CannotStart as error:
+        raise CommandError(str(error)) from error
+
+
+def _settings(**options: Any) -> Settings:
+    try:
+        return read_settings(**options)
+    except CannotStart as error:
+        raise CommandError(str(error)) from error
 
 
 def _announce(settings: Settings, home: Path, pid: int, *, as_json: bool) -> None:

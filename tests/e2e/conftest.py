@@ -1,0 +1,42 @@
+"""Running gateways for the tests here. What a test starts is ended, and has to leave no process behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from running import Running, Start, is_running
+
+
+def _ended(gateway: Running) -> None:
+    try:
+        note = gateway.note()
+        left = [note["control_pid"], *(worker["pid"] for worker in note["workers"])]
+    except FileNotFoundError:
+        left = []
+    gateway.end()
+    assert [pid for pid in left if pid is not None and is_running(pid)] == []
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """``start(*options, workers=2, home="home", wait=True)`` runs a gateway; several may run."""
+    started: list[Running] = []
+
+    def run(*options: str, workers: int = 2, home: str = "home", wait: bool = True) -> Running:
+        gateway = Running(tmp_path / home, *options, workers=workers, wait=wait)
+        started.append(gateway)
+        return gateway
+
+    yield run
+    for gateway in started:
+        _ended(gateway)
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One gateway with two workers for all tests of a module; each uses models of its own."""
+    running = Running(tmp_path_factory.mktemp("shared") / "home", "--model-control", workers=2)
+    yield running
+    _ended(running)

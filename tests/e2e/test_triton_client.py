@@ -1,0 +1,130 @@
+"""A real client of the protocol, written by others, in the same process as ours: it must find what it expects."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tritonclient.grpc as triton
+from running import Running
+from tiny import scaler
+from tritonclient.utils import InferenceServerException
+
+from gateway.client import AdminClient
+
+ROWS = np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)
+
+
+@pytest.fixture
+def client(gateway: Running) -> Iterator[triton.InferenceServerClient]:
+    made = triton.InferenceServerClient(gateway.data)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def model(gateway: Running, tmp_path: Path) -> str:
+    """A model of this test's own, deployed: version 1 doubles; version 2 triples and is only registered."""
+    name = f"triton-{uuid.uuid4().hex[:8]}"
+    with AdminClient(gateway.admin) as admin:
+        for factor in (2.0, 3.0):
+            admin.register(name, scaler(tmp_path / "m.onnx", factor)).result()
+        admin.deploy(name, 1).result()
+    return name
+
+
+def _inputs(values: np.ndarray = ROWS, name: str = "x", datatype: str = "FP32") -> list[triton.InferInput]:
+    tensor = triton.InferInput(name, list(values.shape), datatype)
+    tensor.set_data_from_numpy(values)
+    return [tensor]
+
+
+def test_it_infers(client: triton.InferenceServerClient, model: str) -> None:
+    answer = client.infer(model, _inputs(), request_id="mine")
+    assert answer.as_numpy("y").tolist() == (ROWS * 2).tolist()
+    response = answer.get_response()
+    assert (response.id, response.model_version) == ("mine", "1")
+    assert response.parameters["prediction_id"].string_param
+
+
+def test_it_reads_metadata_and_config(client: triton.InferenceServerClient, model: str) -> None:
+    metadata = client.get_model_metadata(model)
+    assert (metadata.platform, [tensor.name for tensor in metadata.inputs]) == ("onnxruntime_onnx", ["x"])
+    assert list(metadata.inputs[0].shape) == [-1, 2]
+    assert client.get_model_config(model).config.name == model
+    assert client.get_server_metadata().name == "interlock"
+
+
+def test_it_sees_what_is_ready(client: triton.InferenceServerClient, model: str) -> None:
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert client.is_model_ready(model)
+    assert not client.is_model_ready("nobody")
+
+
+def test_its_statistics_count_rows_exactly_over_all_workers(gateway: Running, model: str) -> None:
+    for _ in range(10):  # connections are what is spread over workers
+        client = triton.InferenceServerClient(gateway.data, channel_args=[("grpc.use_local_subchannel_pool", 1)])
+        client.infer(model, _inputs())
+        client.close()
+    asking = triton.InferenceServerClient(gateway.data)
+    (statistics,) = asking.get_inference_statistics(model).model_stats
+    asking.close()
+    assert (statistics.inference_count, statistics.inference_stats.success.count) == (20, 10)
+
+
+def test_its_index_lists_the_model(client: triton.InferenceServerClient, model: str) -> None:
+    states = {(entry.name, entry.version): entry.state for entry in client.get_model_repository_index().models}
+    assert states[model, "1"] == "READY"
+
+
+def test_it_unloads_and_loads(client: triton.InferenceServerClient, model: str) -> None:
+    client.unload_model(model)
+    with pytest.raises(InferenceServerException):
+        client.infer(model, _inputs())
+    client.load_model(model)
+    assert client.infer(model, _inputs()).as_numpy("y").shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "words"),
+    [
+        ({"name": "other"}, "INVALID_ARGUMENT", ["other"]),
+        ({"values": np.zeros((2, 3), np.float32)}, "INVALID_ARGUMENT", ["x", "3"]),
+        ({"values": np.zeros(2, np.float32)}, "INVALID_ARGUMENT", ["x"]),
+        ({"values": np.zeros((1, 2), np.float64), "datatype": "FP64"}, "INVALID_ARGUMENT", ["x", "FP64", "FP32"]),
+    ],
+    ids=["name", "shape", "rank", "type"],
+)
+def test_a_wrong_tensor_is_refused_by_name(
+    client: triton.InferenceServerClient, model: str, change: dict[str, object], code: str, words: list[str]
+) -> None:
+    with pytest.raises(InferenceServerException) as caught:
+        client.infer(model, _inputs(**change))  # type: ignore[arg-type]
+    assert caught.value.status() == f"StatusCode.{code}"
+    assert [word for word in words if word not in str(caught.value)] == []
+
+
+def test_a_missing_tensor_is_refused_by_name(client: triton.InferenceServerClient, model: str) -> None:
+    with pytest.raises(InferenceServerException, match="x") as caught:
+        client.infer(model, [])
+    assert caught.value.status() == "StatusCode.INVALID_ARGUMENT"
+
+
+def test_bytes_that_do_not_fit_the_shape_are_refused_by_count(client: triton.InferenceServerClient, model: str) -> None:
+    (tensor,) = _inputs()
+    tensor._raw_content = tensor._raw_content[:-3]
+    with pytest.raises(InferenceServerException, match="13") as caught:
+        client.infer(model, [tensor])
+    assert caught.value.status() == "StatusCode.INVALID_ARGUMENT"
+    assert "16" in str(caught.value)
+
+
+def test_an_unknown_model_or_version_is_not_found(client: triton.InferenceServerClient, model: str) -> None:
+    for name, version in (("nobody", ""), (model, "99")):
+        with pytest.raises(InferenceServerException) as caught:
+            client.infer(name, _inputs(), model_version=version)
+        assert caught.value.status() == "StatusCode.NOT_FOUND"

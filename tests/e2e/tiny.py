@@ -1,0 +1,69 @@
+"""Tiny ONNX models whose answers tell which version gave them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+
+def scaler(path: Path, factor: float, *, name: str = "x") -> Path:
+    """[N, 2] float32 ``x`` times ``factor`` is ``y``."""
+    constant = numpy_helper.from_array(np.array(factor, np.float32), "factor")
+    graph = helper.make_graph(
+        [helper.make_node("Mul", [name, "factor"], ["y"])],
+        "scaler",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 2])],
+        [constant],
+    )
+    return _saved(graph, path)
+
+
+def classifier(path: Path) -> Path:
+    """[N, 3] float32 ``scores``: the place of the largest is ``label``, an int64 a row."""
+    graph = helper.make_graph(
+        [helper.make_node("ArgMax", ["scores"], ["label"], axis=1, keepdims=0)],
+        "classifier",
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 3])],
+        [helper.make_tensor_value_info("label", TensorProto.INT64, ["N"])],
+    )
+    return _saved(graph, path)
+
+
+def broken(path: Path) -> Path:
+    """The first half of a model file."""
+    whole = scaler(path, 2.0).read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    return path
+
+
+def text(path: Path) -> Path:
+    """No model at all."""
+    path.write_text("this is a text, not a model\n" * 10)
+    return path
+
+
+def pointing_outside(path: Path) -> Path:
+    """Its weights are said to lie outside the model's folder."""
+    tensor = TensorProto(name="factor", data_type=TensorProto.FLOAT, dims=[1])
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../../secret.bin")
+    graph = helper.make_graph(
+        [helper.make_node("Mul", ["x", "factor"], ["y"])],
+        "outside",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 2])],
+        [tensor],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def _saved(graph: onnx.GraphProto, path: Path) -> Path:
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, path)
+    return path
