@@ -35,9 +35,9 @@ def main() -> int:
         console.print(f"   predictions on {gateway.addresses.data}, administration on {gateway.addresses.admin}")
         code = _tour(console, gateway, files, test)
     except (StepFailed, GatewayBroken, CallError) as error:
-        console.print(f"[bold red]the tour broke off:[/bold red] {error}", markup=True)
+        console.print("[bold red]the tour broke off:[/bold red]", str(error), soft_wrap=True)
         if gateway is not None:
-            console.print(f"the gateway's log ends:\n{gateway.tail()}", markup=False)
+            console.print(f"the gateway's log ends:\n{gateway.tail()}", markup=False, soft_wrap=True)
     except KeyboardInterrupt:
         console.print("\nstopped")
     finally:

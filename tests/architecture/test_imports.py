@@ -23,14 +23,21 @@ LAYERS: list[tuple[tuple[str, ...], bool]] = [
 ]
 # What may be known of the registry below the control process: its values.
 REGISTRY_VALUES = ("registry.deployment", "registry.errors", "registry.signature", "registry.versions")
-REGISTRY_READERS = ("gateway.cli", "gateway.app", "gateway.control", "gateway.rpc", "gateway.runtime.probe")
+REGISTRY_READERS = (
+    "gateway.cli",
+    "gateway.client.upload",
+    "gateway.app",
+    "gateway.control",
+    "gateway.rpc",
+    "gateway.runtime.probe",
+)
 
 ONLY_IN = {
     "grpc": ("gateway.rpc",),
     "grpc_health": ("gateway.rpc",),
     "grpc_reflection": ("gateway.rpc",),
     "grpc_status": ("gateway.rpc",),
-    "google": ("gateway.rpc",),
+    "google": ("gateway.rpc", "registry.onnx_file"),
     "onnxruntime": ("gateway.runtime.onnx",),
     "onnx": ("registry.onnx_file",),
     "sqlalchemy": ("registry.stores", "registry.migrations"),
@@ -44,9 +51,10 @@ ONLY_IN = {
 }
 
 PURE = """
-    gateway.lifecycle.states gateway.routing.table gateway.routing.select gateway.batching.merge gateway.batching.policy
-    gateway.quality.metrics gateway.quality.compare gateway.quality.prediction_id gateway.control.reconcile gateway.fleet
-    gateway.rpc.codec registry.signature registry.versions registry.deployment
+    gateway.fleet gateway.lifecycle.states gateway.lifecycle.policy gateway.routing.table gateway.batching.merge
+    gateway.quality.metrics gateway.quality.compare gateway.quality.feedback gateway.quality.prediction_id
+    gateway.control.reconcile gateway.rpc.codec gateway.client.tensors gateway.client.inference gateway.client.feedback
+    registry.signature registry.versions registry.deployment registry.names
 """.split()
 EFFECTS = tuple(
     "asyncio threading multiprocessing time random os socket grpc onnxruntime opentelemetry logging structlog".split()
