@@ -1,8 +1,8 @@
 """
 A gateway in memory behind a real port: the admin, inference and feedback services with just enough behind them.
 
-Models answer with their inputs (output ``<name>`` is input ``<name>``). `fail_next` queues errors that the next calls of
-an RPC end with; every request is kept in `requests`.
+Models answer with their inputs (output ``<name>`` is input ``<name>``), `digits` with a label and probabilities.
+`fail_next` queues errors that the next calls of an RPC end with; every request is kept in `requests`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
+import numpy as np
 
 from gateway.errors import GatewayError, InvalidRequest, ModelNotFound
 from gateway.rpc import service
@@ -22,8 +23,22 @@ from registry.errors import RegistryError, RevisionConflict, RuleForbids, Versio
 TENSORS = {
     "echo": [("x", "FP32", (-1, 4))],
     "labels": [("text", "BYTES", (-1,)), ("flag", "BOOL", (-1,))],
-    "ints": [("n", "INT8", (-1, 2))],
+    "digits": [("image", "FP32", (-1, 64))],
 }
+
+
+def _digits(request, response):
+    """A label and ten probabilities a row, as a classifier of digits gives them."""
+    rows = request.inputs[0].shape[0]
+    outputs = {
+        "label": ("INT64", np.full(rows, 7, np.int64)),
+        "probabilities": ("FP32", np.full((rows, 10), 0.1, np.float32)),
+    }
+    for name in [output.name for output in request.outputs] or outputs:
+        datatype, array = outputs[name]
+        response.outputs.add(name=name, datatype=datatype, shape=array.shape)
+        response.raw_output_contents.append(array.tobytes())
+    return response
 
 
 class FakeGateway:
@@ -121,6 +136,8 @@ class FakeGateway:
         )
         response.parameters["prediction_id"].string_param = f"p{next(self._ids)}"
         response.parameters["arm"].string_param = "pinned" if request.model_version else "default"
+        if request.model_name == "digits":
+            return _digits(request, response)
         wanted = {output.name for output in request.outputs}
         for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True):
             if not wanted or tensor.name in wanted:
