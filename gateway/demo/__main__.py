@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from gateway.client import AdminClient, CallError
 from gateway.demo import models
@@ -35,7 +36,7 @@ def main() -> int:
         console.print(f"   predictions on {gateway.addresses.data}, administration on {gateway.addresses.admin}")
         code = _tour(console, gateway, files, test)
     except (StepFailed, GatewayBroken, CallError) as error:
-        console.print("[bold red]the tour broke off:[/bold red]", str(error), soft_wrap=True)
+        console.print("[bold red]the tour broke off:[/bold red]", escape(str(error)), soft_wrap=True)
         if gateway is not None:
             console.print(f"the gateway's log ends:\n{gateway.tail()}", markup=False, soft_wrap=True)
     except KeyboardInterrupt:
