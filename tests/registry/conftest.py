@@ -6,9 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from registry_makers import FakeClock
 
 from registry.registry import Registry, open_registry
+
+# A busy machine is no failure: examples have no deadline of their own.
+settings.register_profile("registry", deadline=None)
+settings.load_profile("registry")
 
 
 @pytest.fixture

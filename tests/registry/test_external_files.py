@@ -67,7 +67,7 @@ def test_a_named_pipe_is_refused_without_waiting_for_it(folder: Path) -> None:
 )
 def test_a_range_that_leaves_the_file_is_refused(folder: Path, entries: dict) -> None:
     (folder / "w.bin").write_bytes(bytes(8))
-    with pytest.raises(InvalidModel, match="'w.bin' has 8 bytes"):
+    with pytest.raises(InvalidModel, match=r"'w\.bin' has 8 bytes"):
         read_model(write_external(folder / "m.onnx", "w.bin", **entries))
 
 

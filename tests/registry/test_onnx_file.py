@@ -13,6 +13,7 @@ from registry_makers import model_of, tensor, write_adder, write_model
 
 from registry.errors import InvalidModel
 from registry.onnx_file import read_model
+from registry.signature import Signature
 
 DATATYPES = {
     "BOOL": TensorProto.BOOL,
@@ -118,16 +119,19 @@ def test_types_without_a_form_in_the_protocol_are_refused_with_advice(tmp_path: 
 def test_a_file_cut_anywhere_is_refused_or_says_the_same(tmp_path: Path) -> None:
     whole = read_model(write_adder(tmp_path / "whole.onnx"))
     content = (tmp_path / "whole.onnx").read_bytes()
-    cut = tmp_path / "cut.onnx"
-    refused = 0
-    for size in range(len(content)):
-        cut.write_bytes(content[:size])
-        try:
-            assert read_model(cut).signature == whole.signature
-        except InvalidModel as error:
-            refused += 1
-            assert "cut short" in str(error) or "empty" in str(error), (size, str(error))
-    assert refused >= len(content) - 5
+    answers = [answer_to(tmp_path / "cut.onnx", content[:size]) for size in range(len(content))]
+    refused = [answer for answer in answers if isinstance(answer, str)]
+    assert all("cut short" in text or "empty" in text for text in refused)
+    assert len(refused) >= len(content) - 5
+    assert all(answer == whole.signature for answer in answers if not isinstance(answer, str))
+
+
+def answer_to(path: Path, content: bytes) -> Signature | str:
+    path.write_bytes(content)
+    try:
+        return read_model(path).signature
+    except InvalidModel as error:
+        return str(error)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +151,7 @@ def test_a_file_cut_anywhere_is_refused_or_says_the_same(tmp_path: Path) -> None
 def test_what_is_no_model_is_named(tmp_path: Path, content: bytes, words: str) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
-    with pytest.raises(InvalidModel, match="model.onnx") as error:
+    with pytest.raises(InvalidModel, match=r"model\.onnx") as error:
         read_model(path)
     assert words in str(error.value)
 
