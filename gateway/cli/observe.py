@@ -7,12 +7,16 @@ import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
 from gateway.cli.options import DEFAULT_ADMIN, Admin, AsJson, Limit, Model
 from gateway.cli.output import duration, print_json, stdout
 from gateway.cli.session import connected
+from gateway.rpc.call_errors import Unavailable
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from gateway.client import AdminClient
     from gateway.rpc.messages import admin
 
@@ -39,9 +43,7 @@ def status(
 
         print_json(to_json(current))
         return
-    from gateway.cli.tables import status_view
-
-    stdout().print(status_view(current, head(current)))
+    stdout().print(_view(current))
 
 
 def history(model: Model, limit: Limit = 20, admin: Admin = DEFAULT_ADMIN, as_json: AsJson = False) -> None:
@@ -102,11 +104,27 @@ def head(status: admin.Status) -> str:
 def _watch(client: AdminClient, model: str) -> None:
     from rich.live import Live
 
+    console = stdout()
+    try:
+        with Live(_view(client.status(model)), console=console, auto_refresh=False) as live:
+            while True:
+                time.sleep(WATCH_INTERVAL_S)
+                live.update(_next_view(client, model), refresh=True)
+                if not console.is_terminal:  # Live draws nothing there until it ends
+                    console.print(live.renderable)
+    except KeyboardInterrupt:
+        return
+
+
+def _next_view(client: AdminClient, model: str) -> RenderableType:
+    """The status, or that there is none just now: a watcher outlives a restart of the gateway."""
+    try:
+        return _view(client.status(model))
+    except Unavailable as error:
+        return Text(str(error), style="red")
+
+
+def _view(status: admin.Status) -> RenderableType:
     from gateway.cli.tables import status_view
 
-    current = client.status(model)
-    with Live(status_view(current, head(current)), console=stdout(), auto_refresh=False) as live:
-        while True:
-            time.sleep(WATCH_INTERVAL_S)
-            current = client.status(model)
-            live.update(status_view(current, head(current)), refresh=True)
+    return status_view(status, head(status))
