@@ -104,9 +104,14 @@ class FastLane:
     def take(self, max_calls: int, timeout_s: float) -> list[Call]:
         """See Lane."""
         calls: list[Call] = []
-        poll = self._queue.poll
-        event = poll(time.time() + timeout_s)
-        while event.completion_type is not _TIMEOUT:
+        poll, until = self._queue.poll, time.time() + timeout_s
+        event = poll(until)
+        while True:
+            if event.completion_type == _TIMEOUT:
+                if calls or time.time() >= until:
+                    return calls
+                event = poll(until)
+                continue
             tag = event.tag
             if tag is _FINISHED:
                 self._open -= 1
@@ -118,11 +123,10 @@ class FastLane:
                 tag.message = message
                 calls.append(tag)
                 if len(calls) >= max_calls:
-                    break
+                    return calls
             else:  # the client went away before its message came
                 self.fail(tag, grpc.StatusCode.CANCELLED, "cancelled", ())
             event = poll(0)
-        return calls
 
     def _receive(self, event: Any) -> None:
         call = Call(event.call, event.call_details.deadline, event.invocation_metadata)

@@ -102,12 +102,15 @@ def examine(order: Order) -> Outcome:
     from gateway.runtime.onnx import OnnxSession
     from gateway.runtime.session import LoadRefused
     from gateway.runtime.synthetic import has_free_dimensions, row_independence, runnable_inputs
+    from registry.onnx_file import read_model
 
     try:
+        signature = read_model(Path(order.path)).signature
         session = OnnxSession(Path(order.path))
+    except InvalidModel as error:
+        return Outcome(refusal=str(error))
     except LoadRefused as error:
         return Outcome(refusal=f"the runtime cannot load the model: {error}")
-    signature = session.signature
     if runnable_inputs(session, 1) is None and not has_free_dimensions(signature):
         return Outcome(refusal="the model failed on every made-up input that fits its signature")
     is_batchable, reason = row_independence(session)

@@ -43,8 +43,7 @@ def from_raw(name: str, datatype: str, shape: tuple[int, ...], raw: Buffer) -> A
     if len(raw) != expected:
         raise InvalidRequest(f"input {name!r}: {datatype} {list(shape)} is {expected} bytes, got {len(raw)}", field=name)
     if datatype == "BOOL":
-        is_set: Array = np.frombuffer(raw, np.uint8).reshape(shape) != 0  # other bytes are no bool for the runtime
-        return is_set
+        return np.frombuffer(raw, np.uint8).reshape(shape).astype(np.bool_)  # another byte is no bool for the runtime
     array = np.frombuffer(raw, dtype).reshape(shape)
     return array if array.flags.aligned else array.copy()
 

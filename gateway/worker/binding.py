@@ -91,7 +91,7 @@ def _feed(spec: TensorSpec, tensor: InputLayout, index: int, layout: Layout) -> 
     name = spec.name
     if tensor.datatype != spec.datatype:
         raise InvalidRequest(f"input {name!r}: expected {spec.datatype}, got {tensor.datatype or 'no datatype'}", field=name)
-    if not _fits(tensor.shape, spec.shape):
+    if not _fits(tensor.shape, spec):
         expected = [dim if dim >= 0 else "?" for dim in spec.shape]
         raise InvalidRequest(
             f"input {name!r}: expected shape [{', '.join(map(str, expected))}], got {list(tensor.shape)}", field=name
@@ -107,8 +107,7 @@ def _feed(spec: TensorSpec, tensor: InputLayout, index: int, layout: Layout) -> 
     return Feed(name, index, spec.datatype, dtype, tensor.shape)
 
 
-def _fits(shape: tuple[int, ...], spec: tuple[int, ...]) -> bool:
-    """An empty spec is a scalar or of unknown rank: the runtime decides then."""
-    if not spec:
+def _fits(shape: tuple[int, ...], spec: TensorSpec) -> bool:
+    if not spec.is_ranked:
         return True
-    return len(shape) == len(spec) and all(want in (-1, got) for got, want in zip(shape, spec, strict=True))
+    return len(shape) == len(spec.shape) and all(want in (-1, got) for got, want in zip(shape, spec.shape, strict=True))

@@ -138,6 +138,7 @@ class DataPlane:
         if self._thread is not None:
             self._thread.join()
         self._mirror.stop()
+        self._tracing.shutdown()
 
     def _loop(self) -> None:
         lane, most = self._lane, self._config.max_calls

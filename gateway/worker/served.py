@@ -65,7 +65,7 @@ class Served:
     ) -> None:
         self.model = model
         self.number = desired.number
-        self.signature = session.signature
+        self.signature = desired.signature
         self.session = session
         self.prediction = desired.prediction
         self.batching = desired.batching

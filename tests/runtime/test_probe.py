@@ -1,0 +1,114 @@
+"""The trial run finds the facts, and whatever a model does, it does it to the child."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto as T
+from onnx import helper, numpy_helper
+
+from gateway.runtime.onnx import OnnxSession
+from gateway.runtime.probe import trial
+from gateway.runtime.synthetic import row_independence
+from registry.errors import InvalidModel, InvalidValue
+from registry.versions import Prediction, PredictionKind
+
+sys.path.append(str(Path(__file__).parent.parent / "plane"))
+from plane_models import batch_mean, identity, lookup, model, save, scale, tensor
+
+
+def independence(proto, tmp_path) -> tuple[bool, str]:
+    return row_independence(OnnxSession(save(proto, tmp_path / "m.onnx")))
+
+
+def softmax(axis: int):
+    return model(
+        [helper.make_node("Softmax", ["x"], ["y"], axis=axis)],
+        [tensor("x", T.FLOAT, ["n", 3])],
+        [tensor("y", T.FLOAT, ["n", 3])],
+    )
+
+
+def random_values():
+    return model(
+        [helper.make_node("RandomNormalLike", ["x"], ["y"])], [tensor("x", T.FLOAT, ["n", 3])], [tensor("y", T.FLOAT, ["n", 3])]
+    )
+
+
+@pytest.mark.parametrize(
+    "proto",
+    [scale(3), softmax(1), lookup(), identity(T.STRING, ["n"]), identity(T.BFLOAT16, ["n", 2]), identity(T.FLOAT, ["n", "m"])],
+)
+def test_independent_rows_are_shown_to_be(proto, tmp_path):
+    assert independence(proto, tmp_path) == (True, "rows of 3 random batches of up to 8 equal the rows alone")
+
+
+@pytest.mark.parametrize(
+    ("proto", "reason"),
+    [
+        (batch_mean(), "depends on the other rows"),
+        (softmax(0), "depends on the other rows"),
+        (random_values(), "depends on the other rows"),
+        (identity(T.FLOAT, [2, 3]), "input 'x' has no variable first axis"),
+        (identity(T.FLOAT, []), "input 'x' has no variable first axis"),
+    ],
+)
+def test_rows_that_are_not_independent_are_told(proto, reason, tmp_path):
+    is_shown, why = independence(proto, tmp_path)
+    assert not is_shown
+    assert reason in why
+
+
+def test_a_trial_finds_signature_prediction_and_batching(tmp_path):
+    facts = trial(save(scale(2, columns=1), tmp_path / "m.onnx"))
+    assert [str(spec) for spec in facts.signature.inputs] == ["x: FP32 [?, 1]"]
+    assert facts.prediction == Prediction("y", PredictionKind.VALUE)
+    assert facts.is_batchable
+
+
+def test_a_named_prediction_is_checked(tmp_path):
+    path = save(scale(2), tmp_path / "m.onnx")
+    assert trial(path, prediction=Prediction("y", PredictionKind.SCORES)).prediction.kind is PredictionKind.SCORES
+    with pytest.raises(InvalidValue, match="nothing"):
+        trial(path, prediction=Prediction("nothing", PredictionKind.SCORES))
+
+
+@pytest.mark.parametrize("content", [b"", b"hello, I am a text", scale(2).SerializeToString()[:60]])
+def test_what_is_no_model_is_refused(content, tmp_path):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(content)
+    with pytest.raises(InvalidModel):
+        trial(path)
+
+
+def test_an_endless_model_is_stopped(tmp_path):
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["keep"], ["keep_out"]), helper.make_node("Identity", ["s"], ["s_out"])],
+        "body",
+        [tensor("i", T.INT64, []), tensor("keep", T.BOOL, []), tensor("s", T.FLOAT, ["n", 1])],
+        [tensor("keep_out", T.BOOL, []), tensor("s_out", T.FLOAT, ["n", 1])],
+    )
+    true = numpy_helper.from_array(np.array(True), "true")
+    endless = model(
+        [helper.make_node("Loop", ["", "true", "x"], ["y"], body=body)],
+        [tensor("x", T.FLOAT, ["n", 1])],
+        [tensor("y", T.FLOAT, ["n", 1])],
+        [true],
+    )
+    with pytest.raises(InvalidModel, match=r"did not end within 3 s|SIGXCPU|SIGKILL"):
+        trial(save(endless, tmp_path / "m.onnx"), timeout_s=3)
+
+
+def test_a_bomb_dies_in_the_child(tmp_path):
+    size = numpy_helper.from_array(np.array([1 << 36], np.int64), "size")
+    bomb = model(
+        [helper.make_node("ConstantOfShape", ["size"], ["big"]), helper.make_node("Add", ["x", "big"], ["y"])],
+        [tensor("x", T.FLOAT, [1])],
+        [tensor("y", T.FLOAT, ["n"])],
+        [size],
+    )
+    with pytest.raises(InvalidModel):
+        trial(save(bomb, tmp_path / "m.onnx"), memory_bytes=2 << 30, timeout_s=30)
