@@ -1,4 +1,4 @@
-"""One worker's connection as control sees it: an outbox with its own thread, so that a worker that does not read holds up nobody."""
+"""What waits to be sent to one worker, with a thread of its own: a worker that does not read holds up nobody else."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ class ControlConfig:
 
     home: folder of registry, artifacts, and of run/ with the socket and the last desired state.
     workers: how many workers should be attached (an in-process one counts as 1), so that an absent one is known to be away.
+    attach_timeout_s: seconds that a change waits for the first worker while none is attached.
     prepare_timeout_s: seconds within which every worker has to have loaded and warmed up a version.
     acknowledge_timeout_s: seconds to wait for the workers to put a committed route in force; who is late is reported.
     report_timeout_s: seconds to wait for the workers' fresh counts.
@@ -26,6 +27,7 @@ class ControlConfig:
 
     home: Path
     workers: int = 1
+    attach_timeout_s: float = 3.0
     prepare_timeout_s: float = 120.0
     acknowledge_timeout_s: float = 10.0
     report_timeout_s: float = 2.0

@@ -166,7 +166,8 @@ class Fleet:
     def _observed(self, attached: _Attached, observed: Observed) -> None:
         before = {(v.model, v.number): v.state for v in attached.view.observed.versions} if attached.view.observed else {}
         with self._changed:
-            attached.view = replace(attached.view, observed=observed)
+            has_served = attached.view.has_served or observed.is_serving
+            attached.view = replace(attached.view, observed=observed, has_served=has_served)
             self._changed.notify_all()
         for version in observed.versions:
             if before.get((version.model, version.number)) != version.state:
@@ -212,10 +213,14 @@ class Fleet:
 
     def _view(self) -> FleetView:
         attached = {number: one.view for number, one in sorted(self._attached.items())}
-        return FleetView(attached, dict(self._history.departures), dict(self._history.restarts), self._expected)
+        history = self._history
+        restarts = dict(history.restarts)
+        for number, worker in attached.items():  # control may have been away for some of them
+            restarts[number] = max(restarts.get(number, 0), worker.hello.restarts)
+        return FleetView(attached, dict(history.departures), restarts, self._expected)
 
     def wait(self, condition: Callable[[FleetView], T], timeout_s: float) -> T:
-        """Waits until ``condition(view)`` is true and gives its value; the last, false one when the time is up or at `close`."""
+        """Waits until ``condition(view)`` is true and gives its value; a false one when the time is up or at `close`."""
         deadline = self._clock.monotonic() + timeout_s
         with self._changed:
             while True:

@@ -18,7 +18,7 @@ from gateway.clock import Clock
 from gateway.errors import GatewayError, NotReady, OperationNotFound
 from registry.deployment import Deployment
 from registry.errors import RegistryError, RequestReplayed
-from registry.versions import ModelVersion
+from registry.versions import Model, ModelVersion
 
 WATCH_S = 0.5  # how often a watcher looks whether anybody still reads
 
@@ -40,6 +40,7 @@ class Result:
 
     deployment: Deployment | None = None
     version: ModelVersion | None = None
+    model: Model | None = None
     missing: tuple[str, ...] = ()
 
 
@@ -205,6 +206,13 @@ class Operations:
             yield operation
             if operation.is_done:
                 return
+
+    def wait(self, name: str) -> Operation:
+        """Waits until the operation is done. Raises OperationNotFound."""
+        operation = self.get(name)
+        for operation in self.watch(name):  # noqa: B007 - the last one counts
+            pass
+        return operation
 
     def close(self, timeout_s: float) -> None:
         """No new operations; waits for the running ones up to ``timeout_s``."""

@@ -17,6 +17,7 @@ class WorkerView:
     hello: Hello
     observed: Observed | None = None
     telemetry: Telemetry | None = None
+    has_served: bool = False  # it took requests at some time
 
     def version(self, model: str, number: int) -> ObservedVersion | None:
         """What it says of one version."""
@@ -39,7 +40,7 @@ class FleetView:
     def away(self) -> tuple[int, ...]:
         """Numbers of the workers that should be attached and are not."""
         gone = [worker for worker in sorted(self.departures) if worker not in self.attached]
-        never = [n for n in range(1, self.expected + 1) if n not in self.attached and n not in gone]
+        never = [n for n in range(self.expected) if n not in self.attached and n not in gone]
         return tuple([*gone, *never][: max(0, self.expected - len(self.attached))])
 
 
@@ -140,7 +141,12 @@ def missing(view: FleetView, goal: Commitment) -> tuple[str, ...]:
     texts = [f"worker {number} has not put it in force yet" for number in late]
     for number in sorted({*goal.workers, *view.away()}):
         worker = view.attached.get(number)
-        if worker is None or (number in goal.workers and worker.hello.incarnation != goal.workers[number]):
-            if worker is None or not _is_in_force(worker.observed, goal):
-                texts.append(f"worker {number} is restarting and will catch up")
+        if worker is None or _is_behind(worker, goal):
+            texts.append(f"worker {number} is restarting and will catch up")
     return tuple(texts)
+
+
+def _is_behind(worker: WorkerView, goal: Commitment) -> bool:
+    """Whether this is another life of the worker, and one that has not put the route in force yet."""
+    is_same = goal.workers.get(worker.hello.worker) == worker.hello.incarnation
+    return not is_same and not _is_in_force(worker.observed, goal)

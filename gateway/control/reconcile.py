@@ -20,7 +20,7 @@ class Preparing:
     """Versions that a running change needs held, with the settings they will be served with."""
 
     versions: frozenset[int]
-    batching: Batching = Batching()
+    batching: Batching
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
 import grpc
@@ -54,6 +55,33 @@ def code_of(error: BaseException) -> grpc.StatusCode:
         if kind in CODES:
             return CODES[kind]
     return Code.INTERNAL
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error as it is told to callers: the code, a stable reason ("" for the unexpected), the text, the facts."""
+
+    code: grpc.StatusCode
+    reason: str
+    message: str
+    metadata: Mapping[str, str]
+
+
+def failure(error: BaseException) -> Failure:
+    """How an error is told to callers. Nothing is told of an unexpected one."""
+    if not isinstance(error, GatewayError | RegistryError):
+        return Failure(Code.INTERNAL, "INTERNAL", "internal error", {})
+    return Failure(code_of(error), error.reason, str(error)[:MAX_MESSAGE], error.metadata)
+
+
+def attempt(call: Callable[[], T]) -> T | Failure:
+    """The call's value, or how its error is told; an unexpected one is logged. For answers that are no gRPC status."""
+    try:
+        return call()
+    except Exception as error:
+        if not isinstance(error, GatewayError | RegistryError):
+            _log.error("internal_error", exc_info=error)
+        return failure(error)
 
 
 def describe(error: BaseException) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]:

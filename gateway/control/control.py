@@ -1,0 +1,267 @@
+"""The control process: puts its parts together and keeps them going. What each does is theirs to say."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from gateway import link
+from gateway.clock import Clock
+from gateway.control import uploads
+from gateway.control.aliases import Aliases
+from gateway.control.config import ControlConfig
+from gateway.control.fleet import Fleet
+from gateway.control.http import Health
+from gateway.control.metrics import SWAPS, QualityFigures, route_facts, version_facts, worker_facts
+from gateway.control.operations import Operation, Operations
+from gateway.control.recorder import Recorder
+from gateway.control.registering import Registering, Trial
+from gateway.control.rollover import Rollover
+from gateway.control.status import GatewayStatus, gateway_status, readiness
+from gateway.control.traffic import Traffic
+from gateway.control.wanted import Wanted
+from gateway.errors import NotReady
+from gateway.fleet import Answer, Ask, Hello, PredictionBatch, Telemetry
+from gateway.quality.feedback import Feedback, Verdict
+from gateway.quality.log.config import LogCounts
+from gateway.quality.metrics import VersionQuality
+from gateway.telemetry.aggregate import Aggregate
+from gateway.telemetry.facts import MetricsFacts, SwapRecorder
+from gateway.telemetry.prometheus import render_metrics
+from registry.errors import RegistryError
+from registry.registry import Registry
+from registry.versions import Facts, ModelVersion, Prediction
+
+REFRESH_S = 5.0  # how often the registry is read again, for what others may have written
+STOP_S = 5.0
+
+_log = structlog.get_logger("interlock.control")
+
+
+class Predictions(Protocol):
+    """What `gateway.quality.log.PredictionLog` gives to control."""
+
+    def know_epoch(self, epoch: int, incarnation: str) -> None:
+        """Ids of this epoch are ours."""
+        ...
+
+    def know_classes(self, model: str, version: int, classes: Sequence[str]) -> None:
+        """Names of a version's classes."""
+        ...
+
+    def record(self, batches: Sequence[PredictionBatch]) -> None:
+        """Keeps predictions."""
+        ...
+
+    def accept(self, items: Sequence[Feedback]) -> list[Verdict]:
+        """Joins ground truth."""
+        ...
+
+    def quality(self, model: str, window_s: float = 0.0) -> tuple[VersionQuality, ...]:
+        """Live quality."""
+        ...
+
+    def pending(self) -> int:
+        """Labels that wait."""
+        ...
+
+    def coverage(self, dropped_before: int = 0) -> float:
+        """Share of predictions that are recorded."""
+        ...
+
+    def quality_of_all(self, window_s: float = 0.0) -> tuple[tuple[str, VersionQuality], ...]:
+        """Live quality of every model."""
+        ...
+
+    def counts(self) -> LogCounts:
+        """Recorded and dropped predictions."""
+        ...
+
+    def tick(self) -> None:
+        """Forgets what is too old."""
+        ...
+
+
+def run_trial(path: Path, prediction: Prediction | None) -> Facts:
+    """The trial run in a process of its own."""
+    from gateway.runtime.probe import trial
+
+    return trial(path, prediction=prediction)
+
+
+class Control:
+    """
+    Everything that decides what is served. ``registry``, ``traffic``, ``aliases``, ``registering``, ``operations`` and
+    ``fleet`` are for the services of the admin port; ``answer`` takes calls that workers pass on, once one is set.
+    """
+
+    def __init__(
+        self,
+        config: ControlConfig,
+        *,
+        registry: Registry,
+        prediction_log: Predictions,
+        counts: Aggregate,
+        clock: Clock,
+        trial: Trial = run_trial,
+    ) -> None:
+        self.config, self.registry, self.prediction_log, self.counts, self.clock = (
+            config,
+            registry,
+            prediction_log,
+            counts,
+            clock,
+        )
+        self.answer: Callable[[Ask], Answer] = _not_yet
+        self.started_at = clock.now()
+        self.fleet = Fleet(self, clock, expected=config.workers)
+        self.wanted = Wanted(registry, clock, config.desired_file, broadcast=self.fleet.broadcast, met=self._met)
+        self._swaps = SwapRecorder()
+        self._quality = QualityFigures(prediction_log, clock)
+        self.operations = Operations(clock, history=config.history, ended=self._ended)
+        rollover = Rollover(config, self.fleet, self.wanted)
+        self.traffic = Traffic(registry, self.operations, rollover)
+        self.aliases = Aliases(registry, self.operations, rollover, self.fleet)
+        self.registering = Registering(config, registry, self.operations, self.aliases, trial=trial)
+        self._recorder = Recorder(prediction_log, clock)
+        self._stopping = threading.Event()
+        self._listener: socket.socket | None = None
+        self._refreshed_at = clock.monotonic()
+
+    # ---- its life --------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Reads the registry, makes the desired state, and lets workers attach. Raises RegistryError, OSError."""
+        self.config.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        uploads.clear(self.config.uploads)
+        self._recorder.start()
+        state = self.wanted.start()
+        self._listener = link.listen(self.config.socket)
+        self._listener.settimeout(None)
+        threading.Thread(target=self._accept, args=(self._listener,), name="accept", daemon=True).start()
+        threading.Thread(target=self._tick_on, name="control-tick", daemon=True).start()
+        _log.info("control_started", models=len(state.models), revision=state.revision, socket=str(self.config.socket))
+
+    def stop(self) -> None:
+        """Ends connections, waits for running operations (which then fail or have ended). Safe to call twice."""
+        self._stopping.set()
+        if self._listener is not None:
+            try:
+                self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread in accept
+            except OSError:
+                pass  # it is gone already
+            self._listener.close()
+            self._listener = None
+        self.fleet.close()
+        self.operations.close(STOP_S)
+        self._recorder.close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while not self._stopping.is_set():
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return  # closed by stop
+            worker = link.Link(connection)
+            threading.Thread(target=self.fleet.attach, args=(worker,), name="attached-worker", daemon=True).start()
+
+    def _tick_on(self) -> None:
+        while not self._stopping.wait(self.config.tick_interval_s):
+            try:
+                self.tick()
+            except RegistryError as error:
+                _log.error("registry_unavailable", error=str(error))
+            except Exception as error:  # the supervisor of this loop
+                _log.error("tick_failed", exc_info=error)
+
+    def tick(self) -> None:
+        """Lets go of predecessors whose rollback window is over, and takes in what others wrote to the registry."""
+        if self.clock.monotonic() - self._refreshed_at >= REFRESH_S:
+            self._refreshed_at = self.clock.monotonic()
+            self.wanted.refresh()
+        self.wanted.publish()
+
+    # ---- what it shows ---------------------------------------------------------------------------------------------
+
+    def status(self) -> GatewayStatus:
+        """The gateway at this moment."""
+        return gateway_status(self.wanted.plans(), self.fleet.view(), self.counts.merged())
+
+    def is_live(self) -> Health:
+        """Control itself answers, so it lives."""
+        return Health(True)
+
+    def is_ready(self) -> Health:
+        """Whether callers of every deployed model are answered, and what is missing."""
+        found = readiness(self.wanted.plans(), self.fleet.view())
+        return Health(found.is_ready, found.problems)
+
+    def metrics(self) -> bytes:
+        """The page for Prometheus."""
+        counts = self.prediction_log.counts()
+        view = self.fleet.view()
+        facts = MetricsFacts(
+            merged=self.counts.merged(),
+            workers=worker_facts(view),
+            versions=version_facts(view),
+            routes=route_facts(self.wanted.plans()),
+            swaps=self._swaps.counts(),
+            quality=self._quality.facts(),
+            predictions_recorded=counts.recorded,
+            predictions_dropped=counts.dropped + self._recorder.dropped,
+            build={"version": self.config.version},
+        )
+        return render_metrics(facts)
+
+    def _ended(self, operation: Operation, duration_s: float) -> None:
+        if operation.verb in SWAPS:
+            self._swaps.record(operation.model, operation.verb, is_ok=operation.error is None, duration_s=duration_s)
+
+    def fresh_predictions(self) -> None:
+        """Waits until what workers have predicted so far is in the prediction log, for ``report_timeout_s`` at most."""
+        self.fleet.report(self.config.report_timeout_s)
+        self._recorder.flush(self.config.report_timeout_s)
+
+    @property
+    def predictions_dropped(self) -> int:
+        """Predictions that control itself had to drop."""
+        return self._recorder.dropped
+
+    # ---- what workers say (`fleet.Listener`) -----------------------------------------------------------------------
+
+    def joined(self, hello: Hello) -> None:
+        """Predictions of this life of the worker are ours from now on."""
+        self.prediction_log.know_epoch(hello.epoch, hello.incarnation)
+
+    def counted(self, worker: int, telemetry: Telemetry) -> None:
+        """Takes its counts."""
+        self.counts.update(worker, telemetry)
+
+    def predicted(self, batch: PredictionBatch) -> None:
+        """Takes its predictions."""
+        self._recorder.add(batch)
+
+    def left(self, hello: Hello) -> None:
+        """Its counts stay."""
+        self.counts.forget(hello.worker, hello.incarnation)
+
+    def asked(self, ask: Ask) -> Answer:
+        """Answers a call that it passed on."""
+        return self.answer(ask)
+
+    def _met(self, version: ModelVersion) -> None:
+        prediction = version.facts.prediction
+        if prediction is not None and prediction.classes:
+            try:
+                self.prediction_log.know_classes(version.model, version.number, prediction.classes)
+            except NotReady as error:  # a full disk: labels by index will be refused, serving goes on
+                _log.error("classes_not_kept", model=version.model, version=version.number, error=str(error))
+
+
+def _not_yet(ask: Ask) -> Answer:
+    return Answer(ask.token, code="UNAVAILABLE", reason="NOT_READY", message="control is starting")

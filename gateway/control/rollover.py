@@ -1,0 +1,117 @@
+"""
+The two phases of every change of what is served: prepare (every worker has the versions ready, nothing changes for
+callers), then commit (one durable write, one new route in every worker).
+
+What to change is decided by the caller; that nothing half-way is left behind is seen to here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from gateway.control.config import ControlConfig
+from gateway.control.fleet import Fleet
+from gateway.control.operations import Note
+from gateway.control.progress import Commitment, FleetView, Preparation, Stand, missing, prepared, unacknowledged
+from gateway.control.reconcile import Preparing
+from gateway.control.wanted import Wanted
+from gateway.errors import DeadlinePassed, ForbiddenNow, NotReady
+from registry.deployment import Deployment
+from registry.versions import Model
+
+
+class Rollover:
+    """Brings a change to all workers, or leaves everything as it was."""
+
+    def __init__(self, config: ControlConfig, fleet: Fleet, wanted: Wanted) -> None:
+        self._config, self._fleet, self._wanted = config, fleet, wanted
+
+    def deploy(
+        self, deployment: Deployment, required: frozenset[int], commit: Callable[[], Deployment], note: Note
+    ) -> tuple[Deployment, tuple[str, ...]]:
+        """
+        Prepares the ``required`` versions, writes the deployment by ``commit()`` and waits for the workers. Gives what was
+        committed, and what is missing. Raises as `preparing` and ``commit`` do; then nothing has changed.
+        """
+        before = self._wanted.plans().get(deployment.model)
+        with self.preparing(deployment.model, Preparing(required, deployment.batching), note):
+            made = commit()
+            note("committed", f"revision {made.revision}")
+            lives = _lives(self._fleet.view())
+            revision = self._wanted.commit(made)
+        route = made.revision if made.default is not None else None
+        # Other settings mean that versions are built anew behind the running ones, which takes as long as loading.
+        is_rebuilt = before is not None and before.deployment is not None and before.deployment.batching != made.batching
+        patience_s = self._config.prepare_timeout_s if is_rebuilt else self._config.acknowledge_timeout_s
+        return made, self._acknowledged(Commitment(made.model, route, revision, lives), patience_s, note)
+
+    @contextmanager
+    def preparing(self, model: str, versions: Preparing, note: Note) -> Iterator[None]:
+        """
+        Enters when every worker has the versions READY, and holds them until the end of the block.
+
+        Raises NotReady without a worker, ForbiddenNow with the reason when a version cannot be loaded, DeadlinePassed after
+        ``prepare_timeout_s``. When it raises, or the block does, what was only held for it is unloaded.
+        """
+        is_done = False
+        try:
+            if versions.versions:
+                self._prepare(model, versions, note)
+            yield
+            is_done = True
+        finally:
+            revision = self._wanted.release(model)  # after a commit there is nothing to release
+            if not is_done:
+                # A repeat must find the workers rid of what failed, else they would not try it again.
+                self.taken(revision)
+
+    def _prepare(self, model: str, versions: Preparing, note: Note) -> None:
+        start = self._fleet.wait(_attached, self._config.attach_timeout_s)
+        if not start:
+            raise NotReady(f"no worker is attached, so {model} cannot be prepared", model=model)
+        names = ", ".join(f"v{number}" for number in sorted(versions.versions))
+        note("preparing", f"{names} in {len(start.attached)} worker{'s' if len(start.attached) > 1 else ''}")
+        goal = Preparation(model, versions.versions, self._wanted.prepare(model, versions), start)
+        stand = self._fleet.wait(lambda view: _settled(prepared(view, goal)), self._config.prepare_timeout_s)
+        if stand is None:
+            raise self._late(goal)
+        if stand.failure:
+            raise ForbiddenNow(f"nothing was changed: {stand.failure}", rule="prepared", model=model)
+
+    def _late(self, goal: Preparation) -> Exception:
+        waiting = "; ".join(prepared(self._fleet.view(), goal).waiting) or "control is stopping"
+        limit_s = self._config.prepare_timeout_s
+        return DeadlinePassed(f"nothing was changed: not prepared within {limit_s:g} s: {waiting}", model=goal.model)
+
+    def _acknowledged(self, goal: Commitment, patience_s: float, note: Note) -> tuple[str, ...]:
+        self._fleet.wait(lambda view: not unacknowledged(view, goal), patience_s)
+        view = self._fleet.view()
+        lacking = missing(view, goal)
+        count = len(goal.workers) - len(unacknowledged(view, goal))
+        note("acknowledged", f"by {count} of {max(len(goal.workers), view.expected)} workers" if lacking else "by all workers")
+        return lacking
+
+    def taken(self, revision: int) -> None:
+        """Waits until every attached worker has taken the desired state, up to ``acknowledge_timeout_s``."""
+        self._fleet.wait(lambda view: _is_taken(view, revision), self._config.acknowledge_timeout_s)
+
+    def change_aliases(self, model: Model) -> None:
+        """Brings a model's aliases, as the registry has them, to the workers."""
+        self.taken(self._wanted.change_model(model))
+
+
+def _attached(view: FleetView) -> FleetView | None:
+    return view if view.attached else None
+
+
+def _settled(stand: Stand) -> Stand | None:
+    return stand if stand.is_done or stand.failure else None
+
+
+def _is_taken(view: FleetView, revision: int) -> bool:
+    return all(worker.observed is not None and worker.observed.revision >= revision for worker in view.attached.values())
+
+
+def _lives(view: FleetView) -> dict[int, str]:
+    return {number: worker.hello.incarnation for number, worker in view.attached.items()}

@@ -1,0 +1,178 @@
+"""What the gateway is doing, put together from what is wanted, what workers say and what they counted. Pure values out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gateway.control.progress import FleetView, WorkerView
+from gateway.control.reconcile import ModelPlan, roles
+from gateway.fleet import ArmCounts, ObservedVersion
+from gateway.telemetry.aggregate import Merged, quantile, summed
+from registry.deployment import PARTS, Deployment
+
+# From the least to the most advanced; what is held nowhere yet is before all.
+_ADVANCE = ("FAILED", "UNLOADED", "UNLOADING", "NEW", "LOADING", "WARMING", "DRAINING", "READY")
+PENDING = "PENDING"  # wanted, but some worker has not said anything about it yet
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """``state`` is serving, starting, draining or away; ``pid`` 0 while away."""
+
+    worker: int
+    state: str
+    pid: int = 0
+    restarts: int = 0
+    lane: str = ""
+    rss_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class VersionStatus:
+    """
+    One held version. ``state`` is the least advanced over the workers; memory and in-flight are sums, ``load_ms`` the
+    longest; counts are those of callers (default, candidate and pinned arms), latencies in seconds.
+    """
+
+    version: int
+    roles: tuple[str, ...]
+    state: str
+    reason: str = ""
+    workers_ready: int = 0
+    percent: float = 0.0
+    memory_bytes: int = 0
+    load_ms: float = 0.0
+    in_flight: int = 0
+    requests: int = 0
+    errors: int = 0
+    p50_s: float = 0.0
+    p99_s: float = 0.0
+    shadow_compared: int = 0
+    shadow_disagreed: int = 0
+    shadow_dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """One model with the versions that are held for it."""
+
+    model: str
+    deployment: Deployment | None
+    versions: tuple[VersionStatus, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Ready: every default version is READY in a worker. ``problems`` says what is missing, also where it is no obstacle."""
+
+    is_ready: bool
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayStatus:
+    """Everything at one moment."""
+
+    workers: tuple[WorkerStatus, ...]
+    models: tuple[ModelStatus, ...]
+    readiness: Readiness
+
+
+def gateway_status(plans: Mapping[str, ModelPlan], view: FleetView, merged: Merged) -> GatewayStatus:
+    """The status of all workers and of the models in ``plans``."""
+    models = tuple(_model(name, plan, view, merged) for name, plan in plans.items())
+    return GatewayStatus(_workers(view), models, readiness(plans, view))
+
+
+def _workers(view: FleetView) -> tuple[WorkerStatus, ...]:
+    present = [
+        WorkerStatus(
+            number,
+            _worker_state(worker),
+            worker.hello.pid,
+            view.restarts.get(number, 0),
+            worker.hello.lane,
+            worker.telemetry.rss_bytes if worker.telemetry else 0,
+        )
+        for number, worker in view.attached.items()
+    ]
+    absent = [WorkerStatus(number, "away", restarts=view.restarts.get(number, 0)) for number in view.away()]
+    return tuple(sorted([*present, *absent], key=lambda worker: worker.worker))
+
+
+def _worker_state(worker: WorkerView) -> str:
+    if worker.observed is None:
+        return "starting"
+    return "serving" if worker.observed.is_serving else "draining" if worker.has_served else "starting"
+
+
+def _model(name: str, plan: ModelPlan, view: FleetView, merged: Merged) -> ModelStatus:
+    weights = plan.deployment.weights() if plan.deployment else {}
+    versions = tuple(
+        _version(name, number, names, weights.get(number, 0) * 100 / PARTS, view, merged)
+        for number, names in sorted(roles(plan).items())
+    )
+    return ModelStatus(name, plan.deployment, versions)
+
+
+def _version(model: str, number: int, names: tuple[str, ...], percent: float, view: FleetView, merged: Merged) -> VersionStatus:
+    said = [worker.version(model, number) for worker in view.attached.values()]
+    seen = [version for version in said if version is not None]
+    state, reason = _least_advanced(said)
+    counts = callers_counts(merged, model, number)
+    shadows = [one for (m, _, shadow), one in merged.shadows.items() if (m, shadow) == (model, number)]
+    return VersionStatus(
+        version=number,
+        roles=names,
+        state=state,
+        reason=reason,
+        workers_ready=sum(version.state == "READY" for version in seen),
+        percent=percent,
+        memory_bytes=sum(version.memory_bytes for version in seen),
+        load_ms=max((version.load_ms for version in seen), default=0.0),
+        in_flight=sum(version.in_flight for version in seen),
+        requests=sum(counts.requests.values()),
+        errors=sum(count for code, count in counts.requests.items() if code != "OK"),
+        p50_s=quantile(counts, 0.5),
+        p99_s=quantile(counts, 0.99),
+        shadow_compared=sum(one.compared for one in shadows),
+        shadow_disagreed=sum(one.disagreed for one in shadows),
+        shadow_dropped=sum(one.dropped for one in shadows),
+    )
+
+
+def _least_advanced(said: list[ObservedVersion | None]) -> tuple[str, str]:
+    if not said or None in said:
+        failed = next((version for version in said if version is not None and version.state == "FAILED"), None)
+        return ("FAILED", failed.reason) if failed else (PENDING, "")
+    seen = [version for version in said if version is not None]
+    least = min(seen, key=lambda version: _ADVANCE.index(version.state) if version.state in _ADVANCE else 0)
+    return least.state, least.reason
+
+
+def callers_counts(merged: Merged, model: str, number: int) -> ArmCounts:
+    """What callers were answered by a version: all its arms but the shadow's."""
+    return summed(arm for (m, n, name), arm in merged.arms.items() if (m, n) == (model, number) and name != "shadow")
+
+
+def readiness(plans: Mapping[str, ModelPlan], view: FleetView) -> Readiness:
+    """Whether callers of every deployed model are answered somewhere."""
+    problems = [f"worker {number} is away" for number in view.away()]
+    problems += [
+        f"worker {number} is {_worker_state(worker)}"
+        for number, worker in view.attached.items()
+        if _worker_state(worker) != "serving"
+    ]
+    has_server = any(_worker_state(worker) == "serving" for worker in view.attached.values())
+    unready = [
+        f"{name} v{plan.deployment.default} is not ready in any worker"
+        for name, plan in plans.items()
+        if plan.deployment and plan.deployment.default is not None and not _is_ready(view, name, plan.deployment.default)
+    ]
+    return Readiness(has_server and not unready, (*problems, *unready))
+
+
+def _is_ready(view: FleetView, model: str, number: int) -> bool:
+    versions = (worker.version(model, number) for worker in view.attached.values())
+    return any(version is not None and version.state == "READY" for version in versions)

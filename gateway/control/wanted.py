@@ -1,0 +1,200 @@
+"""
+What control wants of its workers: the desired state, kept in step with the registry, on disk and in the workers.
+
+The registry is the truth; here is what was last read of it, plus what running changes need held meanwhile. How the
+desired state follows from that is `reconcile`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from gateway.clock import Clock
+from gateway.control.reconcile import ModelPlan, Preparing, desired_state, warm_until
+from gateway.fleet import DesiredState
+from registry.deployment import Deployment
+from registry.errors import ArtifactCorrupt
+from registry.registry import Registry
+from registry.versions import Model, ModelVersion
+
+PAGE_SIZE = 1000
+
+_log = structlog.get_logger("interlock.control")
+
+
+class Wanted:
+    """
+    The current plans and the desired state made of them. Thread-safe; ``broadcast`` gets every new state, in order.
+    ``met(version)`` is told of each version before it is wanted for the first time.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        clock: Clock,
+        file: Path,
+        *,
+        broadcast: Callable[[DesiredState], None],
+        met: Callable[[ModelVersion], None] = lambda version: None,
+    ) -> None:
+        self._registry, self._clock, self._file = registry, clock, file
+        self._broadcast, self._met = broadcast, met
+        self._lock = threading.RLock()
+        self._deployments: dict[str, Deployment] = {}
+        self._predecessors: dict[str, Deployment] = {}
+        self._models: dict[str, Model] = {}
+        self._preparing: dict[str, Preparing] = {}
+        self._versions: dict[tuple[str, int], tuple[ModelVersion, str]] = {}
+        self._state: DesiredState | None = None
+        self._last_revision = 0
+
+    # ---- reading the registry --------------------------------------------------------------------------------------
+
+    def start(self) -> DesiredState:
+        """Reads everything and sends the first state, with a revision above any that was sent before."""
+        with self._lock:
+            self._last_revision = _last_revision(self._file)
+            self.refresh()
+            return self.publish()
+
+    def refresh(self) -> None:
+        """Takes in what is new in the registry, whoever wrote it; `publish` then acts on it."""
+        deployments, models = self._registry.deployments(), self._all_models()
+        with self._lock:
+            for deployment in deployments:
+                self._take_deployment(deployment)
+            for model in models:
+                self._take_model(model)
+
+    def _all_models(self) -> list[Model]:
+        found: list[Model] = []
+        token = ""
+        while True:
+            page, token = self._registry.models(page_size=PAGE_SIZE, page_token=token)
+            found += page
+            if not token:
+                return found
+
+    def _take_deployment(self, deployment: Deployment) -> None:
+        known = self._deployments.get(deployment.model)
+        if known is None or known.revision < deployment.revision:  # an older one is a reading from before a change
+            self._deployments[deployment.model] = deployment
+            self._predecessors.pop(deployment.model, None)
+
+    def _take_model(self, model: Model) -> None:
+        known = self._models.get(model.name)
+        if known is None or known.generation < model.generation:
+            self._models[model.name] = model
+
+    # ---- changing --------------------------------------------------------------------------------------------------
+
+    def prepare(self, model: str, preparing: Preparing) -> int:
+        """Holds these versions too, from now until `release` or `commit`. Gives the desired state's revision."""
+        with self._lock:
+            for number in preparing.versions:
+                self._find(model, number, is_strict=True)
+            self._preparing[model] = preparing
+            return self.publish().revision
+
+    def release(self, model: str) -> int:
+        """Holds no longer what was prepared. Gives the desired state's revision."""
+        with self._lock:
+            is_held = self._preparing.pop(model, None) is not None
+            return (self.publish() if is_held else self.state()).revision
+
+    def commit(self, deployment: Deployment) -> int:
+        """Puts a deployment that the registry has committed in the place of what was prepared. Gives the revision."""
+        with self._lock:
+            self._preparing.pop(deployment.model, None)
+            self._take_deployment(deployment)
+            return self.publish().revision
+
+    def change_model(self, model: Model) -> int:
+        """Takes in a model whose aliases have changed. Gives the desired state's revision."""
+        with self._lock:
+            self._preparing.pop(model.name, None)
+            self._take_model(model)
+            return self.publish().revision
+
+    # ---- what follows from it --------------------------------------------------------------------------------------
+
+    def plans(self) -> Mapping[str, ModelPlan]:
+        """Per model that is or was deployed, or is being prepared, everything that decides what is held."""
+        with self._lock:
+            names = {*self._deployments, *self._preparing}
+            return {name: self._plan(name) for name in sorted(names)}
+
+    def _plan(self, name: str) -> ModelPlan:
+        deployment, model = self._deployments.get(name), self._models.get(name)
+        warm = None
+        if deployment is not None and self._clock.now() < warm_until(deployment):
+            warm = self._predecessor(deployment)
+        return ModelPlan(deployment, warm, model.aliases if model else {}, self._preparing.get(name))
+
+    def _predecessor(self, deployment: Deployment) -> Deployment:
+        found = self._predecessors.get(deployment.model)
+        if found is None or found.revision != deployment.predecessor:
+            found = self._registry.revision(deployment.model, deployment.predecessor or 0)
+            self._predecessors[deployment.model] = found
+        return found
+
+    def _find(self, model: str, number: int, *, is_strict: bool = False) -> tuple[ModelVersion, str]:
+        """
+        The version and its file. A damaged artifact of one version must not stop the others: unless ``is_strict`` it is
+        named to the workers without a file, and they say that it cannot be loaded. Raises ArtifactCorrupt if ``is_strict``.
+        """
+        if (known := self._versions.get((model, number))) is not None:
+            return known
+        version = self._registry.version(model, number)
+        try:
+            path = str(self._registry.artifact_path(version))
+        except ArtifactCorrupt as error:
+            if is_strict:
+                raise
+            _log.error("artifact_corrupt", model=model, version=number, error=str(error))
+            return version, ""
+        self._met(version)
+        self._versions[model, number] = version, path
+        return version, path
+
+    def state(self) -> DesiredState:
+        """The last desired state."""
+        with self._lock:
+            return self._state or DesiredState(self._last_revision)
+
+    def publish(self) -> DesiredState:
+        """Makes the desired state anew; when it differs from the last one, writes it to disk and sends it."""
+        with self._lock:
+            made = desired_state(0, self.plans(), self._find)
+            if self._state is None or made.models != self._state.models:
+                self._last_revision = max(self._last_revision + 1, int(self._clock.now() * 1000))
+                self._state = replace(made, revision=self._last_revision)
+                self._write(self._state)
+                self._broadcast(self._state)
+            return self._state
+
+    def _write(self, state: DesiredState) -> None:
+        """
+        Before it is sent, so that a worker that starts while control is away is never behind the others. Not synced: after
+        a loss of power control makes it anew from the registry.
+        """
+        trial = self._file.with_suffix(".tmp")
+        try:
+            trial.write_bytes(msgspec.json.encode(state))
+            trial.replace(self._file)
+        except OSError as error:  # serving goes on; only a worker that starts without control would be behind
+            _log.error("desired_state_not_written", path=str(self._file), error=str(error))
+
+
+def _last_revision(file: Path) -> int:
+    """The revision of the state that an earlier control wrote; 0 when there is none that can be read."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=DesiredState).revision
+    except (OSError, msgspec.MsgspecError):
+        return 0

@@ -1,0 +1,141 @@
+"""
+Calls that only control can answer: those that workers pass on, and the same ones on the admin port.
+
+Requests and responses are the protobuf bytes of the data port's services. KServe's SDK sends a model's name where Triton
+has the repository's; both are understood, and the answers have the fields that KServe reads and Triton skips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from gateway.control.control import Control
+from gateway.control.operations import Operation
+from gateway.errors import InvalidRequest, NotReady, Unsupported
+from gateway.fleet import Answer, Ask
+from gateway.rpc.feedback import answer_feedback
+from gateway.rpc.pb import inference_pb2 as pb
+from gateway.rpc.statistics import statistics_response
+from gateway.rpc.status import Failure, attempt
+from registry.names import version_number
+
+PAGE_SIZE = 1000
+_INDEX_STATES = {
+    "READY": "READY",
+    "PENDING": "LOADING",
+    "NEW": "LOADING",
+    "LOADING": "LOADING",
+    "WARMING": "LOADING",
+    "DRAINING": "UNLOADING",
+    "UNLOADING": "UNLOADING",
+}
+
+
+class Asks:
+    """Answers them. Thread-safe; loading and unloading wait for the workers."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self.methods: dict[str, tuple[Any, Callable[[Any], Any]]] = {
+            "ModelStatistics": (pb.ModelStatisticsRequest, self.statistics),
+            "RepositoryIndex": (pb.RepositoryIndexRequest, self.index),
+            "RepositoryModelLoad": (pb.RepositoryModelLoadRequest, self.load),
+            "RepositoryModelUnload": (pb.RepositoryModelUnloadRequest, self.unload),
+        }
+
+    def answer(self, ask: Ask) -> Answer:
+        """The answer to what a worker passes on; errors become the answer's code."""
+        outcome = attempt(lambda: self._answer(ask.method, ask.body))
+        if isinstance(outcome, Failure):
+            return Answer(ask.token, b"", outcome.code.name, outcome.reason, outcome.message, outcome.metadata)
+        return Answer(ask.token, outcome)
+
+    def _answer(self, method: str, body: bytes) -> bytes:
+        if method in ("SendFeedback", "StreamFeedback"):
+            return answer_feedback(self._control.prediction_log, method, body)
+        if method not in self.methods:
+            raise Unsupported(f"method: control has no answer to {method!r}")
+        kind, behaviour = self.methods[method]
+        try:
+            request = kind.FromString(body)
+        except DecodeError as error:
+            raise InvalidRequest(f"request: not a {method}Request: {error}", field="request") from error
+        answered: bytes = behaviour(request).SerializeToString()
+        return answered
+
+    def statistics(self, request: pb.ModelStatisticsRequest) -> pb.ModelStatisticsResponse:
+        """Exact counts over all workers at this moment. Raises ModelNotFound."""
+        control = self._control
+        control.fleet.report(control.config.report_timeout_s)
+        version = request.version
+        if request.name and version and version_number(version) is None:
+            version = str(control.registry.version(request.name, version).number)
+        status = control.status()
+        served = {one.model: [version.version for version in one.versions] for one in status.models}
+        memory = {(one.model, version.version): version.memory_bytes for one in status.models for version in one.versions}
+        return statistics_response(control.counts.merged(), request.name, version, served=served, memory_bytes=memory)
+
+    def index(self, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
+        """Every version that is held, with its state; of a model that is not served, the latest one as unavailable."""
+        response = pb.RepositoryIndexResponse()
+        held = {one.model: one.versions for one in self._control.status().models}
+        for model in self._models():
+            for version in held.get(model.name, ()):
+                state = _INDEX_STATES.get(version.state, "UNAVAILABLE")
+                if state == "READY" or not request.ready:
+                    response.models.add(name=model.name, version=str(version.version), state=state, reason=version.reason)
+            if not held.get(model.name) and not request.ready:
+                response.models.add(name=model.name, version=str(model.latest), state="UNAVAILABLE", reason="not deployed")
+        return response
+
+    def _models(self) -> list[Any]:
+        found: list[Any] = []
+        token = ""
+        while True:
+            page, token = self._control.registry.models(page_size=PAGE_SIZE, page_token=token)
+            found += page
+            if not token:
+                return found
+
+    def load(self, request: pb.RepositoryModelLoadRequest) -> pb.RepositoryModelLoadResponse:
+        """Deploys the latest version when nothing is deployed; else checks that what is deployed is ready."""
+        name = _name(request)
+        deployment = self._control.registry.deployment(name)
+        if deployment is None or deployment.default is None:
+            self._wait(self._control.traffic.deploy(name, "latest"))
+        else:
+            version = next(
+                v for m in self._control.status().models if m.model == name for v in m.versions if "default" in v.roles
+            )
+            if version.state != "READY":
+                raise NotReady(f"{name} v{version.version} is {version.state} {version.reason}".strip(), model=name)
+        return pb.RepositoryModelLoadResponse(model_name=name, is_loaded=True)
+
+    def _check_ready(self, name: str) -> None:
+        held = (one.versions for one in self._control.status().models if one.model == name)
+        for version in (version for versions in held for version in versions if "default" in version.roles):
+            if version.state != "READY":
+                raise NotReady(f"{name} v{version.version} is {version.state} {version.reason}".strip(), model=name)
+
+    def unload(self, request: pb.RepositoryModelUnloadRequest) -> pb.RepositoryModelUnloadResponse:
+        """Undeploys the model; nothing happens when it is not deployed."""
+        name = _name(request)
+        deployment = self._control.registry.deployment(name)
+        if deployment is not None and deployment.default is not None:
+            self._wait(self._control.traffic.undeploy(name))
+        return pb.RepositoryModelUnloadResponse(model_name=name, is_unloaded=True)
+
+    def _wait(self, operation: Operation) -> None:
+        done = self._control.operations.wait(operation.name)
+        if done.error is not None:
+            raise done.error
+
+
+def _name(request: Any) -> str:
+    name: str = request.model_name or request.repository_name
+    if not name:
+        raise InvalidRequest("model_name: expected the name of a model, got none", field="model_name")
+    return name

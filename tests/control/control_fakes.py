@@ -1,0 +1,176 @@
+"""A worker that holds whatever it is told to, and a prediction log that only remembers being called."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+
+from gateway import link
+from gateway.control.control import Control
+from gateway.fleet import (
+    Answer,
+    Ask,
+    DesiredState,
+    Hello,
+    Observed,
+    ObservedVersion,
+    PredictionBatch,
+    Report,
+    Reported,
+    Telemetry,
+)
+from gateway.quality.log.config import LogCounts
+
+
+class FakeWorker:
+    """
+    Speaks the link protocol: "loads" versions at once, puts a route in force when all it needs is READY.
+
+    ``failing`` maps versions to the reason why they cannot be loaded. While ``gate`` is cleared, nothing is loaded.
+    ``dies_at`` is called with every desired state; where it is true, the worker is gone without a word.
+    """
+
+    def __init__(self, control: Control, number: int, *, dies_at: Callable[[DesiredState], bool] = lambda _: False) -> None:
+        self.control, self.number, self.dies_at = control, number, dies_at
+        self.hello = Hello(number, 1000 + number, uuid.uuid4().hex, 7 + number, "fast")
+        self.failing: dict[int, str] = {}
+        self.gate = threading.Event()
+        self.gate.set()
+        self.loaded: list[tuple[str, int]] = []
+        self.states: list[DesiredState] = []
+        self.answers: list[Answer] = []
+        self.telemetry = Telemetry(self.hello.incarnation, (), (), {}, 0, 1_000_000, {})
+        self.is_silent = False  # takes states, says nothing
+        self._held: dict[tuple[str, int], ObservedVersion] = {}
+        self._routes: dict[str, int] = {}
+        self._answered = threading.Condition()
+        self._link, theirs = link.pair()
+        self._link.send(self.hello)
+        self._threads = [
+            threading.Thread(target=control.fleet.attach, args=(theirs,), daemon=True),
+            threading.Thread(target=self._run, daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+        control.fleet.wait(lambda view: self._is_attached(view), 10)
+
+    def _is_attached(self, view: object) -> bool:
+        worker = view.attached.get(self.number)
+        return worker is not None and worker.hello == self.hello and worker.observed is not None
+
+    def leave(self) -> None:
+        """Is gone, as after kill -9."""
+        self._link.close()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join(10)
+
+    def ask(self, method: str, body: bytes = b"", *, token: int = 1) -> Answer:
+        """Control's answer to a call passed on."""
+        self._link.send(Ask(token, method, body))
+        with self._answered:
+            assert self._answered.wait_for(lambda: any(a.token == token for a in self.answers), 10)
+            return next(a for a in self.answers if a.token == token)
+
+    def send(self, message: object) -> None:
+        """Says anything."""
+        self._link.send(message)
+
+    @property
+    def route_default(self) -> dict[str, int]:
+        """The default version in force per model."""
+        newest = {m.name: m.route for m in self.states[-1].models if m.route} if self.states else {}
+        return {name: route.default for name, route in newest.items() if self._routes.get(name) == route.revision}
+
+    def _run(self) -> None:
+        for message in self._link.messages():
+            try:
+                self._take(message)
+            except link.LinkClosed:
+                return
+
+    def _take(self, message: object) -> None:
+        match message:
+            case DesiredState():
+                self.states.append(message)
+                if self.dies_at(message):
+                    self._link.close()
+                elif not self.is_silent:
+                    self._follow(message)
+            case Report(token):
+                self._link.send(self.telemetry)
+                self._link.send(Reported(token))
+            case Answer():
+                with self._answered:
+                    self.answers.append(message)
+                    self._answered.notify_all()
+
+    def _follow(self, state: DesiredState) -> None:
+        wanted = {(model.name, version.number) for model in state.models for version in model.versions}
+        self._held = {key: version for key, version in self._held.items() if key in wanted}
+        missing = sorted(wanted - set(self._held))
+        for model, number in missing:
+            self._held[model, number] = ObservedVersion(model, number, "LOADING")
+        if missing:
+            self._say(state)
+            self.gate.wait(20)
+        for model, number in missing:
+            reason = self.failing.get(number, "")
+            self.loaded.append((model, number))
+            self._held[model, number] = ObservedVersion(model, number, "FAILED" if reason else "READY", reason, 100, 5.0, 1)
+        self._routes = {
+            model.name: model.route.revision
+            if all(
+                self._held[model.name, n].state == "READY"
+                for n in (model.route.default, *(s.version for s in model.route.segments))
+            )
+            else self._routes.get(model.name, 0)
+            for model in state.models
+            if model.route
+        }
+        self._say(state)
+
+    def _say(self, state: DesiredState) -> None:
+        self._link.send(Observed(state.revision, tuple(self._held.values()), dict(self._routes), is_serving=True))
+
+
+class FakeLog:
+    """Takes what `PredictionLog` takes."""
+
+    def __init__(self) -> None:
+        self.epochs: list[tuple[int, str]] = []
+        self.batches: list[PredictionBatch] = []
+        self.classes: dict[tuple[str, int], tuple[str, ...]] = {}
+        self.accepted: list[object] = []
+
+    def know_epoch(self, epoch: int, incarnation: str) -> None:
+        self.epochs.append((epoch, incarnation))
+
+    def know_classes(self, model: str, version: int, classes: Sequence[str]) -> None:
+        self.classes[model, version] = tuple(classes)
+
+    def record(self, batches: Sequence[PredictionBatch]) -> None:
+        self.batches += batches
+
+    def accept(self, items: Sequence[object]) -> list[object]:
+        self.accepted += items
+        return []
+
+    def quality(self, model: str, window_s: float = 0.0) -> tuple[object, ...]:
+        return ()
+
+    def quality_of_all(self, window_s: float = 0.0) -> tuple[object, ...]:
+        return ()
+
+    def pending(self) -> int:
+        return 3
+
+    def coverage(self, dropped_before: int = 0) -> float:
+        return 0.5
+
+    def counts(self) -> LogCounts:
+        return LogCounts()
+
+    def tick(self) -> None:
+        pass
