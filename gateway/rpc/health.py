@@ -46,6 +46,15 @@ class Health:
         """Everything is NOT_SERVING from now on, whatever snapshots come."""
         self._servicer.enter_graceful_shutdown()
 
+    def end_watches(self) -> None:
+        """
+        Ends every Watch with status OK: they have no end of their own, and a stop would wait for them. The library has
+        no public way to, only the callbacks of those that watch.
+        """
+        for watchers in list(self._servicer._send_response_callbacks.values()):
+            for send in list(watchers):
+                send(None)
+
 
 def _status(is_routed: bool | None) -> int:
     if is_routed is None:

@@ -4,7 +4,7 @@ The grpc server of a port: its options, binding, start and graceful stop. Which 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -64,9 +64,10 @@ def bind(server: grpc.Server, address: str) -> str:
     return f"{address.rpartition(':')[0]}:{port}"
 
 
-def stop_server(server: grpc.Server, grace_s: float) -> bool:
+def begin_stop(server: grpc.Server, grace_s: float) -> Callable[[], bool]:
     """
-    Takes no further call, and waits until those under way have ended; cancels them after ``grace_s``. False when some
-    had not ended even so.
+    Takes no further call, says so to all clients (GOAWAY), and cancels what has not ended after ``grace_s``. Returns at
+    once with a function that waits for the end: False when calls were still open even after they were cancelled.
     """
-    return server.stop(grace_s).wait(grace_s + CANCEL_MARGIN_S)
+    ended = server.stop(grace_s)
+    return lambda: ended.wait(grace_s + CANCEL_MARGIN_S)

@@ -29,11 +29,13 @@ from gateway.rpc.data import DataServices
 from gateway.rpc.health import Health
 from gateway.rpc.lane import STANDARD_THREADS, Lane, open_lane
 from gateway.rpc.reflection import enable_reflection
-from gateway.rpc.server import DEFAULT_MAX_MESSAGE_BYTES, ServerOptions, bind, make_server, stop_server
+from gateway.rpc.server import DEFAULT_MAX_MESSAGE_BYTES, ServerOptions, begin_stop, bind, make_server
+from gateway.worker.lane_gate import LaneGate
 from gateway.worker.state_file import read_state
 from gateway.worker.upkeep import Plane, Upkeep
 
 CHECK_S = 0.05  # how soon a start that waits sees that it was stopped
+GOODBYE_S = 0.03  # more than a network's round trip; answers come that much later, once, at the stop
 _log = structlog.get_logger("interlock.worker")
 
 
@@ -210,7 +212,7 @@ class Worker:
         self._health.add_to(server)
         if config.has_reflection:
             enable_reflection(server)
-        self._lane = open_lane(server, config.lane)
+        self._lane = LaneGate(open_lane(server, config.lane))
         self.address = bind(server, config.data_address)
         server.start()
         self._server = server
@@ -222,10 +224,17 @@ class Worker:
         _log.info("worker_serving", worker=config.number, address=self.address, lane=self._lane.kind)
 
     def _close_port(self) -> None:
-        if not stop_server(self._server, self._config.grace_s):
+        pause = threading.Event().wait
+        self._lane.hold()
+        pause(GOODBYE_S)  # calls under way arrive
+        wait = begin_stop(self._server, self._config.grace_s)
+        pause(GOODBYE_S)  # the goodbye reaches callers before their answers do
+        self._lane.release()
+        self._health.end_watches()
+        if not wait():  # then the lane's thread is still busy with them: not waited for, the process ends without it
             _log.error("calls_still_open", grace_s=self._config.grace_s)
-        if hasattr(self._lane, "stopped"):
-            self._lane.stopped()
+            return
+        self._lane.ended()
         self._plane.stop()
 
     def _publish(self, snapshot: Snapshot) -> None:

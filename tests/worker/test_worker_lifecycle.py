@@ -150,6 +150,38 @@ def test_a_call_in_flight_is_answered_when_it_stops(bench: WorkerBench, lane: st
     assert not stopping.is_alive()
 
 
+@pytest.mark.parametrize("lane", ["fast", "standard"])
+def test_callers_of_a_shared_port_do_not_notice_that_a_worker_stops(bench: WorkerBench, lane: str, wait_for) -> None:
+    workers = [bench.started(FakeControl(served(1, 1)), lane=lane)]
+    workers.append(bench.started(FakeControl(served(1, 1)), lane=lane, data_address=workers[0].address))
+    errors: list[str] = []
+    counts = [0] * 6
+    is_over = threading.Event()
+
+    def call(index: int) -> None:
+        with grpc.insecure_channel(workers[0].address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+            method = channel.unary_unary(INFER_METHOD)
+            while not is_over.is_set():
+                try:
+                    method(b"x", timeout=10)
+                    counts[index] += 1
+                except grpc.RpcError as error:
+                    errors.append(f"{error.code()}: {error.details()}")
+
+    callers = [threading.Thread(target=call, args=(index,)) for index in range(len(counts))]
+    for caller in callers:
+        caller.start()
+    for round_ in range(4):
+        before = list(counts)
+        workers.pop(0).stop()
+        workers.append(bench.started(FakeControl(served(1, 1)), lane=lane, data_address=workers[0].address))
+        wait_for(lambda before=before: all(now > was for now, was in zip(counts, before, strict=True)), what=f"round {round_}")
+    is_over.set()
+    for caller in callers:
+        caller.join(10)
+    assert errors == []
+
+
 def test_the_last_predictions_are_sent_before_the_connection_closes(bench: WorkerBench, wait_for) -> None:
     control = FakeControl(served(1, 1))
     worker = bench.started(control, report_period_s=60)
