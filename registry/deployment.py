@@ -7,7 +7,7 @@ compare-and-set). Traffic is a number line of 10,000 parts: each candidate owns 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from registry.errors import InvalidValue, RuleForbids
@@ -139,7 +139,11 @@ def split(current: Deployment, parts: Mapping[int, int], *, salt: str) -> Deploy
 
 
 def resplit(segments: tuple[Segment, ...], wanted: Mapping[int, int]) -> tuple[Segment, ...]:
-    """Segments with the wanted parts per candidate that move as few units as possible; growth takes the lowest free parts."""
+    """
+    Segments with the wanted parts per candidate that move as few units as possible; growth takes the lowest free parts.
+
+    What no segment owns is the default's: it too gives parts away only as far as it shrinks, its lowest first.
+    """
     kept: list[Segment] = []
     owned: dict[int, int] = dict.fromkeys(wanted, 0)
     for segment in segments:
@@ -147,20 +151,38 @@ def resplit(segments: tuple[Segment, ...], wanted: Mapping[int, int]) -> tuple[S
         if width > 0:
             kept.append(Segment(segment.start, segment.start + width, segment.version))
             owned[segment.version] += width
+    defaults = _highest(_gaps(segments), PARTS - sum(wanted.values()))
     for version, weight in wanted.items():
-        kept += _claim(sorted(kept, key=lambda s: s.start), version, weight - owned[version])
+        free = _gaps(sorted([*kept, *defaults], key=lambda s: s.start))
+        kept += _claim(free, version, weight - owned[version])
     return _merged(sorted(kept, key=lambda s: s.start))
 
 
-def _claim(taken: list[Segment], version: int, parts: int) -> list[Segment]:
-    claimed, start = [], 0
-    for segment in [*taken, Segment(PARTS, PARTS, 0)]:
-        width = min(segment.start - start, parts)
+def _gaps(taken: Sequence[Segment]) -> list[Segment]:
+    """What lies between the segments, as segments of nobody (version 0)."""
+    starts = [0, *(segment.end for segment in taken)]
+    ends = [*(segment.start for segment in taken), PARTS]
+    return [Segment(start, end, 0) for start, end in zip(starts, ends, strict=True) if start < end]
+
+
+def _claim(free: Iterable[Segment], version: int, parts: int) -> list[Segment]:
+    claimed = []
+    for gap in free:
+        width = min(gap.end - gap.start, parts)
         if width > 0:
-            claimed.append(Segment(start, start + width, version))
+            claimed.append(Segment(gap.start, gap.start + width, version))
             parts -= width
-        start = segment.end
     return claimed
+
+
+def _highest(gaps: Sequence[Segment], parts: int) -> list[Segment]:
+    kept = []
+    for gap in reversed(gaps):
+        width = min(gap.end - gap.start, parts)
+        if width > 0:
+            kept.append(Segment(gap.end - width, gap.end, gap.version))
+            parts -= width
+    return kept
 
 
 def _merged(segments: list[Segment]) -> tuple[Segment, ...]:

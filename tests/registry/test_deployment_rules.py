@@ -78,6 +78,12 @@ def test_growing_a_candidate_takes_no_unit_away_from_it(first: int, second: int)
     assert all(b == 2 for a, b in zip(before, after, strict=True) if a == 2)
 
 
+def test_a_default_that_keeps_its_weight_keeps_its_units() -> None:
+    current = split(BASE, {1: 0, 2: 1, 3: PARTS - 1}, salt="s")
+    current = split(current, {1: 1, 3: PARTS - 1}, salt="s")
+    assert split(current, {1: 1, 2: PARTS - 1}, salt="s").segments == (Segment(1, PARTS, 2),)
+
+
 def test_resplit_of_the_same_weights_changes_nothing() -> None:
     segments = (Segment(0, 10, 3), Segment(10, 25, 2), Segment(40, 41, 3))
     assert resplit(segments, {2: 15, 3: 11}) == segments
