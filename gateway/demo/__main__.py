@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -26,6 +27,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m gateway.demo", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave the gateway running, and print what to try next")
     keep = bool(parser.parse_args().keep)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it cleans up on both
     console = Console(highlight=False)
     folder = Path(tempfile.mkdtemp(prefix="interlock-demo-"))
     began, gateway, code = time.monotonic(), None, 1
