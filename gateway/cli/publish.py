@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gateway.cli.options import DEFAULT_ADMIN, Admin, AsJson, Etag, Model, Reason
-from gateway.cli.output import print_json, size, stderr, stdout
-from gateway.cli.session import connected, finish
+from gateway.cli.output import print_json, size, stdout
+from gateway.cli.session import Progress, connected, finish
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from gateway.rpc.messages import admin
 
 PREDICTION_KINDS = ("label", "scores", "value")
@@ -46,19 +43,19 @@ def register(
     with connected(admin) as client:
         from gateway.client import Lineage
 
-        with _upload_progress() as progress:
-            updates = client.register(
-                model,
-                path,
-                tags=tags,
-                alias=alias,
-                prediction=parse_prediction(prediction),
-                classes=classes or (),
-                lineage=Lineage(run_id, commit, tuple(dataset or ()), parent),
-                reason=reason,
-                progress=progress.sent,
-            )
-            finish(updates, as_json=as_json, done=_registered, resource="version")
+        progress = Progress()
+        updates = client.register(
+            model,
+            path,
+            tags=tags,
+            alias=alias,
+            prediction=parse_prediction(prediction),
+            classes=classes or (),
+            lineage=Lineage(run_id, commit, tuple(dataset or ()), parent),
+            reason=reason,
+            progress=progress.sent,
+        )
+        finish(updates, as_json=as_json, done=_registered, resource="version", progress=progress)
 
 
 def validate(
@@ -165,40 +162,6 @@ def parse_prediction(text: str | None) -> tuple[str, str] | None:
         return None
     output, _, kind = text.rpartition(":")
     return (output, kind) if output and kind in PREDICTION_KINDS else (text, "")
-
-
-class _UploadProgress:
-    """A bar on a terminal while bytes go out; nothing elsewhere."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-        self.sent: Callable[[int, int], None] | None = None
-
-    def __enter__(self) -> _UploadProgress:
-        if sys.stderr.isatty():
-            from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
-
-            self._bar = Progress(
-                "uploading", BarColumn(), DownloadColumn(), TransferSpeedColumn(), console=stderr(), transient=True
-            )
-            self.sent = self._advance
-        return self
-
-    def _advance(self, sent: int, total: int) -> None:
-        if not self._bar.tasks:
-            self._bar.add_task("upload", total=total)
-            self._bar.start()
-        self._bar.update(self._bar.tasks[0].id, completed=sent)
-        if sent >= total:
-            self._bar.stop()  # what follows is the gateway's work, shown step by step
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-
-def _upload_progress() -> _UploadProgress:
-    return _UploadProgress()
 
 
 def _registered(operation: admin.Operation) -> str:

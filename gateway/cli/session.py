@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from gateway.cli.options import DEFAULT_DATA
-from gateway.cli.output import print_json, say, stderr, stdout
+from gateway.cli.output import print_json, say, size, stderr, stdout
 from gateway.cli.problems import NoGateway
 from gateway.rpc.call_errors import CallError, Unreachable
 
@@ -47,35 +47,53 @@ def data_connected(address: str | None, admin_address: str) -> Iterator[Client]:
             raise _nobody(error, "--data") from error
 
 
-def finish(updates: Updates, *, as_json: bool, done: Callable[[admin.Operation], str], resource: str) -> admin.Operation:
+class Progress:
+    """What a command waits for, step by step, shown while somebody watches (standard error is a terminal) and nowhere else."""
+
+    def __init__(self) -> None:
+        console = stderr()
+        self._console = console if console.is_terminal else None
+        self._status = console.status("waiting for the gateway …")
+
+    def sent(self, sent_bytes: int, total_bytes: int) -> None:
+        """So much of an upload is out; called from another thread."""
+        if self._console is not None:
+            self._status.update(f"uploading {size(sent_bytes)} of {size(total_bytes)}")
+
+    def follow(self, updates: Updates) -> admin.Operation:
+        """The finished operation. Raises CallError when it failed."""
+        if self._console is None:
+            return updates.result()
+        shown = 0
+        with self._status:
+            for operation in updates:
+                for step in itertools.islice(operation.steps, shown, None):
+                    text = escape(step.name) + (f"  [dim]{escape(step.detail)}[/]" if step.detail else "")
+                    self._status.update(text)
+                    self._console.print(f"[green]·[/] {text}")
+                shown = len(operation.steps)
+        return operation
+
+
+def finish(
+    updates: Updates,
+    *,
+    as_json: bool,
+    done: Callable[[admin.Operation], str],
+    resource: str,
+    progress: Progress | None = None,
+) -> None:
     """
     Follows an operation to its end and prints it: ``done(operation)`` says what was done, in JSON it is the operation's
     ``resource`` (deployment or version) with the operation beside it. Raises CallError when it fails.
     """
-    operation = follow(updates)
+    operation = (progress or Progress()).follow(updates)
     for missing in operation.missing:
         say(f"warning: {missing}")
     if as_json:
         print_json(operation_json(operation, resource))
     else:
         stdout().print(done(operation))
-    return operation
-
-
-def follow(updates: Updates) -> admin.Operation:
-    """The finished operation; its steps are shown while it runs when somebody watches (standard error is a terminal)."""
-    console = stderr()
-    if not console.is_terminal:
-        return updates.result()
-    shown = 0
-    with console.status("waiting for the gateway …") as status:
-        for operation in updates:
-            for step in itertools.islice(operation.steps, shown, None):
-                text = escape(step.name) + (f"  [dim]{escape(step.detail)}[/]" if step.detail else "")
-                status.update(text)
-                console.print(f"[green]·[/] {text}")
-            shown = len(operation.steps)
-    return updates.result() if updates.last is None else updates.last
 
 
 def operation_json(operation: admin.Operation, resource: str) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from rich.console import Console
 
 from gateway.cli import main
 
@@ -303,3 +305,29 @@ def test_json_is_one_line_for_programs(run, gateway):
     out = run("models", "--json").out
     assert out.count("\n") == 1
     assert json.loads(out)
+
+
+def test_steps_are_shown_to_whoever_watches(run, gateway, monkeypatch, model_file):
+    screen = io.StringIO()
+    monkeypatch.setattr("gateway.cli.session.stderr", lambda: Console(file=screen, force_terminal=True, width=100))
+    assert run("register", "digits", model_file).code == 0
+    shown = screen.getvalue()
+    assert "uploading" in shown
+    assert shown.index("received") < shown.index("registered")
+
+
+def test_watching_outlives_the_gateway_and_ends_with_ctrl_c(run, gateway, monkeypatch):
+    seen = []
+
+    def sleep(_):
+        seen.append(1)
+        if len(seen) == 2:
+            gateway.stop()
+        elif len(seen) == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("gateway.cli.observe.time.sleep", sleep)
+    done = run("status", "--watch")
+    assert (done.code, done.err) == (0, "")
+    assert "2 of 2 workers serving" in done.out
+    assert "no gateway answers" in done.out
