@@ -107,11 +107,7 @@ class Asks:
         if deployment is None or deployment.default is None:
             self._wait(self._control.traffic.deploy(name, "latest"))
         else:
-            version = next(
-                v for m in self._control.status().models if m.model == name for v in m.versions if "default" in v.roles
-            )
-            if version.state != "READY":
-                raise NotReady(f"{name} v{version.version} is {version.state} {version.reason}".strip(), model=name)
+            self._check_ready(name)
         return pb.RepositoryModelLoadResponse(model_name=name, is_loaded=True)
 
     def _check_ready(self, name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from collections.abc import Callable, Sequence
 
@@ -31,9 +32,17 @@ class FakeWorker:
     ``dies_at`` is called with every desired state; where it is true, the worker is gone without a word.
     """
 
-    def __init__(self, control: Control, number: int, *, dies_at: Callable[[DesiredState], bool] = lambda _: False) -> None:
+    def __init__(
+        self,
+        control: Control,
+        number: int,
+        *,
+        dies_at: Callable[[DesiredState], bool] = lambda _: False,
+        is_awaited: bool = True,
+        hello: Hello | None = None,
+    ) -> None:
         self.control, self.number, self.dies_at = control, number, dies_at
-        self.hello = Hello(number, 1000 + number, uuid.uuid4().hex, 7 + number, "fast")
+        self.hello = hello or Hello(number, 1000 + number, uuid.uuid4().hex, 7 + number, "fast")
         self.failing: dict[int, str] = {}
         self.gate = threading.Event()
         self.gate.set()
@@ -41,6 +50,7 @@ class FakeWorker:
         self.states: list[DesiredState] = []
         self.answers: list[Answer] = []
         self.telemetry = Telemetry(self.hello.incarnation, (), (), {}, 0, 1_000_000, {})
+        self.on_report: Callable[[], None] | None = None  # instead of an answer
         self.is_silent = False  # takes states, says nothing
         self._held: dict[tuple[str, int], ObservedVersion] = {}
         self._routes: dict[str, int] = {}
@@ -53,11 +63,16 @@ class FakeWorker:
         ]
         for thread in self._threads:
             thread.start()
-        control.fleet.wait(lambda view: self._is_attached(view), 10)
+        if is_awaited:
+            control.fleet.wait(self._is_attached, 10)
 
     def _is_attached(self, view: object) -> bool:
         worker = view.attached.get(self.number)
         return worker is not None and worker.hello == self.hello and worker.observed is not None
+
+    def leave_at_once(self) -> None:
+        """As `leave`, from within."""
+        self._link.close()
 
     def leave(self) -> None:
         """Is gone, as after kill -9."""
@@ -98,6 +113,8 @@ class FakeWorker:
                     self._link.close()
                 elif not self.is_silent:
                     self._follow(message)
+            case Report() if self.on_report is not None:
+                self.on_report()
             case Report(token):
                 self._link.send(self.telemetry)
                 self._link.send(Reported(token))
@@ -143,6 +160,7 @@ class FakeLog:
         self.batches: list[PredictionBatch] = []
         self.classes: dict[tuple[str, int], tuple[str, ...]] = {}
         self.accepted: list[object] = []
+        self.failures = 0
 
     def know_epoch(self, epoch: int, incarnation: str) -> None:
         self.epochs.append((epoch, incarnation))
@@ -151,6 +169,9 @@ class FakeLog:
         self.classes[model, version] = tuple(classes)
 
     def record(self, batches: Sequence[PredictionBatch]) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise OSError("as if the disk were broken")
         self.batches += batches
 
     def accept(self, items: Sequence[object]) -> list[object]:
@@ -174,3 +195,16 @@ class FakeLog:
 
     def tick(self) -> None:
         pass
+
+
+class SetClock:
+    """Wall time as it is set; monotonic time as it is."""
+
+    def __init__(self, now: float = 1_800_000_000.0) -> None:
+        self.time = now
+
+    def now(self) -> float:
+        return self.time
+
+    def monotonic(self) -> float:
+        return time.monotonic()
