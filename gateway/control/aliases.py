@@ -37,6 +37,10 @@ class Aliases:
         content = ("delete_alias", alias, change.etag, change.author, change.reason)
         return self._operations.start(Request("alias", model, content, change.request_id), work)
 
+    def registered(self, model: Model) -> None:
+        """Brings to the workers an alias that was written together with a registration: nobody could call it before."""
+        self._rollover.change_aliases(model)
+
     def move(self, model: str, alias: str, ref: str, change: Change, note: Note) -> Model:
         """Does it, within an operation on the model. Raises as the registry does and as `Rollover.preparing`."""
         check_alias(alias)

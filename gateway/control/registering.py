@@ -105,7 +105,11 @@ class Registering:
         """
         Moves the alias where callers may be using it already: only when the new version is ready, as `Aliases` does.
         """
-        if not submission.alias or self._registry.model(version.model).aliases.get(submission.alias) == version.number:
+        if not submission.alias:
+            return version
+        model = self._registry.model(version.model)
+        if model.aliases.get(submission.alias) == version.number:
+            self._aliases.registered(model)
             return version
         change = replace(submission.change, etag="", request_id="")
         begun = self._aliases.set(version.model, submission.alias, str(version.number), change=change)

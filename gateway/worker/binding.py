@@ -48,6 +48,9 @@ class Binding:
 def bind(layout: Layout, signature: Signature, prediction: Prediction | None, *, is_batched: bool, max_rows: int) -> Binding:
     """How a request of this layout is run by a version. Raises InvalidRequest naming the tensor."""
     given = {tensor.name: index for index, tensor in enumerate(layout.inputs)}
+    for name in given.keys() - {spec.name for spec in signature.inputs}:  # before the missing: it may be one misspelt
+        expected = ", ".join(spec.name for spec in signature.inputs)
+        raise InvalidRequest(f"input {name!r}: unknown, the model takes {expected}", field=name)
     feeds = []
     for spec in signature.inputs:
         index = given.pop(spec.name, None)
@@ -55,9 +58,6 @@ def bind(layout: Layout, signature: Signature, prediction: Prediction | None, *,
             feeds.append(_feed(spec, layout.inputs[index], index, layout))
         elif not spec.is_optional:
             raise InvalidRequest(f"input {spec.name!r}: missing, expected {spec}", field=spec.name)
-    for name in given:
-        expected = ", ".join(spec.name for spec in signature.inputs)
-        raise InvalidRequest(f"input {name!r}: unknown, the model takes {expected}", field=name)
     outputs = _outputs(layout, signature)
     is_eager = not layout.raw_sizes or any(feed.datatype in _EAGER for feed in feeds)
     rows = _rows(feeds)

@@ -30,7 +30,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         return gateway
 
     yield run
-    for gateway in started:
+    for gateway in reversed(started):  # a later one may run on the home of an earlier one
         _ended(gateway)
 
 
