@@ -11,24 +11,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol, TypeVar
-
-import msgspec
+from typing import Protocol
 
 from registry.artifacts import ArtifactStore, select
 from registry.deployment import Deployment, check_deployment
-from registry.errors import InvalidModel, InvalidValue, ModelUnknown, RegistryUnavailable, RevisionConflict, VersionUnknown
-from registry.names import LATEST, MAX_NUMBER, check_alias, check_model_name, check_tags, check_text, version_number
+from registry.errors import InvalidValue, RegistryUnavailable, VersionUnknown
+from registry.names import MAX_NUMBER, check_alias
 from registry.paging import page
-from registry.prediction import check_prediction
-from registry.records import AnsweredRequest, AuditRecord, Reader, Store, Writer
-from registry.requests import KEPT_S, MAX_REQUEST_ID, fingerprint, first_answer
-from registry.signature import Signature
+from registry.records import AnsweredRequest, AuditRecord, Store, Writer
+from registry.requests import KEPT_S, fingerprint
+from registry.rules import (
+    as_json,
+    check_etag,
+    check_parent,
+    check_revision,
+    check_same_tensors,
+    check_version_words,
+    check_write,
+    known,
+    lasting,
+    replayed,
+    resolved,
+)
 from registry.stores.files import FileArtifacts
 from registry.stores.sql import open_sqlite
 from registry.versions import Facts, Lineage, Model, ModelVersion
-
-Answer = TypeVar("Answer", Model, ModelVersion, Deployment)
 
 
 class Clock(Protocol):
@@ -86,12 +93,12 @@ class Registry:
     def model(self, name: str) -> Model:
         """The model of that name. Raises ModelUnknown."""
         with self._store.read() as reader:
-            return _known(reader, name)
+            return known(reader, name)
 
     def versions(self, model: str, *, page_size: int = 0, page_token: str = "") -> tuple[tuple[ModelVersion, ...], str]:
         """Versions of a model, newest first, and the token of the next page. Raises ModelUnknown, InvalidValue."""
         with self._store.read() as reader:
-            _known(reader, model)
+            known(reader, model)
             return page(
                 lambda key, limit: reader.versions(model, before=key, limit=limit),
                 lambda version: version.number,
@@ -104,7 +111,7 @@ class Registry:
     def version(self, model: str, ref: str | int) -> ModelVersion:
         """The version that ``ref`` (a number, an alias or ``latest``) means now. Raises ModelUnknown, VersionUnknown."""
         with self._store.read() as reader:
-            return _resolved(reader, _known(reader, model), ref)
+            return resolved(reader, known(reader, model), ref)
 
     def artifact_path(self, version: ModelVersion) -> Path:
         """The version's ONNX file on disk. Raises ArtifactCorrupt when a file is missing or has another size."""
@@ -135,17 +142,17 @@ class Registry:
         InvalidValue for everything said about them.
         """
         tags = dict(tags or {})
-        _check_version_words(model, tags, lineage, alias, facts)
-        _check_write(author, reason, request_id)
+        check_version_words(model, tags, lineage, alias, facts)
+        check_write(author, reason, request_id)
         selection = select(source, model_file)
-        _check_same_tensors(selection.model.signature, facts.signature)
+        check_same_tensors(selection.model.signature, facts.signature)
         artifact = self._artifacts.ingest(selection)
         content = fingerprint("register", model, artifact, tags, lineage, alias or "", facts.prediction)
         with self._store.write() as writer:
-            if earlier := _replayed(writer, request_id, content, ModelVersion):
+            if earlier := replayed(writer, request_id, content, ModelVersion):
                 return earlier
             before = writer.lock_model(model, created_at=self._clock.now())
-            _check_parent(writer, model, lineage)
+            check_parent(writer, model, lineage)
             version = ModelVersion(
                 model, before.latest + 1, artifact, facts, tags, lineage, created_at=self._clock.now(), created_by=author
             )
@@ -153,8 +160,8 @@ class Registry:
             if alias:
                 writer.set_alias(model, alias, version.number)
             writer.touch_model(model)
-            was = _json(before) if before.latest else ""
-            change = AuditRecord("register", model, before=was, after=_json(version), author=author, reason=reason)
+            was = as_json(before) if before.latest else ""
+            change = AuditRecord("register", model, before=was, after=as_json(version), author=author, reason=reason)
             self._record(writer, change, request_id, content, version)
         return version
 
@@ -188,23 +195,23 @@ class Registry:
         return self._change_alias(change, alias, None, etag, request_id)
 
     def _change_alias(self, change: AuditRecord, alias: str, number: int | None, etag: str, request_id: str) -> Model:
-        _check_write(change.author, change.reason, request_id)
+        check_write(change.author, change.reason, request_id)
         name = change.model
         content = fingerprint(change.verb, name, alias, number, etag)
         with self._store.write() as writer:
-            if earlier := _replayed(writer, request_id, content, Model):
+            if earlier := replayed(writer, request_id, content, Model):
                 return earlier
-            _known(writer, name)
+            known(writer, name)
             before = writer.lock_model(name, created_at=self._clock.now())
-            _check_etag(before, etag)
+            check_etag(before, etag)
             if number is not None:
-                _resolved(writer, before, number)
+                resolved(writer, before, number)
             elif alias not in before.aliases:
                 raise VersionUnknown(f"model {name!r} has no alias {alias!r}", model=name, version=alias)
             writer.set_alias(name, alias, number)
             writer.touch_model(name)
-            after = _known(writer, name)
-            texts = [_json({alias: m.aliases[alias]}) if alias in m.aliases else "" for m in (before, after)]
+            after = known(writer, name)
+            texts = [as_json({alias: m.aliases[alias]}) if alias in m.aliases else "" for m in (before, after)]
             self._record(writer, replace(change, before=texts[0], after=texts[1]), request_id, content, after)
         return after
 
@@ -213,7 +220,7 @@ class Registry:
     def deployment(self, model: str) -> Deployment | None:
         """What should be served now, None when nothing ever was. Raises ModelUnknown."""
         with self._store.read() as reader:
-            _known(reader, model)
+            known(reader, model)
             return reader.deployment(model)
 
     def deployments(self) -> tuple[Deployment, ...]:
@@ -224,7 +231,7 @@ class Registry:
     def revision(self, model: str, revision: int) -> Deployment:
         """One revision of the model's deployment. Raises ModelUnknown, VersionUnknown when there is no such revision."""
         with self._store.read() as reader:
-            _known(reader, model)
+            known(reader, model)
             found = reader.deployment(model, revision) if 1 <= revision <= MAX_NUMBER else None
             if found is None:
                 raise VersionUnknown(f"the deployment of {model!r} has no revision {revision}", model=model, revision=revision)
@@ -233,7 +240,7 @@ class Registry:
     def revisions(self, model: str, *, page_size: int = 0, page_token: str = "") -> tuple[tuple[Deployment, ...], str]:
         """Revisions, newest first, and the token of the next page. Raises ModelUnknown, InvalidValue."""
         with self._store.read() as reader:
-            _known(reader, model)
+            known(reader, model)
             return page(
                 lambda key, limit: reader.revisions(model, before=key, limit=limit),
                 lambda deployment: deployment.revision,
@@ -251,7 +258,7 @@ class Registry:
         RequestReplayed when the id was used for something else.
         """
         with self._store.read() as reader:
-            return _replayed(reader, request_id, fingerprint("commit", content), Deployment)
+            return replayed(reader, request_id, fingerprint("commit", content), Deployment)
 
     def commit(
         self,
@@ -270,7 +277,7 @@ class Registry:
         is compared by; None = the deployment without what differs from try to try (revision, predecessor, salt). Raises
         RevisionConflict, ModelUnknown, VersionUnknown for a version it names, InvalidValue for one that is not well formed.
         """
-        _check_write(author, reason, request_id)
+        check_write(author, reason, request_id)
         check_deployment(deployment)
         if deployment.revision != expected_revision + 1:
             raise InvalidValue(
@@ -278,19 +285,19 @@ class Registry:
                 field="revision",
             )
         made = replace(deployment, author=author, reason=reason, created_at=self._clock.now())
-        content = fingerprint("commit", _lasting(deployment) if request_content is None else request_content)
+        content = fingerprint("commit", lasting(deployment) if request_content is None else request_content)
         with self._store.write() as writer:
-            if earlier := _replayed(writer, request_id, content, Deployment):
+            if earlier := replayed(writer, request_id, content, Deployment):
                 return earlier
-            model = _known(writer, made.model)
+            model = known(writer, made.model)
             writer.lock_model(made.model, created_at=made.created_at)
             before = writer.deployment(made.model)
-            _check_revision(made.model, before, expected_revision)
+            check_revision(made.model, before, expected_revision)
             for number in sorted(made.named_versions()):
-                _resolved(writer, model, number)
+                resolved(writer, model, number)
             writer.add_deployment(made)
-            change = AuditRecord(made.action, made.model, author=author, reason=reason, after=_json(made))
-            self._record(writer, replace(change, before=_json(before) if before else ""), request_id, content, made)
+            change = AuditRecord(made.action, made.model, author=author, reason=reason, after=as_json(made))
+            self._record(writer, replace(change, before=as_json(before) if before else ""), request_id, content, made)
         return made
 
     # The record
@@ -313,98 +320,4 @@ class Registry:
         now = self._clock.now()
         writer.add_audit(replace(change, created_at=now))
         if request_id:
-            writer.add_request(AnsweredRequest(request_id, content, _json(answer), now), forget_before=now - KEPT_S)
-
-
-def _known(reader: Reader, name: str) -> Model:
-    model = reader.model(name)
-    if model is None:
-        raise ModelUnknown(f"no model {name!r} is registered", model=name)
-    return model
-
-
-def _resolved(reader: Reader, model: Model, ref: str | int) -> ModelVersion:
-    number = version_number(ref)
-    if number is None:
-        number = model.latest if ref == LATEST else model.aliases.get(str(ref), 0)
-    version = reader.version(model.name, number) if number else None
-    if version is None:
-        what = "version" if version_number(ref) is not None else "alias"
-        aliases = f", aliases {', '.join(model.aliases)}" if model.aliases else ""
-        raise VersionUnknown(
-            f"model {model.name!r} has no {what} {str(ref)!r}; it has versions up to {model.latest}{aliases}",
-            model=model.name,
-            version=ref,
-        )
-    return version
-
-
-def _replayed(reader: Reader, request_id: str, content: str, kind: type[Answer]) -> Answer | None:
-    if not request_id:
-        return None
-    answer = first_answer(reader.request(request_id), content)
-    return None if answer is None else msgspec.json.decode(answer, type=kind)
-
-
-def _check_version_words(model: str, tags: Mapping[str, str], lineage: Lineage, alias: str | None, facts: Facts) -> None:
-    check_model_name(model)
-    check_tags(tags)
-    if alias:
-        check_alias(alias)
-    check_text("lineage.run_id", lineage.run_id)
-    check_text("lineage.source_commit", lineage.source_commit)
-    for dataset in lineage.datasets:
-        check_text("lineage.datasets", dataset)
-    if facts.prediction:
-        check_prediction(facts.signature, facts.prediction)
-
-
-def _check_write(author: str, reason: str, request_id: str) -> None:
-    check_text("author", author)
-    check_text("reason", reason)
-    check_text("request_id", request_id, most=MAX_REQUEST_ID)
-
-
-def _check_same_tensors(of_file: Signature, of_trial: Signature) -> None:
-    for role, read, tried in (
-        ("inputs", of_file.inputs, of_trial.inputs),
-        ("outputs", of_file.outputs, of_trial.outputs),
-    ):
-        possible = {(spec.name, spec.datatype) for spec in read}
-        needed = {(spec.name, spec.datatype) for spec in read if not spec.is_optional}
-        found = {(spec.name, spec.datatype) for spec in tried}
-        if not needed <= found <= possible:
-            raise InvalidModel(f"the {role} of the file, {sorted(possible)}, are not those that were tried, {sorted(found)}")
-
-
-def _check_parent(reader: Reader, model: str, lineage: Lineage) -> None:
-    parent = lineage.parent_version
-    if parent is not None and (not 1 <= parent <= MAX_NUMBER or reader.version(model, parent) is None):
-        raise InvalidValue(f"lineage.parent_version: model {model!r} has no version {parent}", field="lineage.parent_version")
-
-
-def _check_etag(model: Model, etag: str) -> None:
-    if etag and etag != model.etag:
-        raise RevisionConflict(
-            f"etag: model {model.name!r} is at {model.etag}, the request was made for {etag}: read it again",
-            model=model.name,
-            etag=model.etag,
-        )
-
-
-def _check_revision(model: str, current: Deployment | None, expected: int) -> None:
-    revision = current.revision if current else 0
-    if revision != expected:
-        raise RevisionConflict(
-            f"the deployment of {model!r} is at revision {revision}, the change was made for {expected}: read it again",
-            model=model,
-            revision=revision,
-        )
-
-
-def _lasting(deployment: Deployment) -> Deployment:
-    return replace(deployment, revision=0, predecessor=None, salt="", author="", reason="", created_at=0.0)
-
-
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
+            writer.add_request(AnsweredRequest(request_id, content, as_json(answer), now), forget_before=now - KEPT_S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import time
@@ -19,28 +20,51 @@ from registry.registry import Registry, open_registry
 from registry.versions import Facts
 
 KILLS = 100
-CONTENTS = 7
+MOMENTS = ("begun", "opened", "registered", "opened", "committed")  # what a writer has just done; then a random time passes
+SAME_CONTENTS = 5  # every third registration is of one of so many; all others are of content that was never seen
 
 
-def write_until_killed(home: str, sources: str, journal: str, seed: int) -> None:
-    """Register and commit without end; a line goes to ``journal`` before each write and one after it was reported done."""
+def write_until_killed(home: str, source: str, journal: str, seed: int) -> None:
+    """Register and commit without end; a line goes to ``journal`` at the begin and after each write that was reported done."""
     log = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(log, b"begun\n")
     registry = open_registry(Path(home), SystemClock())
+    os.write(log, b"opened\n")
     dice = random.Random(seed)
     while True:
-        number = register_one(registry, Path(sources), dice, log)
+        number = register_one(registry, Path(source), dice, log)
         current = registry.deployment("digits")
         deployment = deployed("digits", number, current=current, salt="s")
         registry.commit(deployment, expected_revision=deployment.revision - 1)
         os.write(log, f"committed {deployment.revision}\n".encode())
 
 
-def register_one(registry: Registry, sources: Path, dice: random.Random, log: int) -> int:
-    source = sources / f"{dice.randrange(CONTENTS)}.onnx"
-    version = registry.register("digits", source, facts=Facts(read_model(source).signature), alias="newest")
+def register_one(registry: Registry, source: Path, dice: random.Random, log: int) -> int:
+    is_old = dice.random() < 1 / 3
+    path = write_adder(source / "model.onnx", dice.randrange(SAME_CONTENTS) if is_old else dice.random())
+    (source / "vocabulary").write_bytes(b"x" * 100_000)
+    version = registry.register("digits", source, facts=Facts(read_model(path).signature), alias="newest")
     os.write(log, f"registered {version.number}\n".encode())
     return version.number
+
+
+def torn_folders(artifacts: Path) -> list[str]:
+    """Names of artifacts whose manifest is not what the name says, or whose files are not what the manifest says."""
+    torn = []
+    for folder in artifacts.iterdir():
+        if folder.name == "incoming":
+            continue
+        lines = (folder / "manifest").read_bytes() if (folder / "manifest").exists() else b""
+        entries = [line.split(" ", 2) for line in lines.decode().splitlines()]
+        files = {path: (folder / "files" / path).read_bytes() for _, _, path in entries if (folder / "files" / path).exists()}
+        is_whole = hashlib.sha256(lines).hexdigest() == folder.name
+        if not is_whole or any(hashlib.sha256(files.get(path, b"")).hexdigest() != digest for digest, _, path in entries):
+            torn.append(folder.name)
+    return torn
+
+
+def count(journal: Path, word: str) -> int:
+    return journal.read_text().count(word) if journal.exists() else 0
 
 
 def last_done(journal: Path, word: str) -> int:
@@ -66,29 +90,29 @@ def check_whole(home: Path, journal: Path, verified: int) -> int:
         assert len(registry.audit("digits", page_size=1)[0]) == 1
         assert registry.audit("digits", page_size=1)[0][0].id == latest + len(revisions)
     assert not list((home / "artifacts" / "incoming").iterdir())
+    assert torn_folders(home / "artifacts") == []
     registry.close()
     return latest
 
 
 @pytest.mark.slow
 def test_a_registry_killed_at_any_moment_opens_whole(tmp_path: Path, home: Path, wait_for: Callable[..., object]) -> None:
-    for amount in range(CONTENTS):
-        write_adder(tmp_path / "sources" / f"{amount}.onnx", amount)
     journal = tmp_path / "journal"
     dice = random.Random(20)
     verified = 0
     for kill in range(KILLS):
-        size = journal.stat().st_size if journal.exists() else 0
         process = processes().Process(
-            target=write_until_killed, args=(str(home), str(tmp_path / "sources"), str(journal), kill), daemon=True
+            target=write_until_killed, args=(str(home), str(tmp_path / "source"), str(journal), kill), daemon=True
         )
+        moment = MOMENTS[kill % len(MOMENTS)]
+        turns = count(journal, moment)
         process.start()
-        wait_for(lambda size=size: journal.exists() and journal.stat().st_size > size, what="the writer to begin")
-        time.sleep(dice.uniform(0, 0.06))  # the random moment that is the point of this test
+        wait_for(lambda moment=moment, turns=turns: count(journal, moment) > turns, what="the writer")
+        time.sleep(dice.uniform(0, 0.03))  # the random moment that is the point of this test
         process.kill()
         process.join()
         verified = check_whole(home, journal, verified)
-    assert verified >= KILLS / 4, "the writers were killed before they could write"
+    assert verified >= KILLS / 4
 
 
 def commit_many(home: str, author: str, times: int, barrier: object, conflicts: object) -> None:
