@@ -43,7 +43,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, help="shorter or longer than the scenario says")
     parser.add_argument("--out", type=Path, default=OUT, help="folder of the JSON reports (default: out)")
     options = parser.parse_args()
-    console, chosen = Console(highlight=False), list(known) if options.scenario == "all" else [options.scenario]
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    chosen = list(known) if options.scenario == "all" else [options.scenario]
     table, failed = _table(), 0
     with tempfile.TemporaryDirectory(prefix="interlock-loadtest-") as folder:
         files, book = prepare(Path(folder))

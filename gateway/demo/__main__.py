@@ -28,7 +28,7 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="leave the gateway running, and print what to try next")
     keep = bool(parser.parse_args().keep)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # it cleans up on both
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
     folder = Path(tempfile.mkdtemp(prefix="interlock-demo-"))
     began, gateway, code = time.monotonic(), None, 1
     try:

@@ -56,7 +56,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("out/bench.json"))
     parser.add_argument("--one-setting", action="store_true", help="leave out gRPC's event engine as shipped")
     options = parser.parse_args()
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     if shutil.which("h2load") is None:
         console.print(h2load.MISSING)
         return 1
