@@ -1,0 +1,345 @@
+"""The admin service over a real connection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import grpc
+import pytest
+from control_fakes import FakeLog
+from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from world import World, model_bytes
+
+from gateway.rpc.admin import AdminServer
+from gateway.rpc.pb import admin_pb2 as pb
+from gateway.rpc.pb import inference_pb2
+from gateway.rpc.service import ADMIN, INFERENCE, INFERENCE_NAME, Stub
+
+Header = pb.RegisterVersionRequest.Header
+
+
+@pytest.fixture
+def channel(world: World) -> Iterator[grpc.Channel]:
+    server = AdminServer(world.control, "127.0.0.1:0")
+    with grpc.insecure_channel(server.start()) as channel:
+        yield channel
+    server.stop(1)
+
+
+@pytest.fixture
+def admin(channel: grpc.Channel) -> Stub:
+    return Stub(channel, ADMIN)
+
+
+def upload(header: Header, files: dict[str, bytes], piece: int = 100) -> Iterator[pb.RegisterVersionRequest]:
+    yield pb.RegisterVersionRequest(header=header)
+    for path, data in files.items():
+        for start in range(0, max(1, len(data)), piece):
+            chunk = pb.RegisterVersionRequest.Chunk(path=path, data=data[start : start + piece])
+            yield pb.RegisterVersionRequest(chunk=chunk)
+
+
+def register(admin: Stub, model: str = "digits", seed: int = 1, **header: object) -> pb.Version:
+    *_, last = admin.RegisterVersion(upload(Header(model=model, **header), {"m.onnx": model_bytes(seed)}))
+    return last.version
+
+
+def refusal(call: Callable[[], object]) -> grpc.RpcError:
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    return caught.value
+
+
+def reason(error: grpc.RpcError) -> str:
+    packed = dict(error.trailing_metadata())["grpc-status-details-bin"]
+    info = error_details_pb2.ErrorInfo()
+    assert status_pb2.Status.FromString(packed).details[0].Unpack(info)
+    return info.reason
+
+
+# ---- registering ------------------------------------------------------------------------------------------------------
+
+
+def test_registration_is_told_step_by_step_and_ends_with_the_version(admin: Stub) -> None:
+    header = Header(model="digits", tags={"by": "ann"}, alias="champion", author="ann")
+    updates = list(admin.RegisterVersion(upload(header, {"m.onnx": model_bytes()})))
+    last = updates[-1]
+    assert [step.name for step in last.steps] == ["receiving", "checking", "trial run", "storing"]
+    assert (last.done, last.version.version, dict(last.version.tags)) == (True, 1, {"by": "ann"})
+    got = admin.GetVersion(pb.GetVersionRequest(model="digits", version="champion"))
+    assert (got.version, list(got.aliases), got.prediction.kind, got.author) == (1, ["champion"], "scores", "ann")
+    assert [(spec.name, list(spec.shape)) for spec in got.signature.inputs] == [("x", [-1, 4])]
+
+
+def test_a_folder_arrives_whole(admin: Stub, world: World) -> None:
+    files = {"deep/m.onnx": model_bytes(), "deep/notes.txt": b"", "labels.txt": b"a\nb\n"}
+    *_, last = admin.RegisterVersion(upload(Header(model="digits", model_file="deep/m.onnx"), files))
+    assert sorted(file.path for file in last.version.files) == sorted(files)
+    assert not list(world.control.config.uploads.iterdir())
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../m.onnx", "a/../../m.onnx", "a//b", "", ".", "a\\b", "a\0b"])
+def test_a_path_that_leaves_the_upload_is_refused(admin: Stub, path: str) -> None:
+    error = refusal(lambda: list(admin.RegisterVersion(upload(Header(model="digits"), {path: b"x"}))))
+    assert (error.code(), reason(error)) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
+    assert "expected a relative path inside the upload" in error.details()
+
+
+@pytest.mark.parametrize("config", [{"upload_bytes": 50}])
+def test_an_upload_that_is_too_large_is_refused(admin: Stub) -> None:
+    error = refusal(lambda: register(admin))
+    assert (error.code(), error.details()) == (grpc.StatusCode.INVALID_ARGUMENT, "chunk.data: at most 50 bytes a version")
+
+
+@pytest.mark.parametrize("data", [model_bytes()[:-20], b"this is no model"])
+def test_what_is_no_model_is_refused(admin: Stub, data: bytes, world: World) -> None:
+    error = refusal(lambda: list(admin.RegisterVersion(upload(Header(model="digits"), {"m.onnx": data}))))
+    assert (error.code(), reason(error)) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_MODEL")
+    assert world.registry.models() == ((), "")
+
+
+def test_a_wrong_name_is_refused_before_the_files_are_here(admin: Stub) -> None:
+    error = refusal(lambda: register(admin, model="../x"))
+    assert "model: expected" in error.details()
+
+
+def test_a_stream_without_header_is_refused(admin: Stub) -> None:
+    chunk = pb.RegisterVersionRequest.Chunk(path="m.onnx", data=b"x")
+    error = refusal(lambda: list(admin.RegisterVersion(iter([pb.RegisterVersionRequest(chunk=chunk)]))))
+    assert "header" in error.details()
+
+
+def test_a_client_that_goes_away_while_sending_registers_nothing(
+    admin: Stub, world: World, wait_for: Callable[..., object]
+) -> None:
+    def cut() -> Iterator[pb.RegisterVersionRequest]:
+        yield from upload(Header(model="digits"), {"m.onnx": model_bytes()})
+        call.cancel()
+
+    call = admin.RegisterVersion(cut())
+    with pytest.raises(grpc.RpcError):
+        list(call)
+    wait_for(lambda: [one.is_done for one in world.control.operations.newest_first()] == [True])
+    assert world.registry.models() == ((), "")
+    assert not list(world.control.config.uploads.iterdir())
+
+
+def test_a_repeated_registration_gives_the_first_version(admin: Stub) -> None:
+    assert register(admin, request_id="r1") == register(admin, request_id="r1")
+    assert len(admin.ListVersions(pb.ListVersionsRequest(model="digits")).versions) == 1
+
+
+def test_the_alias_of_a_deployed_model_moves_when_the_version_is_ready(admin: Stub, world: World) -> None:
+    world.deployed(1)
+    version = register(admin, seed=9, alias="champion")
+    assert world.registry.model("digits").aliases == {"champion": version.version}
+    assert ("digits", version.version) in world.workers[0].loaded
+
+
+def test_a_registered_version_whose_alias_could_not_be_moved_says_both(admin: Stub, world: World) -> None:
+    world.deployed(1)
+    world.workers[0].failing[3] = "broken"
+    error = refusal(lambda: register(admin, seed=9, alias="champion"))
+    assert "digits v3 is registered, but the alias champion was not moved to it" in error.details()
+
+
+@pytest.mark.parametrize(("said", "expected"), [({"kind": "scores"}, "scores"), ({"classes": ["a", "b", "c"]}, "scores")])
+def test_what_is_not_said_of_the_prediction_is_found_out(admin: Stub, said: dict[str, object], expected: str) -> None:
+    version = register(admin, prediction=pb.Prediction(**said))
+    assert (version.prediction.output, version.prediction.kind) == ("scores", expected)
+
+
+def test_a_prediction_that_does_not_exist_is_refused(admin: Stub) -> None:
+    error = refusal(lambda: register(admin, prediction=pb.Prediction(output="nope")))
+    assert error.details() == "prediction.output: the model has no output 'nope', it has scores"
+
+
+# ---- changes ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_change_is_streamed_to_its_end(admin: Stub, world: World) -> None:
+    world.worker()
+    register(admin)
+    updates = list(admin.Deploy(pb.DeployRequest(model="digits", version="latest", author="ann", reason="first")))
+    assert [update.done for update in updates] == [False] * (len(updates) - 1) + [True]
+    last = updates[-1]
+    assert [step.name for step in last.steps] == ["preparing", "committed", "acknowledged"]
+    assert (last.deployment.default_version, last.deployment.author) == (1, "ann")
+    assert [(share.version, share.percent) for share in last.deployment.shares] == [(1, 100.0)]
+
+
+def test_every_kind_of_change_arrives(admin: Stub, world: World) -> None:
+    world.deployed(1)
+    weights = [pb.SetSplitRequest.Weight(version=v, percent=p) for v, p in (("1", 70), ("2", 30))]
+    changes = [
+        lambda: admin.SetSplit(pb.SetSplitRequest(model="digits", weights=weights)),
+        lambda: admin.SetShadow(pb.SetShadowRequest(model="digits", version="2", percent=20)),
+        lambda: admin.Configure(pb.ConfigureRequest(model="digits", batching=pb.Batching(max_rows=8), rollback_window_s=5)),
+        lambda: admin.Promote(pb.PromoteRequest(model="digits", version="2")),
+        lambda: admin.Rollback(pb.RollbackRequest(model="digits")),
+        lambda: admin.SetShadow(pb.SetShadowRequest(model="digits")),
+        lambda: admin.Undeploy(pb.UndeployRequest(model="digits")),
+    ]
+    made = [list(change())[-1].deployment for change in changes]
+    assert [one.action for one in made][:4] == ["split", "shadow", "configure", "promote"]
+    assert [(s.version, s.percent) for s in made[4].shares] == [(1, 70.0), (2, 30.0)]
+    assert (made[2].batching.max_rows, made[2].rollback_window_s, made[1].shadow.percent) == (8, 5.0, 20.0)
+    assert (made[5].HasField("shadow"), made[6].default_version) == (False, 0)
+
+
+def test_a_failed_change_is_told_in_the_last_message_and_as_the_status(admin: Stub, world: World) -> None:
+    world.deployed(1)
+    world.workers[0].failing[2] = "no memory"
+    updates: list[pb.Operation] = []
+    error = refusal(lambda: updates.extend(admin.Promote(pb.PromoteRequest(model="digits", version="2"))))
+    assert (error.code(), reason(error)) == (grpc.StatusCode.FAILED_PRECONDITION, "FORBIDDEN_NOW")
+    assert updates[-1].done
+    assert (updates[-1].error.code, updates[-1].error.message) == (9, error.details())
+    assert "no memory" in error.details()
+
+
+@pytest.mark.parametrize(
+    ("call", "code"),
+    [
+        (lambda admin: list(admin.Promote(pb.PromoteRequest(model="nope", version="1"))), grpc.StatusCode.NOT_FOUND),
+        (lambda admin: list(admin.Promote(pb.PromoteRequest(model="digits", version="9"))), grpc.StatusCode.NOT_FOUND),
+        (
+            lambda admin: list(admin.Promote(pb.PromoteRequest(model="digits", version="2", etag='"7"'))),
+            grpc.StatusCode.ABORTED,
+        ),
+        (lambda admin: admin.GetDeployment(pb.GetDeploymentRequest(model="nope")), grpc.StatusCode.NOT_FOUND),
+        (lambda admin: admin.GetOperation(pb.GetOperationRequest(name="operations/9")), grpc.StatusCode.NOT_FOUND),
+        (lambda admin: list(admin.WatchOperation(pb.GetOperationRequest(name="x"))), grpc.StatusCode.NOT_FOUND),
+        (lambda admin: admin.GetStatus(pb.GetStatusRequest(model="nope")), grpc.StatusCode.NOT_FOUND),
+        (lambda admin: admin.ListModels(pb.ListModelsRequest(page_token="x")), grpc.StatusCode.INVALID_ARGUMENT),
+        (lambda admin: admin.ListOperations(pb.ListOperationsRequest(page_size=-1)), grpc.StatusCode.INVALID_ARGUMENT),
+        (
+            lambda admin: admin.GetQuality(pb.GetQualityRequest(model="digits", window_s=-1)),
+            grpc.StatusCode.INVALID_ARGUMENT,
+        ),
+        (
+            lambda admin: admin.SetAlias(pb.SetAliasRequest(model="digits", alias="7", version="1")),
+            grpc.StatusCode.INVALID_ARGUMENT,
+        ),
+    ],
+)
+def test_errors_have_their_codes(admin: Stub, world: World, call: Callable[[Stub], object], code: grpc.StatusCode) -> None:
+    world.deployed(1)
+    assert refusal(lambda: call(admin)).code() is code
+
+
+def test_a_client_that_goes_away_does_not_stop_a_change(admin: Stub, world: World, wait_for: Callable[..., object]) -> None:
+    (worker,) = world.deployed(1)
+    worker.gate.clear()
+    call = admin.Promote(pb.PromoteRequest(model="digits", version="2"))
+    next(call)
+    call.cancel()
+    worker.gate.set()
+    wait_for(lambda: worker.route_default == {"digits": 2})
+
+
+def test_aliases_are_set_and_deleted(admin: Stub, world: World) -> None:
+    world.deployed(1)
+    model = admin.SetAlias(pb.SetAliasRequest(model="digits", alias="champion", version="2"))
+    assert dict(model.aliases) == {"champion": 2}
+    deleted = admin.DeleteAlias(pb.DeleteAliasRequest(model="digits", alias="champion", etag=model.etag))
+    assert dict(deleted.aliases) == {}
+
+
+# ---- lists and operations ---------------------------------------------------------------------------------------------
+
+
+def pages(rpc: Callable[[object], object], request: object, field: str) -> list[list[object]]:
+    found = []
+    while True:
+        response = rpc(request)
+        found.append(list(getattr(response, field)))
+        if not response.next_page_token:
+            return found
+        request.page_token = response.next_page_token
+
+
+def test_every_list_comes_in_pages(admin: Stub, world: World) -> None:
+    world.worker()
+    for model in ("a", "b", "c"):
+        world.register(model)
+        world.done(world.control.traffic.deploy(model, "1"))
+    world.register("a"), world.register("a")
+    world.done(world.control.traffic.promote("a", "2"))
+    world.done(world.control.traffic.promote("a", "3"))
+    lists = {
+        "models": pages(admin.ListModels, pb.ListModelsRequest(page_size=2), "models"),
+        "versions": pages(admin.ListVersions, pb.ListVersionsRequest(model="a", page_size=2), "versions"),
+        "deployments": pages(admin.ListDeployments, pb.ListDeploymentsRequest(page_size=2), "deployments"),
+        "revisions": pages(admin.ListRevisions, pb.ListRevisionsRequest(model="a", page_size=2), "revisions"),
+        "records": pages(admin.ListAuditRecords, pb.ListAuditRecordsRequest(model="a", page_size=4), "records"),
+        "operations": pages(admin.ListOperations, pb.ListOperationsRequest(page_size=3), "operations"),
+    }
+    assert {name: [len(one) for one in found] for name, found in lists.items()} == {
+        "models": [2, 1],
+        "versions": [2, 1],
+        "deployments": [2, 1],
+        "revisions": [2, 1],
+        "records": [4, 2],
+        "operations": [3, 2],
+    }
+    assert [one.revision for page in lists["revisions"] for one in page] == [3, 2, 1]
+    assert [one.model for page in lists["operations"] for one in page] == ["a", "a", "c", "b", "a"]
+
+
+def test_a_finished_operation_can_be_read_and_watched(admin: Stub, world: World) -> None:
+    world.deployed(1)
+    *_, last = admin.Promote(pb.PromoteRequest(model="digits", version="2"))
+    assert admin.GetOperation(pb.GetOperationRequest(name=last.name)) == last
+    assert list(admin.WatchOperation(pb.GetOperationRequest(name=last.name))) == [last]
+
+
+def test_a_failed_operation_is_watched_without_failing_the_watch(admin: Stub, world: World) -> None:
+    world.deployed(1)
+    operation = world.control.traffic.promote("digits", "9")
+    assert [one.error.code for one in admin.WatchOperation(pb.GetOperationRequest(name=operation.name))][-1] == 5
+
+
+# ---- what is going on -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("config", [{"workers": 2, "version": "1.2.3", "data_address": "127.0.0.1:1"}])
+def test_status_tells_workers_versions_and_roles(admin: Stub, world: World) -> None:
+    world.deployed(1)
+    world.done(world.control.traffic.promote("digits", "2"))
+    status = admin.GetStatus(pb.GetStatusRequest())
+    assert [(worker.worker, worker.state) for worker in status.workers] == [(0, "serving"), (1, "away")]
+    assert (status.gateway_version, status.data_address, status.ready) == ("1.2.3", "127.0.0.1:1", True)
+    versions = status.models[0].versions
+    assert [(v.version, list(v.roles), v.state, v.workers_ready, v.percent) for v in versions] == [
+        (1, ["warm"], "READY", 1, 0.0),
+        (2, ["default"], "READY", 1, 100.0),
+    ]
+
+
+@pytest.mark.parametrize("config", [{"log": FakeLog()}])
+def test_quality_tells_how_complete_it_is(admin: Stub, world: World) -> None:
+    world.deployed(1)
+    quality = admin.GetQuality(pb.GetQualityRequest(model="digits", window_s=60))
+    assert (quality.model, quality.pending, quality.log_coverage) == ("digits", 3, 0.5)
+
+
+def test_the_port_tells_its_health_and_its_services(channel: grpc.Channel) -> None:
+    stub = health_pb2_grpc.HealthStub(channel)
+    answers = [stub.Check(health_pb2.HealthCheckRequest(service=name)).status for name in ("", ADMIN.full_name)]
+    assert answers == [health_pb2.HealthCheckResponse.SERVING] * 2
+    reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
+    request = reflection_pb2.ServerReflectionRequest(list_services="")
+    (listed,) = reflection.ServerReflectionInfo(iter([request]))
+    assert ADMIN.full_name in {service.name for service in listed.list_services_response.service}
+
+
+def test_the_model_control_calls_are_answered_on_the_admin_port(channel: grpc.Channel, world: World) -> None:
+    world.worker()
+    world.register()
+    stub = Stub(channel, INFERENCE, name=INFERENCE_NAME)
+    stub.RepositoryModelLoad(inference_pb2.RepositoryModelLoadRequest(model_name="digits"))
+    index = stub.RepositoryIndex(inference_pb2.RepositoryIndexRequest())
+    assert [(one.name, one.version, one.state) for one in index.models] == [("digits", "1", "READY")]
