@@ -8,6 +8,7 @@ snapshot that the request path reads.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol, TypeVar
 
@@ -20,13 +21,16 @@ from gateway.lifecycle.ports import Snapshot
 from gateway.rpc.model_messages import config_message, metadata_message
 from gateway.rpc.naming import resolve
 from gateway.rpc.pb import feedback_pb2, inference_pb2
-from gateway.rpc.service import FEEDBACK, INFERENCE, INFERENCE_NAME, handlers
+from gateway.rpc.service import FEEDBACK, INFERENCE, INFERENCE_NAME, Behaviour, handlers
 from gateway.rpc.status import guarded, trailers
 
 SERVER_NAME = "interlock"
 EXTENSIONS = ("model_repository", "model_configuration", "statistics", "parameters", "binary_tensor_data")
 ASK_TIMEOUT_S = 10.0
 LOAD_TIMEOUT_S = 120.0
+ASKING_THREADS = 16  # calls that wait for control at once; more wait their turn
+STREAMING_THREADS = 64  # feedback streams open at once; more wait their turn
+ASKED = ("ModelStatistics", "RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload", "SendFeedback")
 M = TypeVar("M", bound=Message)
 
 
@@ -54,6 +58,8 @@ class DataServices:
     def __init__(self, backend: Backend, *, is_model_control: bool) -> None:
         self._backend = backend
         self._is_model_control = is_model_control
+        self._asking = ThreadPoolExecutor(ASKING_THREADS, thread_name_prefix="ask")
+        self._streaming = ThreadPoolExecutor(STREAMING_THREADS, thread_name_prefix="stream")
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         """What to add to the data port's server."""
@@ -70,9 +76,27 @@ class DataServices:
             "StreamFeedback": self.StreamFeedback,
         }
         return [
-            handlers(INFERENCE, {name: guarded(method) for name, method in methods.items()}, name=INFERENCE_NAME),
-            handlers(FEEDBACK, {name: guarded(method) for name, method in feedback.items()}),
+            handlers(INFERENCE, {name: self._behaviour(name, method) for name, method in methods.items()}, name=INFERENCE_NAME),
+            handlers(FEEDBACK, {name: self._behaviour(name, method) for name, method in feedback.items()}),
         ]
+
+    def close(self) -> None:
+        """Lets go of the threads; when the server has stopped."""
+        self._asking.shutdown(wait=False)
+        self._streaming.shutdown(wait=False)
+
+    def _behaviour(self, name: str, method: Callable[[Any, grpc.ServicerContext], Any]) -> Behaviour:
+        """
+        With errors as statuses, and in threads of its own where it waits for control or for the client: a control that
+        is slow, or clients that leave streams open, must not use up the threads that answer health checks.
+        """
+        behaviour: Any = guarded(method)
+        if name == "StreamFeedback":
+            behaviour.experimental_thread_pool = self._streaming
+        elif name in ASKED:
+            behaviour.experimental_thread_pool = self._asking
+        made: Behaviour = behaviour
+        return made
 
     # ---- answered here ----------------------------------------------------------------------------------------------
 

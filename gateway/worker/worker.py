@@ -139,6 +139,7 @@ class Worker:
         )
         self._stopping = threading.Event()
         self._port_changing = threading.RLock()  # opened and closed by different threads, at any moment
+        self._services: DataServices
         self._server: Any = None
         self._lane: Any = None
 
@@ -207,8 +208,8 @@ class Worker:
         config = self._config
         threads = 8 + (STANDARD_THREADS if config.lane == "standard" else 0)
         options = ServerOptions(config.max_message_bytes, threads, config.is_port_shared, config.max_connection_age_s)
-        services = DataServices(self, is_model_control=config.is_model_control)
-        server = make_server(options, services.handlers())
+        self._services = DataServices(self, is_model_control=config.is_model_control)
+        server = make_server(options, self._services.handlers())
         self._health.add_to(server)
         if config.has_reflection:
             enable_reflection(server)
@@ -234,6 +235,7 @@ class Worker:
         if not wait():  # then the lane's thread is still busy with them: not waited for, the process ends without it
             _log.error("calls_still_open", grace_s=self._config.grace_s)
             return
+        self._services.close()
         self._lane.ended()
         self._plane.stop()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 
@@ -229,11 +230,33 @@ def test_feedback_is_passed_on_and_its_verdicts_come_back_in_order(channel: grpc
     assert [r.detail for r in sent.results] == [r.detail for r in streamed.results] == [str(i) for i in range(30)]
 
 
+def test_open_feedback_streams_and_a_slow_control_leave_health_answered(
+    channel: grpc.Channel, control: FakeControl, wait_for
+) -> None:
+    control.answers["ModelStatistics"] = lambda body: None
+    control.answers["StreamFeedback"] = echoed
+    is_over = threading.Event()
+
+    def open_end() -> Iterator[feedback_pb2.StreamFeedbackRequest]:
+        yield feedback_pb2.StreamFeedbackRequest(items=[feedback_pb2.FeedbackItem(label="a")])
+        is_over.wait(10)
+
+    streams = [Stub(channel, FEEDBACK).StreamFeedback.future(open_end()) for _ in range(10)]
+    asks = [stub(channel).ModelStatistics.future(inference_pb2.ModelStatisticsRequest(), timeout=10) for _ in range(10)]
+    wait_for(lambda: len(control.of(Ask)) == 20)
+    assert health(channel) == "SERVING"
+    is_over.set()
+    assert all(len(stream.result(10).results) == 1 for stream in streams)
+    for ask in asks:
+        ask.cancel()
+    control.go_away()
+
+
 # ---- health and reflection ---------------------------------------------------------------------------------------------
 
 
 def health(channel: grpc.Channel, service: str = "") -> str:
-    response = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service))
+    response = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
     return health_pb2.HealthCheckResponse.ServingStatus.Name(response.status)
 
 
