@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
+from gateway.cli.changes import parsed
 from gateway.cli.options import DEFAULT_ADMIN, Admin, AsJson, Limit, Model
 from gateway.cli.output import duration, print_json, stdout
 from gateway.cli.session import connected
@@ -67,7 +68,8 @@ def audit(model: OptionalModel = "", limit: Limit = 50, admin: Admin = DEFAULT_A
     with connected(admin) as client:
         found = list(itertools.islice(client.audit(model), limit))
     if as_json:
-        print_json([to_json(each) for each in found])
+        states = [{"before": parsed(each.before), "after": parsed(each.after)} for each in found]
+        print_json([{**to_json(each), **state} for each, state in zip(found, states, strict=True)])
     else:
         stdout().print(audit_table(found))
 
@@ -91,7 +93,7 @@ def head(status: admin.Status) -> str:
     facts = [
         f"interlock {status.gateway_version}",
         "ready" if status.ready else "not ready",
-        f"{serving} of {len(status.workers)} workers serving",
+        f"{serving}/{len(status.workers)} workers serving",
     ]
     if status.start_time.seconds:
         facts.append(f"up {duration(time.time() - status.start_time.seconds)}")

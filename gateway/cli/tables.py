@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from gateway.cli.changes import change
 from gateway.cli.output import size, when
 from gateway.cli.traffic import routes
 from gateway.rpc.messages import admin
@@ -76,13 +77,15 @@ def revisions_table(revisions: Sequence[admin.Deployment]) -> RenderableType:
 
 def audit_table(records: Sequence[admin.AuditRecord]) -> RenderableType:
     """Audit records."""
-    rows = [(when(r.time), r.author, r.verb, r.model, r.before, r.after, r.reason) for r in records]
-    return table("", ("when", "author", "verb", "model", "before", "after", "reason"), rows, empty="no records")
+    rows = [(when(r.time), r.author, r.verb, r.model, change(r.before, r.after), r.reason) for r in records]
+    return table("", ("when", "author", "verb", "model", "change", "reason"), rows, empty="no records")
 
 
 def operations_table(operations: Sequence[admin.Operation]) -> RenderableType:
     """Long operations."""
-    rows = [(each.name, each.verb, each.model, _outcome(each), when(each.create_time), _last_word(each)) for each in operations]
+    rows = [
+        (_short(each), each.verb, each.model, _outcome(each), when(each.create_time), _last_word(each)) for each in operations
+    ]
     return table("", ("operation", "verb", "model", "state", "started", "last"), rows, empty="no operations")
 
 
@@ -136,6 +139,10 @@ def _shadow(version: admin.VersionStatus) -> str:
 
 def _aliases(aliases: object) -> str:
     return ", ".join(f"{name} → {version}" for name, version in sorted(dict(aliases).items()))  # type: ignore[call-overload]
+
+
+def _short(operation: admin.Operation) -> str:
+    return operation.name.removeprefix("operations/")
 
 
 def _outcome(operation: admin.Operation) -> str:

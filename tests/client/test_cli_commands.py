@@ -178,7 +178,7 @@ def test_status_shows_workers_and_versions(run, gateway):
     gateway.add_versions("echo", 1)
     run("deploy", "echo", "1")
     shown = run("status").out
-    assert "2 of 2 workers serving" in shown
+    assert "2/2 workers serving" in shown
     assert "echo: version 1, revision 1" in shown
     status = run("status", "echo", "--json").json
     assert status["models"][0]["versions"][0]["version"] == "1"
@@ -328,5 +328,5 @@ def test_watching_outlives_the_gateway_and_ends_with_ctrl_c(run, gateway, monkey
     monkeypatch.setattr("gateway.cli.observe.time.sleep", sleep)
     done = run("status", "--watch")
     assert (done.code, done.err) == (0, "")
-    assert "2 of 2 workers serving" in done.out
+    assert "2/2 workers serving" in done.out
     assert "no gateway answers" in done.out

@@ -1,0 +1,66 @@
+"""Audit records in words: what changed between the two states that a record keeps as JSON. Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+_BOOKKEEPING = frozenset("model revision salt predecessor action author reason created_at".split())
+_SETTINGS = frozenset("rollback_window_s batching.mode batching.max_rows batching.queue_delay_us".split())
+_PARTS_PER_PERCENT = 100
+
+
+def parsed(text: str) -> Any:
+    """A state of a record: its JSON, None when there was nothing, the text itself when it is no JSON."""
+    if not text:
+        return None
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def change(before: str, after: str) -> str:
+    """What changed, e.g. "default 1 → 2, batching.mode auto → off"."""
+    old, new = parsed(before), parsed(after)
+    if isinstance(new, dict) and "artifact" in new:
+        return f"version {new.get('number')}, {new['artifact'].get('digest', '')[:12]}"
+    if not isinstance(old, dict | None) or not isinstance(new, dict | None):
+        return " → ".join(str(state) for state in (old, new) if state is not None)
+    was, now = _flat(old or {}), _flat(new or {})
+    if not was and "default" in now:  # the first deployment: its settings are the built-in ones
+        now = {key: value for key, value in now.items() if key not in _SETTINGS}
+    keys = [key for key in [*now, *(key for key in was if key not in now)] if was.get(key) != now.get(key)]
+    return ", ".join(_words(key, was.get(key), now.get(key)) for key in keys)
+
+
+def _words(key: str, was: Any, now: Any) -> str:
+    if was is None:
+        return f"{key} {now}"
+    return f"{key} {was} → {'none' if now is None else now}"
+
+
+def _flat(state: dict[str, Any]) -> dict[str, Any]:
+    """The facts of a state worth telling, by dotted names; what is unset is left out."""
+    facts: dict[str, Any] = {}
+    for key, value in state.items():
+        if key in _BOOKKEEPING or value is None:
+            continue
+        if key == "segments":
+            facts.update(_shares(value))
+        elif key == "shadow":
+            facts[key] = f"{value.get('version')} ({value.get('percent'):g} %)"
+        elif isinstance(value, dict):
+            facts.update({f"{key}.{name}": inner for name, inner in value.items()})
+        else:
+            facts[key] = value
+    return facts
+
+
+def _shares(segments: list[dict[str, int]]) -> dict[str, str]:
+    """Percent of each candidate: the widths of its segments on the line of 10,000 parts."""
+    widths: dict[int, int] = {}
+    for segment in segments:
+        widths[segment["version"]] = widths.get(segment["version"], 0) + segment["end"] - segment["start"]
+    return {f"share of {version}": f"{width / _SETTINGS = frozenset("rollback_window_s batching.mode batching.max_rows batching.queue_delay_us".split())
+_PARTS_PER_PERCENT:g} %" for version, width in widths.items()}
