@@ -62,5 +62,4 @@ def _shares(segments: list[dict[str, int]]) -> dict[str, str]:
     widths: dict[int, int] = {}
     for segment in segments:
         widths[segment["version"]] = widths.get(segment["version"], 0) + segment["end"] - segment["start"]
-    return {f"share of {version}": f"{width / _SETTINGS = frozenset("rollback_window_s batching.mode batching.max_rows batching.queue_delay_us".split())
-_PARTS_PER_PERCENT:g} %" for version, width in widths.items()}
+    return {f"share of {version}": f"{width / _PARTS_PER_PERCENT:g} %" for version, width in widths.items()}
