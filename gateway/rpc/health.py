@@ -12,6 +12,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from gateway.lifecycle.ports import Snapshot
+from gateway.rpc.health_list import list_handler
 
 Status = health_pb2.HealthCheckResponse
 
@@ -26,9 +27,10 @@ class Health:
         self._models: dict[str, bool] = {}
 
     def add_to(self, server: grpc.Server) -> None:
-        """Registers the service."""
+        """Registers the service, with List."""
         generated: Any = health_pb2_grpc
         generated.add_HealthServicer_to_server(self._servicer, server)
+        server.add_generic_rpc_handlers((list_handler(lambda: dict(self._servicer._server_status)),))
 
     def serve(self) -> None:
         """The server as a whole is SERVING."""

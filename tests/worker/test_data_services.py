@@ -17,6 +17,7 @@ from tritonclient.utils import InferenceServerException
 from worker_bench import SERIAL, FakeControl, WorkerBench, held, served
 
 from gateway.fleet import Answer, Ask, DesiredModel, DesiredState
+from gateway.rpc.health_list import ListResponse
 from gateway.rpc.pb import feedback_pb2, inference_pb2
 from gateway.rpc.service import FEEDBACK, INFERENCE, INFERENCE_NAME, Stub
 from gateway.worker.worker import Worker
@@ -265,6 +266,13 @@ def test_health_names_the_server_and_every_model(channel: grpc.Channel) -> None:
     with pytest.raises(grpc.RpcError) as raised:
         health(channel, "nobody")
     assert raised.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_health_lists_every_service_at_once(channel: grpc.Channel) -> None:
+    listed = ListResponse.FromString(channel.unary_unary("/grpc.health.v1.Health/List")(b"", timeout=5))
+    status = health_pb2.HealthCheckResponse
+    expected = {"": status.SERVING, "digits": status.SERVING, "idle": status.NOT_SERVING}
+    assert {name: one.status for name, one in listed.statuses.items()} == expected
 
 
 def test_a_model_that_goes_is_unknown_to_health(channel: grpc.Channel, control: FakeControl, wait_for) -> None:
