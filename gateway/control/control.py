@@ -236,7 +236,10 @@ class Control:
 
     def joined(self, hello: Hello) -> None:
         """Predictions of this life of the worker are ours from now on."""
-        self.prediction_log.know_epoch(hello.epoch, hello.incarnation)
+        try:
+            self.prediction_log.know_epoch(hello.epoch, hello.incarnation)
+        except NotReady as error:  # a full disk: ground truth for these predictions will be UNKNOWN, serving goes on
+            _log.error("epoch_not_kept", worker=hello.worker, error=str(error))
 
     def counted(self, worker: int, telemetry: Telemetry) -> None:
         """Takes its counts."""

@@ -129,8 +129,11 @@ class Fleet:
         return True
 
     def _count_life(self, hello: Hello) -> None:
+        seen = self._history.restarts.get(hello.worker, 0)
         if self._history.incarnations.get(hello.worker, hello.incarnation) != hello.incarnation:
-            self._history.restarts[hello.worker] = self._history.restarts.get(hello.worker, 0) + 1
+            seen += 1
+        # The worker's own count goes back to before this control process started.
+        self._history.restarts[hello.worker] = max(seen, hello.restarts)
         self._history.incarnations[hello.worker] = hello.incarnation
 
     def _leave(self, hello: Hello, attached: _Attached) -> None:
@@ -247,6 +250,11 @@ class Fleet:
         self.wait(lambda _: not late(), timeout_s)
         with self._changed:
             return tuple(late())
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called: what a wait gives then says nothing about the workers."""
+        return self._is_closed
 
     def close(self) -> None:
         """Ends every connection and every wait."""

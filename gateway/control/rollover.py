@@ -40,11 +40,15 @@ class Rollover:
             note("committed", f"revision {made.revision}")
             lives = _lives(self._fleet.view())
             revision = self._wanted.commit(made)
-        route = made.revision if made.default is not None else None
         # Other settings mean that versions are built anew behind the running ones, which takes as long as loading.
         is_rebuilt = before is not None and before.deployment is not None and before.deployment.batching != made.batching
         patience_s = self._config.prepare_timeout_s if is_rebuilt else self._config.acknowledge_timeout_s
-        return made, self._acknowledged(Commitment(made.model, route, revision, lives), patience_s, note)
+        return made, self._acknowledged(Commitment(made.model, _route(made), revision, lives), patience_s, note)
+
+    def confirm(self, deployment: Deployment, note: Note) -> tuple[str, ...]:
+        """Waits until the workers have in force what is committed already; what is missing."""
+        goal = Commitment(deployment.model, _route(deployment), self._wanted.state().revision, _lives(self._fleet.view()))
+        return self._acknowledged(goal, self._config.acknowledge_timeout_s, note)
 
     @contextmanager
     def preparing(self, model: str, versions: Preparing, note: Note) -> Iterator[None]:
@@ -80,7 +84,9 @@ class Rollover:
             raise ForbiddenNow(f"nothing was changed: {stand.failure}", rule="prepared", model=model)
 
     def _late(self, goal: Preparation) -> Exception:
-        waiting = "; ".join(prepared(self._fleet.view(), goal).waiting) or "control is stopping"
+        if self._fleet.is_closed:
+            return NotReady("nothing was changed: control is stopping", model=goal.model)
+        waiting = "; ".join(prepared(self._fleet.view(), goal).waiting)
         limit_s = self._config.prepare_timeout_s
         return DeadlinePassed(f"nothing was changed: not prepared within {limit_s:g} s: {waiting}", model=goal.model)
 
@@ -99,6 +105,10 @@ class Rollover:
     def change_aliases(self, model: Model) -> None:
         """Brings a model's aliases, as the registry has them, to the workers."""
         self.taken(self._wanted.change_model(model))
+
+
+def _route(deployment: Deployment) -> int | None:
+    return deployment.revision if deployment.default is not None else None
 
 
 def _attached(view: FleetView) -> FleetView | None:

@@ -174,6 +174,10 @@ class Traffic:
         current = self._registry.deployment(model)
         _check_etag(model, current, change.etag)
         intent = plan(current)
+        if current is not None and _is_same(intent.deployment, current):
+            # Not a revision of its own: the next rollback would restore what is served already.
+            note("unchanged", f"revision {current.revision} is that already")
+            return Result(deployment=current, missing=self._rollover.confirm(current, note))
 
         def commit() -> Deployment:
             return self._registry.commit(
@@ -210,6 +214,13 @@ def _present(current: Deployment | None, model: str, verb: str) -> Deployment:
     if current is None or current.default is None:
         raise ForbiddenNow(f"{model} is not deployed: deploy a version before you {verb}", rule="deployed", model=model)
     return current
+
+
+def _is_same(made: Deployment, current: Deployment) -> bool:
+    """Whether callers and settings would be as they are."""
+    salt = made.salt if made.segments else current.salt  # it means nothing where nobody is split
+    kept = {name: getattr(current, name) for name in ("revision", "predecessor", "action", "author", "reason", "created_at")}
+    return replace(made, **kept, salt=salt) == current
 
 
 def _check_etag(model: str, current: Deployment | None, etag: str) -> None:

@@ -71,6 +71,8 @@ class Wanted:
                 self._take_deployment(deployment)
             for model in models:
                 self._take_model(model)
+            # A damaged artifact may have been restored: look again.
+            self._versions = {key: known for key, known in self._versions.items() if known[1]}
 
     def _all_models(self) -> list[Model]:
         found: list[Model] = []
@@ -149,7 +151,8 @@ class Wanted:
         The version and its file. A damaged artifact of one version must not stop the others: unless ``is_strict`` it is
         named to the workers without a file, and they say that it cannot be loaded. Raises ArtifactCorrupt if ``is_strict``.
         """
-        if (known := self._versions.get((model, number))) is not None:
+        known = self._versions.get((model, number))
+        if known is not None and (known[1] or not is_strict):
             return known
         version = self._registry.version(model, number)
         try:
@@ -158,7 +161,7 @@ class Wanted:
             if is_strict:
                 raise
             _log.error("artifact_corrupt", model=model, version=number, error=str(error))
-            return version, ""
+            path = ""
         self._met(version)
         self._versions[model, number] = version, path
         return version, path

@@ -79,9 +79,10 @@ class Asks:
         return statistics_response(control.counts.merged(), request.name, version, served=served, memory_bytes=memory)
 
     def index(self, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
-        """Every version that is held, with its state; of a model that is not served, the latest one as unavailable."""
+        """Every version that is held, with its state; of a model that is not deployed, the latest one as unavailable."""
         response = pb.RepositoryIndexResponse()
-        held = {one.model: one.versions for one in self._control.status().models}
+        deployed = (one for one in self._control.status().models if one.deployment and one.deployment.default is not None)
+        held = {one.model: one.versions for one in deployed}
         for model in self._models():
             for version in held.get(model.name, ()):
                 state = _INDEX_STATES.get(version.state, "UNAVAILABLE")

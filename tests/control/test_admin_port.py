@@ -138,6 +138,13 @@ def test_the_alias_of_a_deployed_model_moves_when_the_version_is_ready(admin: St
     assert ("digits", version.version) in world.workers[0].loaded
 
 
+def test_the_alias_of_a_model_not_deployed_yet_is_in_its_first_route(admin: Stub, world: World) -> None:
+    worker = world.worker()
+    register(admin, alias="champion")
+    world.done(world.control.traffic.deploy("digits", "champion"))
+    assert worker.states[-1].models[0].route.aliases == {"champion": 1}
+
+
 def test_a_registered_version_whose_alias_could_not_be_moved_says_both(admin: Stub, world: World) -> None:
     world.deployed(1)
     world.workers[0].failing[3] = "broken"

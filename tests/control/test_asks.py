@@ -83,6 +83,8 @@ def test_unload_undeploys_and_load_brings_back(world: World) -> None:
     answer = worker.ask("RepositoryModelUnload", pb.RepositoryModelUnloadRequest(repository_name="digits").SerializeToString())
     assert pb.RepositoryModelUnloadResponse.FromString(answer.body).is_unloaded
     assert worker.route_default == {}
+    body = worker.ask("RepositoryIndex", token=3).body
+    assert [model.state for model in pb.RepositoryIndexResponse.FromString(body).models] == ["UNAVAILABLE"]
     worker.ask("RepositoryModelLoad", pb.RepositoryModelLoadRequest(model_name="digits").SerializeToString(), token=2)
     assert worker.route_default == {"digits": 2}
 

@@ -81,6 +81,22 @@ def test_author_and_reason_go_into_the_audit(world: World) -> None:
     assert (record.verb, record.author, record.reason) == ("promote", "ann", "better")
 
 
+@pytest.mark.parametrize("verb", ["promote", "deploy"])
+def test_what_is_served_already_makes_no_revision_so_that_rollback_still_goes_back(world: World, verb: str) -> None:
+    world.deployed(1)
+    world.done(world.control.traffic.promote("digits", "2"))
+    again = world.done(getattr(world.control.traffic, verb)("digits", "2"))
+    assert again.result.deployment.revision == 2
+    assert world.done(world.control.traffic.rollback("digits")).result.deployment.default == 1
+
+
+def test_the_same_split_again_makes_no_revision(world: World) -> None:
+    world.deployed(1)
+    for _ in range(2):
+        done = world.done(world.control.traffic.split("digits", {"1": 70, "2": 30}))
+    assert done.result.deployment.revision == 2
+
+
 def test_weights_that_do_not_sum_to_a_hundred_are_refused(world: World) -> None:
     world.deployed(1)
     with pytest.raises(InvalidValue, match="sum to 100"):

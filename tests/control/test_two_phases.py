@@ -160,6 +160,18 @@ def test_rollback_after_undeploy_restores_what_was_served(world: World) -> None:
     assert worker.route_default == {"digits": 1}
 
 
+def test_a_change_that_control_stops_under_says_so(world: World, wait_for: Wait) -> None:
+    (worker,) = world.deployed(1)
+    worker.gate.clear()
+    operation = world.control.traffic.promote("digits", "2")
+    wait_for(lambda: world.control.operations.get(operation.name).steps)
+    world.control.stop()
+    with pytest.raises(NotReady, match="nothing was changed: control is stopping"):
+        world.done(operation)
+    with pytest.raises(NotReady, match="control is stopping"):
+        world.control.traffic.rollback("digits")
+
+
 def test_a_split_needs_every_candidate_ready(world: World) -> None:
     (worker,) = world.deployed(1)
     worker.failing[2] = "broken"
