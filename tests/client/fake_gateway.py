@@ -8,6 +8,7 @@ Models answer with their inputs (output ``<name>`` is input ``<name>``), `digits
 from __future__ import annotations
 
 import itertools
+import threading
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
@@ -128,9 +129,9 @@ class FakeGateway:
         if request.model_name not in TENSORS:
             raise ModelNotFound(f"no model {request.model_name!r} is served", model=request.model_name)
         if request.parameters["unit_id"].string_param == "slow":
-            context.add_callback(lambda: None)
-            while context.is_active():
-                pass
+            ended = threading.Event()
+            if context.add_callback(ended.set):
+                ended.wait(30)
         response = inference_pb2.ModelInferResponse(
             model_name=request.model_name, model_version=request.model_version or "1", id=request.id
         )
