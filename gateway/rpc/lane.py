@@ -136,7 +136,6 @@ class FastLane:
             self._ask()
         except Exception as error:  # gRPC core refuses new requests once it shuts down
             _log.debug("lane_not_asking", error=str(error))
-            self._asked -= 1
 
     def reply(self, answers: Sequence[tuple[Call, bytes]], trailers: Trailers | None = None) -> None:
         """See Lane."""

@@ -18,8 +18,8 @@ import structlog
 
 from gateway.clock import Clock
 from gateway.errors import NotReady
-from gateway.fleet import ArmCounts, DesiredVersion, PredictionBatch, ShadowCounts, Telemetry
-from gateway.lifecycle.ports import Held, Snapshot
+from gateway.fleet import ArmCounts, PredictionBatch, ShadowCounts, Telemetry
+from gateway.lifecycle.ports import Snapshot
 from gateway.routing.table import CANDIDATE, DEFAULT, SPACE, Route, position
 from gateway.rpc.codec import Decoder
 from gateway.rpc.lane import Call, Lane
@@ -64,7 +64,6 @@ class Counters:
     arms: dict[tuple[str, int, str], ArmCounts] = field(default_factory=dict)
     shadows: dict[tuple[str, int, int], ShadowCounts] = field(default_factory=dict)
     not_routed: dict[str, int] = field(default_factory=dict)
-    loads: dict[str, int] = field(default_factory=dict)
 
     def arm(self, model: str, version: int, arm: str) -> ArmCounts:
         """The counters of a version in one arm."""
@@ -73,25 +72,6 @@ class Counters:
     def shadow(self, model: str, primary: int, shadow: int) -> ShadowCounts:
         """The counters of a pair of primary and shadow."""
         return self.shadows.setdefault((model, primary, shadow), ShadowCounts(model, primary, shadow))
-
-
-class CountingLoader:
-    """The loader of this plane: counts what was loaded and what failed."""
-
-    def __init__(self, loader: OnnxLoader, loads: dict[str, int]) -> None:
-        self._loader = loader
-        self._loads = loads
-
-    def load(self, model: str, desired: DesiredVersion) -> Held:
-        """See lifecycle.ports.Loader."""
-        outcome = "failed"
-        try:
-            held = self._loader.load(model, desired)
-            outcome = "ok"
-            return held
-        finally:
-            key = f"{model}|{desired.number}|{outcome}"
-            self._loads[key] = self._loads.get(key, 0) + 1
 
 
 class DataPlane:
@@ -106,7 +86,7 @@ class DataPlane:
         self._ids = PredictionIds(epoch)
         self._records = Records(epoch, config.sample_rate)
         self.counters = Counters()
-        self.loader = CountingLoader(OnnxLoader(config.threads, self.counters.arm), self.counters.loads)
+        self.loader = OnnxLoader(config.threads, self.counters.arm)
         self._mirror = Mirror(self.counters.shadow)
         self._decoder = Decoder()
         self._random = random.Random(seed).random
@@ -274,7 +254,7 @@ class DataPlane:
             not_routed=dict(counters.not_routed),
             in_flight=self._table.in_flight(),
             rss_bytes=resident_bytes(),
-            loads=dict(counters.loads),
+            loads={},  # the lifecycle's to tell
             predictions_dropped=self._records.dropped,
         )
 
