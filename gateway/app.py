@@ -19,7 +19,6 @@ from gateway import __version__
 from gateway.child import Line, Orders
 from gateway.clock import SystemClock
 from gateway.home import Home, write_note
-from gateway.readiness import Readiness
 from gateway.restarts import EXIT_MISCONFIGURED
 from gateway.settings import CannotStart, Settings, cores
 from gateway.stopping import Stop
@@ -94,6 +93,7 @@ def _serve(worker: Worker, stopping: Stop, on_serving: Callable[[], None]) -> No
 
 def run_in_process(settings: Settings, home: Home, *, on_ready: Callable[[], None], report: Callable[[str], None]) -> int:
     """Control and one worker in this process, joined by a socket pair, until SIGTERM or SIGINT. The exit code."""
+    from gateway.readiness import Readiness
     from gateway.telemetry.logs import configure_logs
 
     configure_logs(settings.log_level, role="gateway")

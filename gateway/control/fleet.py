@@ -217,10 +217,7 @@ class Fleet:
     def _view(self) -> FleetView:
         attached = {number: one.view for number, one in sorted(self._attached.items())}
         history = self._history
-        restarts = dict(history.restarts)
-        for number, worker in attached.items():  # control may have been away for some of them
-            restarts[number] = max(restarts.get(number, 0), worker.hello.restarts)
-        return FleetView(attached, dict(history.departures), restarts, self._expected)
+        return FleetView(attached, dict(history.departures), dict(history.restarts), self._expected)
 
     def wait(self, condition: Callable[[FleetView], T], timeout_s: float) -> T:
         """Waits until ``condition(view)`` is true and gives its value; a false one when the time is up or at `close`."""
