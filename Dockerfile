@@ -27,6 +27,7 @@ COPY --from=build /opt/interlock /opt/interlock
 ENV PATH=/opt/interlock/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
+    ORT_DISABLE_TELEMETRY=1 \
     INTERLOCK_HOME=/var/lib/interlock
 USER 10001
 VOLUME /var/lib/interlock

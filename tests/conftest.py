@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import TypeVar
 
 import pytest
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # tests that load ONNX Runtime themselves
 T = TypeVar("T")
 
 

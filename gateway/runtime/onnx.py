@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+# Since 1.32 its wheels report usage to their maker unless told otherwise before they are loaded.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
 from gateway.runtime.session import Array, InputsRefused, LoadRefused, RunFailed

@@ -48,7 +48,7 @@ def load(port: int, body: Path, *, streams: int, seconds: float, pin: Sequence[s
     if program is None:
         raise H2loadFailed(MISSING)
     command = [
-        *(*pin, program, "-c1", "-t1", f"-m{streams}", f"-D{seconds:g}s", "--warm-up-time=300ms", "-d", str(body)),
+        *(*pin, program, "-c1", "-t1", f"-m{streams}", f"-D{seconds * 1000:.0f}ms", "--warm-up-time=300ms", "-d", str(body)),
         *("-H", "content-type: application/grpc", "-H", "te: trailers", f"http://127.0.0.1:{port}{PATH}"),
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60)
