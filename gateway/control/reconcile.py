@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from gateway.fleet import DesiredModel, DesiredRoute, DesiredState, DesiredVersion
+from gateway.fleet import DesiredModel, DesiredRoute, DesiredVersion
 from registry.deployment import Batching, Deployment
 from registry.versions import ModelVersion
 
@@ -93,16 +93,13 @@ def route(plan: ModelPlan) -> DesiredRoute | None:
     return DesiredRoute(current.revision, current.default, current.segments, current.salt, current.shadow, aliases)
 
 
-def desired_state(
-    revision: int, plans: Mapping[str, ModelPlan], find: Callable[[str, int], tuple[ModelVersion, str]]
-) -> DesiredState:
-    """The whole desired state. ``find(model, number)`` gives a registered version and the path of its ONNX file."""
-    models = []
-    for name, plan in sorted(plans.items()):
-        versions = tuple(_version(*find(name, number), batching) for number, batching in held(plan).items())
-        if versions:
-            models.append(DesiredModel(name, versions, route(plan)))
-    return DesiredState(revision, tuple(models))
+def desired_model(name: str, plan: ModelPlan, find: Callable[[str, int], tuple[ModelVersion, str]]) -> DesiredModel | None:
+    """
+    One model's part of the desired state; None when nothing is held. ``find(model, number)`` gives a registered version
+    and the path of its ONNX file.
+    """
+    versions = tuple(_version(*find(name, number), batching) for number, batching in held(plan).items())
+    return DesiredModel(name, versions, route(plan)) if versions else None
 
 
 def _version(version: ModelVersion, path: str, batching: Batching) -> DesiredVersion:

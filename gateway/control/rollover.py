@@ -34,14 +34,14 @@ class Rollover:
         Prepares the ``required`` versions, writes the deployment by ``commit()`` and waits for the workers. Gives what was
         committed, and what is missing. Raises as `preparing` and ``commit`` do; then nothing has changed.
         """
-        before = self._wanted.plans().get(deployment.model)
+        before = self._wanted.plan(deployment.model).deployment
         with self.preparing(deployment.model, Preparing(required, deployment.batching), note):
             made = commit()
             note("committed", f"revision {made.revision}")
             lives = _lives(self._fleet.view())
             revision = self._wanted.commit(made)
         # Other settings mean that versions are built anew behind the running ones, which takes as long as loading.
-        is_rebuilt = before is not None and before.deployment is not None and before.deployment.batching != made.batching
+        is_rebuilt = before is not None and before.batching != made.batching
         patience_s = self._config.prepare_timeout_s if is_rebuilt else self._config.acknowledge_timeout_s
         return made, self._acknowledged(Commitment(made.model, _route(made), revision, lives), patience_s, note)
 

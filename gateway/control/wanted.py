@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import structlog
 
 from gateway.clock import Clock
-from gateway.control.reconcile import ModelPlan, Preparing, desired_state, warm_until
-from gateway.fleet import DesiredState
+from gateway.control.reconcile import ModelPlan, Preparing, desired_model, warm_until
+from gateway.fleet import DesiredModel, DesiredState
 from registry.deployment import Deployment
 from registry.errors import ArtifactCorrupt
 from registry.registry import Registry
@@ -51,6 +50,7 @@ class Wanted:
         self._models: dict[str, Model] = {}
         self._preparing: dict[str, Preparing] = {}
         self._versions: dict[tuple[str, int], tuple[ModelVersion, str]] = {}
+        self._made: dict[str, tuple[ModelPlan, DesiredModel | None]] = {}  # what was made of a plan last
         self._state: DesiredState | None = None
         self._last_revision = 0
 
@@ -69,10 +69,12 @@ class Wanted:
         with self._lock:
             for deployment in deployments:
                 self._take_deployment(deployment)
-            for model in models:
-                self._take_model(model)
-            # A damaged artifact may have been restored: look again.
-            self._versions = {key: known for key, known in self._versions.items() if known[1]}
+            for one in models:
+                self._take_model(one)
+            damaged = [key for key, (_, path) in self._versions.items() if not path]
+            for model, number in damaged:  # it may have been restored: look again
+                del self._versions[model, number]
+                self._made.pop(model, None)
 
     def _all_models(self) -> list[Model]:
         found: list[Model] = []
@@ -132,6 +134,11 @@ class Wanted:
             names = {*self._deployments, *self._preparing}
             return {name: self._plan(name) for name in sorted(names)}
 
+    def plan(self, model: str) -> ModelPlan:
+        """The same for one model."""
+        with self._lock:
+            return self._plan(model)
+
     def _plan(self, name: str) -> ModelPlan:
         deployment, model = self._deployments.get(name), self._models.get(name)
         warm = None
@@ -174,13 +181,22 @@ class Wanted:
     def publish(self) -> DesiredState:
         """Makes the desired state anew; when it differs from the last one, writes it to disk and sends it."""
         with self._lock:
-            made = desired_state(0, self.plans(), self._find)
-            if self._state is None or made.models != self._state.models:
+            made = (self._model(name, plan) for name, plan in self.plans().items())
+            models = tuple(model for model in made if model is not None)
+            if self._state is None or models != self._state.models:
                 self._last_revision = max(self._last_revision + 1, int(self._clock.now() * 1000))
-                self._state = replace(made, revision=self._last_revision)
+                self._state = DesiredState(self._last_revision, models)
                 self._write(self._state)
                 self._broadcast(self._state)
             return self._state
+
+    def _model(self, name: str, plan: ModelPlan) -> DesiredModel | None:
+        """A change concerns one model; the others are not made anew."""
+        plan_before, model = self._made.get(name, (None, None))
+        if plan_before != plan:
+            model = desired_model(name, plan, self._find)
+            self._made[name] = plan, model
+        return model
 
     def _write(self, state: DesiredState) -> None:
         """

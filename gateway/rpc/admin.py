@@ -121,7 +121,10 @@ class AdminService:
         self, requests: Iterator[pb.RegisterVersionRequest], context: grpc.ServicerContext
     ) -> Iterator[pb.Operation]:
         """Takes the header, then the files; streams the operation."""
-        first = next(requests, None)
+        try:
+            first = next(requests, None)
+        except grpc.RpcError:
+            return  # the client went away before it said anything
         if first is None or first.WhichOneof("part") != "header":
             raise InvalidRequest("header: expected as the first message of the stream", field="header")
         submission = messages.submission_of(first.header)

@@ -116,6 +116,7 @@ def test_a_client_that_goes_away_while_sending_registers_nothing(
 ) -> None:
     def cut() -> Iterator[pb.RegisterVersionRequest]:
         yield from upload(Header(model="digits"), {"m.onnx": model_bytes()})
+        wait_for(lambda: [one.steps for one in world.control.operations.newest_first()])
         call.cancel()
 
     call = admin.RegisterVersion(cut())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gateway.control.reconcile import ModelPlan, Preparing, desired_state, held, roles, route, warm_until
+from gateway.control.reconcile import ModelPlan, Preparing, desired_model, held, roles, route, warm_until
 from registry.deployment import Batching, Deployment, Segment, Shadow
 from registry.signature import Signature
 from registry.versions import Artifact, Facts, ModelVersion
@@ -57,10 +57,11 @@ def test_the_window_counts_from_the_change_and_only_where_there_is_a_predecessor
     assert warm_until(replace(ONE, created_at=100.0)) == 0.0
 
 
-def test_the_state_names_files_and_digests_and_leaves_out_models_with_nothing_held() -> None:
-    plans = {"m": ModelPlan(ONE), "gone": ModelPlan(replace(ONE, model="gone", default=None))}
-    state = desired_state(9, plans, find)
-    assert [(model.name, [(v.number, v.path, v.digest) for v in model.versions]) for model in state.models] == [
-        ("m", [(1, "/m/1", "d1")])
-    ]
-    assert state.revision == 9
+def test_a_version_is_named_with_its_file_and_digest() -> None:
+    model = desired_model("m", ModelPlan(ONE), find)
+    assert model is not None
+    assert [(version.number, version.path, version.digest) for version in model.versions] == [(1, "/m/1", "d1")]
+
+
+def test_of_a_model_with_nothing_held_there_is_no_word() -> None:
+    assert desired_model("m", ModelPlan(replace(ONE, default=None)), find) is None
