@@ -134,12 +134,14 @@ class Registry:
         author: str = "",
         reason: str = "",
         request_id: str = "",
+        request_content: str | None = None,
     ) -> ModelVersion:
         """
         Copy ``source`` (an .onnx file, or a folder with one) in and make it the model's next version, with ``alias`` on it.
 
-        The model begins to exist with its first version. Raises InvalidModel for files that cannot be admitted,
-        InvalidValue for everything said about them.
+        The model begins to exist with its first version. A repeat is compared by its files and by ``request_content``;
+        None = by what is said about them here. Raises InvalidModel for files that cannot be admitted, InvalidValue for
+        everything said about them.
         """
         tags = dict(tags or {})
         check_version_words(model, tags, lineage, alias, facts)
@@ -147,7 +149,8 @@ class Registry:
         selection = select(source, model_file)
         check_same_tensors(selection.model.signature, facts.signature)
         artifact = self._artifacts.ingest(selection)
-        content = fingerprint("register", model, artifact, tags, lineage, alias or "", facts.prediction)
+        told = (tags, lineage, alias or "", facts.prediction)
+        content = fingerprint("register", model, artifact, *(told if request_content is None else (request_content,)))
         with self._store.write() as writer:
             if earlier := replayed(writer, request_id, content, ModelVersion):
                 return earlier
@@ -175,29 +178,35 @@ class Registry:
         *,
         etag: str = "",
         request_id: str = "",
+        request_content: str | None = None,
         author: str = "",
         reason: str = "",
     ) -> Model:
         """
         Point ``alias`` at version ``number``; the model as it is then. ``etag`` is the model's, "" = whatever it is.
 
+        ``request_content`` is what a repeat is compared by (None = number and etag), for callers who were told a word
+        like ``latest`` that may mean another number when the request comes again.
         Raises ModelUnknown, VersionUnknown, InvalidValue for the name, RevisionConflict for an etag that is not current.
         """
         check_alias(alias)
         change = AuditRecord("set_alias", model, author=author, reason=reason)
-        return self._change_alias(change, alias, number, etag, request_id)
+        content = fingerprint("set_alias", model, alias, *((number, etag) if request_content is None else (request_content,)))
+        return self._change_alias(change, alias, number, etag, request_id, content)
 
     def delete_alias(
         self, model: str, alias: str, *, etag: str = "", request_id: str = "", author: str = "", reason: str = ""
     ) -> Model:
         """Take ``alias`` away; the model as it is then. Raises as `set_alias`; VersionUnknown for no such alias."""
         change = AuditRecord("delete_alias", model, author=author, reason=reason)
-        return self._change_alias(change, alias, None, etag, request_id)
+        content = fingerprint("delete_alias", model, alias, etag)
+        return self._change_alias(change, alias, None, etag, request_id, content)
 
-    def _change_alias(self, change: AuditRecord, alias: str, number: int | None, etag: str, request_id: str) -> Model:
+    def _change_alias(
+        self, change: AuditRecord, alias: str, number: int | None, etag: str, request_id: str, content: str
+    ) -> Model:
         check_write(change.author, change.reason, request_id)
         name = change.model
-        content = fingerprint(change.verb, name, alias, number, etag)
         with self._store.write() as writer:
             if earlier := replayed(writer, request_id, content, Model):
                 return earlier

@@ -298,6 +298,20 @@ def test_a_caller_that_computes_from_the_current_one_finds_the_repeat_first(regi
     assert registry.replayed("", "rollback letters") is None
 
 
+def test_a_repeat_is_known_by_what_the_caller_said_not_by_what_it_means_now(registry: Registry, tmp_path: Path) -> None:
+    said = {"request_id": "r", "request_content": "champion -> latest"}
+    register_adder(registry, tmp_path)
+    first = registry.set_alias("digits", "champion", 1, **said)
+    register_adder(registry, tmp_path, amount=2)
+    assert registry.set_alias("digits", "champion", 2, **said) == first
+    assert registry.model("digits").aliases == {"champion": 1}
+    said = {"request_id": "r2", "request_content": "with alias"}
+    made = register_adder(registry, tmp_path, amount=3, alias="newest", **said)
+    assert register_adder(registry, tmp_path, amount=3, **said) == made
+    with pytest.raises(RequestReplayed):
+        register_adder(registry, tmp_path, amount=4, **said)
+
+
 def test_answers_are_forgotten_after_a_week(registry: Registry, tmp_path: Path, clock: FakeClock) -> None:
     register_adder(registry, tmp_path, request_id="r1")
     clock.time += 8 * 86_400
