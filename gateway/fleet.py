@@ -170,7 +170,8 @@ class Telemetry:
 @dataclass(frozen=True, slots=True)
 class PredictionBatch:
     """
-    Predictions of one executed batch, in columns (one entry per request unless said otherwise).
+    Predictions of one version since the last message, in columns (one entry per request unless said otherwise).
+    ``time_ms`` is that of the oldest; each one's own is in its id.
 
     ``prediction_ids`` are the ids of the responses; ``inference_ids`` the callers' own ids or ""; ``rows`` the rows of
     each request. Flat over all rows: ``labels`` when the kind is class (labels as text), ``numbers`` when it is value.

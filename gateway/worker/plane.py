@@ -40,7 +40,7 @@ MAX_REROUTES = 8
 UNIT_KEY = "x-unit-id"
 TRAILERS_KEY = "x-prediction-metadata"
 _ROUTED = (DEFAULT, CANDIDATE)
-SWITCH_INTERVAL_S = 0.0005  # a thread back from the runtime waits this long for the GIL; Python's own default is 5 ms
+SWITCH_INTERVAL_S = 0.0001  # a thread back from the runtime waits this long for the GIL; Python's own default is 5 ms
 _log = structlog.get_logger("interlock.plane")
 
 

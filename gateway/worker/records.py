@@ -70,32 +70,50 @@ class Records:
             self._waiting.append(executed)
 
     def take(self) -> list[PredictionBatch]:
-        """Everything that waits, in columns."""
+        """Everything that waits, in columns: one value for each version, since every message costs control time."""
         with self._lock:
             waiting, self._waiting, self._rows = self._waiting, deque(), 0
-        batches = (_columns(executed, self._epoch, self.sample_rate) for executed in waiting)
+        by_version: dict[tuple[str, int, Prediction], list[Executed]] = {}
+        for executed in waiting:
+            by_version.setdefault((executed.model, executed.version, executed.prediction), []).append(executed)
+        batches = (self._columns(executions) for executions in by_version.values())
         return [batch for batch in batches if batch.prediction_ids]
 
+    def _columns(self, executions: list[Executed]) -> PredictionBatch:
+        first = executions[0]
+        is_value = first.prediction.kind is PredictionKind.VALUE
+        arms: list[str] = []
+        prediction_ids: list[str] = []
+        inference_ids: list[str] = []
+        rows: list[int] = []
+        outputs: list[Array] = []
+        for one in executions:
+            kept = [index for index, counter in enumerate(one.counters) if is_sampled(counter, self.sample_rate)]
+            head = prefix(one.time_ms, self._epoch)
+            arms += [one.arms[index] for index in kept]
+            prediction_ids += [f"{head}{one.counters[index]:012x}" for index in kept]
+            inference_ids += [id_text(one.id_fields[index]) for index in kept]
+            rows += [one.rows[index] for index in kept]
+            outputs.append(one.output if len(kept) == len(one.rows) else _rows_of(one, kept))
+        return PredictionBatch(
+            time_ms=first.time_ms,
+            model=first.model,
+            version=first.version,
+            arms=tuple(arms),
+            kind="value" if is_value else "class",
+            prediction_ids=tuple(prediction_ids),
+            inference_ids=tuple(inference_ids),
+            rows=tuple(rows),
+            labels=() if is_value else tuple(label for output in outputs for label in labels(first.prediction, output)),
+            numbers=tuple(float(x) for output in outputs for x in output.reshape(-1).tolist()) if is_value else (),
+        )
 
-def _columns(executed: Executed, epoch: int, sample_rate: float) -> PredictionBatch:
-    head = prefix(executed.time_ms, epoch)
-    kept = [i for i, counter in enumerate(executed.counters) if is_sampled(counter, sample_rate)]
-    output = executed.output
-    if len(kept) != len(executed.counters):
-        output = output[np.repeat([is_sampled(c, sample_rate) for c in executed.counters], executed.rows)]
-    is_value = executed.prediction.kind is PredictionKind.VALUE
-    return PredictionBatch(
-        time_ms=executed.time_ms,
-        model=executed.model,
-        version=executed.version,
-        arms=tuple(executed.arms[i] for i in kept),
-        kind="value" if is_value else "class",
-        prediction_ids=tuple(f"{head}{executed.counters[i]:012x}" for i in kept),
-        inference_ids=tuple(id_text(executed.id_fields[i]) for i in kept),
-        rows=tuple(executed.rows[i] for i in kept),
-        labels=() if is_value else tuple(labels(executed.prediction, output)),
-        numbers=tuple(output.reshape(-1).astype(np.float64).tolist()) if is_value else (),
-    )
+
+def _rows_of(executed: Executed, kept: list[int]) -> Array:
+    """The output's rows of the requests kept."""
+    is_kept = np.zeros(len(executed.rows), np.bool_)
+    is_kept[kept] = True
+    return executed.output[np.repeat(is_kept, executed.rows)]
 
 
 def labels(prediction: Prediction, output: Array) -> list[str]:
