@@ -19,8 +19,9 @@ from gateway import __version__
 from gateway.child import Line, Orders
 from gateway.clock import SystemClock
 from gateway.home import Home, write_note
+from gateway.ports import ClosesFirst
 from gateway.restarts import EXIT_MISCONFIGURED
-from gateway.settings import CannotStart, Settings, cores
+from gateway.settings import Address, CannotStart, Settings, cores
 from gateway.stopping import Stop
 
 if TYPE_CHECKING:
@@ -79,16 +80,23 @@ def _serve(worker: Worker, stopping: Stop, on_serving: Callable[[], None]) -> No
     the stop comes from a thread beside it, and ends the start early.
     """
 
+    listening: list[ClosesFirst] = []
+
     def stop() -> None:
         stopping.wait()
+        for sockets in listening:
+            sockets.release()
         worker.stop()
 
     stopper = threading.Thread(target=stop, name="stop-worker", daemon=True)
     stopper.start()
     worker.start()
     if not stopping.wait(0):
+        listening.append(ClosesFirst(Address.parse(worker.address).port))
         on_serving()
     stopper.join()
+    for sockets in listening:  # made while the stop had begun
+        sockets.release()
 
 
 def run_in_process(settings: Settings, home: Home, *, on_ready: Callable[[], None], report: Callable[[str], None]) -> int:

@@ -53,27 +53,15 @@ def serve(
     Run the gateway until SIGTERM or Ctrl-C, which let calls in flight end. Every option is also INTERLOCK_<OPTION>, and
     so are prediction_window_s, prediction_bytes, max_connection_age_s and unit_header.
     """
-    settings = _settings(
-        home=home,
-        data_address=data_address,
-        admin_address=admin_address,
-        http_address=http_address,
-        workers=workers,
-        lane=lane,
-        model_control=model_control,
-        reflection=reflection,
-        drain_delay_s=drain_delay_s,
-        grace_s=grace_s,
-        log_level=log_level,
-        trace_ratio=trace_ratio,
-        prediction_sample=prediction_sample,
-        max_message_bytes=max_message_bytes,
-        load_timeout_s=load_timeout_s,
-    )
+    options = {name: value for name, value in locals().items() if name != "as_json"}
+    return _run(_settings(options), as_json=as_json)
+
+
+def _run(settings: Settings, *, as_json: bool) -> int:
     from gateway.launch import run_gateway
 
-    def announce(ready: Settings, home_folder: Path, pid: int) -> None:
-        _announce(ready, home_folder, pid, as_json=as_json)
+    def announce(ready: Settings, home: Path, pid: int) -> None:
+        _announce(ready, home, pid, as_json=as_json)
 
     try:
         return run_gateway(settings, announce=announce, report=say)
@@ -81,7 +69,7 @@ def serve(
         raise CommandError(str(error)) from error
 
 
-def _settings(**options: Any) -> Settings:
+def _settings(options: dict[str, Any]) -> Settings:
     try:
         return read_settings(**options)
     except CannotStart as error:

@@ -90,7 +90,7 @@ def test_a_killed_worker_is_back_within_two_seconds_and_only_its_own_calls_fail(
         results = load.end()
     assert away_s < max(BACK_S, BUSY_FACTOR * loading_s)
     assert set(results) <= {"OK", "UNAVAILABLE"}
-    assert results["UNAVAILABLE"] <= 4  # each caller has one call in flight
+    assert results["UNAVAILABLE"] <= 8  # of each caller the call in flight, and one more on the connection not yet seen dead
     after = gateway.note()
     assert [worker["restarts"] for worker in after["workers"]] == [1, 0]
     assert after["workers"][1]["pid"] == before["workers"][1]["pid"]

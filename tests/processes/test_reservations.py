@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from gateway.home import lock, prepare
-from gateway.ports import reserve
+from gateway.ports import ClosesFirst, reserve
 from gateway.settings import Address, CannotStart
 
 
@@ -115,3 +115,16 @@ def test_the_lock_is_not_given_to_programs_that_did_not_ask_for_it(tmp_path: Pat
         assert fcntl.fcntl(handle, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
     finally:
         os.close(handle)
+
+
+def test_a_listening_socket_is_kept_by_the_highest_descriptor_until_it_is_released(listener: socket.socket) -> None:
+    address = listener.getsockname()
+    with socket.create_connection(address, timeout=5):
+        sockets = ClosesFirst(address[1])
+        highest = max(int(name) for name in os.listdir("/proc/self/fd"))
+        with socket.socket(fileno=os.dup(highest)) as copy:
+            assert copy.getsockname() == address
+        sockets.release()
+    listener.close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address, timeout=5)
