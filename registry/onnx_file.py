@@ -43,6 +43,7 @@ _OTHER_FORMATS = (
     (b"\x1f\x8b", "a gzip file: unpack it first"),
     (b"ORTM", "in ONNX Runtime's own format: register the .onnx file that it was made from"),
 )
+_MAX_BYTES = 2**31 - 1  # of one protobuf message
 _CAST_ADVICE = "cast it inside the model to a type that has"
 
 
@@ -95,6 +96,8 @@ def _content(path: Path) -> bytes:
 def _parsed(name: str, content: bytes) -> onnx.ModelProto:
     if not content:
         raise InvalidModel(f"{name}: the file is empty")
+    if len(content) > _MAX_BYTES:
+        raise InvalidModel(f"{name}: {len(content)} bytes, protobuf ends at {_MAX_BYTES}: save the weights as external data")
     model = onnx.ModelProto()
     try:
         model.ParseFromString(content)

@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 from registry_makers import model_of, tensor, write_adder, write_model
 
+from registry import onnx_file
 from registry.errors import InvalidModel
 from registry.onnx_file import read_model
 from registry.signature import Signature
@@ -154,6 +155,12 @@ def test_what_is_no_model_is_named(tmp_path: Path, content: bytes, words: str) -
     with pytest.raises(InvalidModel, match=r"model\.onnx") as error:
         read_model(path)
     assert words in str(error.value)
+
+
+def test_a_file_too_large_for_its_format_is_told_how_to_be_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_file, "_MAX_BYTES", 10)
+    with pytest.raises(InvalidModel, match="external data"):
+        read_model(write_adder(tmp_path / "model.onnx"))
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:

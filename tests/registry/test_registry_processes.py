@@ -6,7 +6,9 @@ import hashlib
 import os
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -149,6 +151,27 @@ def test_two_processes_lose_no_revision_and_are_told_of_every_conflict(home: Pat
         assert mine == [f"{who} {turn}" for turn in range(times)]
     assert len(registry.audit("digits", page_size=1000)[0]) == 2 * times + 1
     assert sum(told.values()) > 0, "the writers never met"
+
+
+def test_threads_of_one_process_lose_no_revision(registry: Registry, tmp_path: Path) -> None:
+    register_adder(registry, tmp_path)
+
+    def commit_some(author: str) -> None:
+        for _ in range(10):
+            while True:
+                current = registry.deployment("digits")
+                deployment = deployed("digits", 1, current=current, salt="")
+                try:
+                    registry.commit(deployment, expected_revision=deployment.revision - 1, author=author)
+                    break
+                except RevisionConflict:
+                    continue
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(commit_some, "abcd"))
+    revisions = registry.revisions("digits", page_size=100)[0]
+    assert [revision.revision for revision in revisions] == list(range(40, 0, -1))
+    assert Counter(revision.author for revision in revisions) == dict.fromkeys("abcd", 10)
 
 
 def register_many(home: str, source: str, times: int, barrier: object) -> None:
