@@ -80,7 +80,7 @@ def _print_next(console: Console, gateway: GatewayProcess) -> None:
     console.print(f"""
 The gateway goes on. Try next, in this folder (.venv/bin first on the PATH):
 
-  export INTERLOCK_ADMIN={at.admin}
+  export INTERLOCK_ADMIN={at.admin} INTERLOCK_DATA={at.data}
   interlock status --watch
   interlock quality digits
   interlock history digits
