@@ -70,6 +70,11 @@ class FakeWorker:
         worker = view.attached.get(self.number)
         return worker is not None and worker.hello == self.hello and worker.observed is not None
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether control has not closed the connection."""
+        return self._threads[1].is_alive()
+
     def leave_at_once(self) -> None:
         """As `leave`, from within."""
         self._link.close()

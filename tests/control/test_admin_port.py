@@ -12,6 +12,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from world import World, model_bytes
 
+from gateway.control.registering import Submission
+from gateway.control.uploads import Chunk
 from gateway.rpc.admin import AdminServer
 from gateway.rpc.pb import admin_pb2 as pb
 from gateway.rpc.pb import inference_pb2
@@ -125,6 +127,13 @@ def test_a_client_that_goes_away_while_sending_registers_nothing(
     wait_for(lambda: [one.is_done for one in world.control.operations.newest_first()] == [True])
     assert world.registry.models() == ((), "")
     assert not list(world.control.config.uploads.iterdir())
+
+
+def test_an_upload_that_only_looks_whole_is_not_stored(world: World) -> None:
+    chunks = iter([Chunk("m.onnx", model_bytes())])
+    operation = world.control.registering.register(Submission("digits"), chunks, is_wanted=lambda: False)
+    assert "the client went away" in str(world.control.operations.wait(operation.name).error)
+    assert world.registry.models() == ((), "")
 
 
 def test_a_repeated_registration_gives_the_first_version(admin: Stub) -> None:

@@ -58,6 +58,7 @@ def test_a_reconnection_is_no_restart_and_takes_the_place_of_the_old_connection(
     wait_for(lambda: world.control.fleet.view().departures == {0: 1})
     assert world.control.fleet.view().attached[0].hello == second.hello
     assert world.control.fleet.view().restarts == {0: 0}
+    wait_for(lambda: not first.is_connected)
     second.leave()
 
 

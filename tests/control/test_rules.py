@@ -49,12 +49,15 @@ def test_a_repeated_request_gets_the_first_answer(world: World) -> None:
 
 def test_a_repeated_request_gets_the_first_answer_after_a_restart_too(world: World, make_world: Callable[..., World]) -> None:
     world.deployed(1)
-    change = Change(request_id="r1")
+    change = Change(request_id="r1", etag=world.registry.deployment("digits").etag)
     first = world.done(world.control.traffic.promote("digits", "2", change=change))
     world.control.stop()
     other = make_world()
+    other.worker()
+    other.done(other.control.traffic.rollback("digits"))
     again = other.done(other.control.traffic.promote("digits", "2", change=change))
     assert again.result.deployment == first.result.deployment
+    assert other.registry.deployment("digits").default == 1
 
 
 def test_a_request_id_with_other_content_is_refused(world: World) -> None:

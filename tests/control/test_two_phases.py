@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -61,6 +62,21 @@ def test_what_failed_is_let_go_and_tried_again_when_asked_again(world: World) ->
     world.done(world.control.traffic.promote("digits", "2"))
     assert bad.loaded.count(("digits", 2)) == 2
     assert bad.route_default == {"digits": 2}
+
+
+def test_a_failed_change_ends_when_every_worker_has_let_go(world: World, wait_for: Wait) -> None:
+    _, bad = world.deployed(2)
+    bad.failing[2] = "no memory"
+    may_let_go = threading.Event()
+    bad.dies_at = lambda state: ("digits", 2) in bad.loaded and not may_let_go.wait(20)
+    operation = world.control.traffic.promote("digits", "2")
+    wait_for(lambda: ("digits", 2) in bad.loaded)
+    wait_for(lambda: held(world.control.wanted.state()) == [1])
+    world.control.fleet.wait(lambda _: world.control.operations.get(operation.name).is_done, 0.2)
+    assert not world.control.operations.get(operation.name).is_done
+    may_let_go.set()
+    with pytest.raises(ForbiddenNow):
+        world.done(operation)
 
 
 def test_without_a_worker_nothing_is_deployed(world: World) -> None:
