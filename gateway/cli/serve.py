@@ -61,7 +61,10 @@ def _run(settings: Settings, *, as_json: bool) -> int:
     from gateway.launch import run_gateway
 
     def announce(ready: Settings, home: Path, pid: int) -> None:
-        _announce(ready, home, pid, as_json=as_json)
+        try:
+            _announce(ready, home, pid, as_json=as_json)
+        except OSError:
+            pass  # nobody reads standard output any more: no reason to stop serving
 
     try:
         return run_gateway(settings, announce=announce, report=say)

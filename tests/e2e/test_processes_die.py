@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from running import Running, Start, is_running, kill
-from tiny import classifier, scaler
+from tiny import classifier, scaler, slow
 
 from gateway.client import AdminClient, CallError, Client, Feedback, RetryPolicy, Verdict
 
 ROW = np.array([[1.0, 2.0]], np.float32)
 BACK_S = 2.0
+KILLS = 6
 BUSY_FACTOR = 4.0  # beyond that many starts of a bare worker's modules, the machine is too busy to judge
 WaitFor = Callable[..., object]
 
@@ -174,6 +179,70 @@ def test_a_stop_under_load_loses_no_call(start: Start, tmp_path: Path, wait_for:
     assert set(results) == {"OK"}
     assert gateway.process.wait(20) == 0
     assert not (gateway.home / "run" / "gateway.json").exists()
+
+
+def test_calls_that_run_long_end_with_their_answer_at_a_stop(start: Start, tmp_path: Path, wait_for: WaitFor) -> None:
+    gateway, long = start(workers=1), np.array([[6000.0, 0.0]], np.float32)
+    with AdminClient(gateway.admin) as admin:
+        admin.register("slow", slow(tmp_path / "m.onnx")).result()
+        admin.deploy("slow", 1).result()
+    with ThreadPoolExecutor(3) as pool, Client(gateway.data, retry=RetryPolicy(max_attempts=1)) as client:
+        client.infer("slow", ROW)
+        calls = [pool.submit(client.infer, "slow", long) for _ in range(3)]
+        wait_for(lambda: _in_flight(gateway), what="calls in flight")
+        gateway.process.send_signal(signal.SIGTERM)
+        assert [call.result()["y"].tolist() for call in calls] == [long.tolist()] * 3
+    assert gateway.process.wait(20) == 0
+
+
+def _in_flight(gateway: Running) -> int:
+    page = urllib.request.urlopen(f"http://{gateway.http}/metrics", timeout=10).read().decode()
+    found = re.search(r'^interlock_in_flight\{worker="0"\} ([0-9.]+)', page, re.MULTILINE)
+    return int(float(found[1])) if found else 0
+
+
+def test_control_killed_at_any_moment_of_a_swap_leaves_the_old_or_the_new(
+    start: Start, tmp_path: Path, wait_for: WaitFor
+) -> None:
+    gateway = _deployed(start(), tmp_path)
+    moments = random.Random(7)
+    with AdminClient(gateway.admin) as admin:
+        admin.register("m", scaler(tmp_path / "m.onnx", 2.0)).result()
+    with Load(gateway.data, callers=2) as load, ThreadPoolExecutor(1) as pool:
+        for _ in range(KILLS):
+            revision, default = _deployment(gateway)
+            swap = pool.submit(_promoted, gateway, 3 - default)
+            time.sleep(moments.uniform(0, 0.06))  # the moment of the kill is the input of this test
+            kill(gateway.note()["control_pid"])
+            was_told = swap.result()
+            after = wait_for(lambda: _deployment_or_none(gateway), timeout_s=20, what="control to be back")
+            assert after in ([(revision + 1, 3 - default)] if was_told else [(revision, default), (revision + 1, 3 - default)])
+            wait_for(lambda: _ready(gateway), timeout_s=20, what="the gateway to be ready")
+        results = load.end()
+    assert set(results) == {"OK"}
+
+
+def _promoted(gateway: Running, version: int) -> bool:
+    """Whether the caller was told that it is done."""
+    try:
+        with AdminClient(gateway.admin) as admin:
+            admin.promote("m", version).result()
+    except CallError:
+        return False
+    return True
+
+
+def _deployment(gateway: Running) -> tuple[int, int]:
+    with AdminClient(gateway.admin) as admin:
+        found = admin.deployment("m")
+    return int(found.revision), int(found.default_version)
+
+
+def _deployment_or_none(gateway: Running) -> tuple[int, int] | None:
+    try:
+        return _deployment(gateway)
+    except CallError:
+        return None
 
 
 def test_children_of_a_killed_supervisor_end_and_its_home_is_free_again(

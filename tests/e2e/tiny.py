@@ -33,6 +33,46 @@ def classifier(path: Path) -> Path:
     return _saved(graph, path)
 
 
+def slow(path: Path) -> Path:
+    """[N, 2] float32 ``x`` comes back as ``y`` after as many products of two matrices (0.1 ms each) as its largest says."""
+    size = 256
+    body = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["m_in", "weights"], ["m_out"]),
+            helper.make_node("Identity", ["go_in"], ["go_out"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("round", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go_in", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("m_in", TensorProto.FLOAT, [size, size]),
+        ],
+        [
+            helper.make_tensor_value_info("go_out", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("m_out", TensorProto.FLOAT, [size, size]),
+        ],
+    )
+    graph = helper.make_graph(
+        [
+            helper.make_node("ReduceMax", ["x"], ["largest"], keepdims=0),
+            helper.make_node("Cast", ["largest"], ["rounds"], to=TensorProto.INT64),
+            helper.make_node("Loop", ["rounds", "go", "weights"], ["end"], body=body),
+            helper.make_node("ReduceSum", ["end"], ["small"], keepdims=0),
+            helper.make_node("Mul", ["small", "zero"], ["nothing"]),
+            helper.make_node("Add", ["x", "nothing"], ["y"]),
+        ],
+        "slow",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 2])],
+        [
+            numpy_helper.from_array(np.eye(size, dtype=np.float32), "weights"),
+            numpy_helper.from_array(np.array(True), "go"),
+            numpy_helper.from_array(np.array(0, np.float32), "zero"),
+        ],
+    )
+    return _saved(graph, path)
+
+
 def broken(path: Path) -> Path:
     """The first half of a model file."""
     whole = scaler(path, 2.0).read_bytes()
