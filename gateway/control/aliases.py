@@ -54,6 +54,7 @@ class Aliases:
                 number,
                 etag=change.etag,
                 request_id=change.request_id,
+                request_content=f"{ref} {change.etag}",  # what was said: latest may be another version by then
                 author=change.author,
                 reason=change.reason,
             )

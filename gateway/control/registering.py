@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import msgspec
+
 from gateway.control.aliases import Aliases
 from gateway.control.config import ControlConfig
 from gateway.control.operations import Note, Operation, Operations, Request, Result
@@ -96,6 +98,7 @@ class Registering:
             author=change.author,
             reason=change.reason,
             request_id=change.request_id,
+            request_content=msgspec.json.encode(submission, order="deterministic").decode(),
         )
 
     def _is_deployed(self, model: str) -> bool:
@@ -103,12 +106,13 @@ class Registering:
 
     def _named(self, submission: Submission, version: ModelVersion, note: Note) -> ModelVersion:
         """
-        Moves the alias where callers may be using it already: only when the new version is ready, as `Aliases` does.
+        Moves the alias where callers may be using it already: only when the new version is ready, as `Aliases` does. An alias
+        on a later version was moved since this one was registered, and the registration is a repeat: it stays there.
         """
         if not submission.alias:
             return version
         model = self._registry.model(version.model)
-        if model.aliases.get(submission.alias) == version.number:
+        if model.aliases.get(submission.alias, 0) >= version.number:
             self._aliases.registered(model)
             return version
         change = replace(submission.change, etag="", request_id="")

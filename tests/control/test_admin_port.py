@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from world import World, model_bytes
 
 from gateway.control.registering import Submission
+from gateway.control.traffic import Change
 from gateway.control.uploads import Chunk
 from gateway.rpc.admin import AdminServer
 from gateway.rpc.pb import admin_pb2 as pb
@@ -139,6 +140,21 @@ def test_an_upload_that_only_looks_whole_is_not_stored(world: World) -> None:
 def test_a_repeated_registration_gives_the_first_version(admin: Stub) -> None:
     assert register(admin, request_id="r1") == register(admin, request_id="r1")
     assert len(admin.ListVersions(pb.ListVersionsRequest(model="digits")).versions) == 1
+
+
+def test_a_registration_repeated_after_a_restart_gives_the_first_version(
+    admin: Stub, world: World, make_world: Callable[..., World]
+) -> None:
+    first = register(admin, request_id="r1", alias="champion")
+    register(admin, seed=2, alias="champion")
+    world.control.stop()
+    other = make_world()
+    other.worker()
+    other.done(other.control.traffic.deploy("digits", "champion"))
+    submission = Submission("digits", alias="champion", change=Change(request_id="r1"))
+    again = other.done(other.control.registering.register(submission, iter([Chunk("m.onnx", model_bytes(1))])))
+    assert again.result.version.number == first.version == 1
+    assert other.registry.model("digits").aliases == {"champion": 2}
 
 
 def test_the_alias_of_a_deployed_model_moves_when_the_version_is_ready(admin: Stub, world: World) -> None:
