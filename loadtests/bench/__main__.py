@@ -74,7 +74,8 @@ def main() -> int:
             _print_goals(console, rates)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=2) + "\n")
-    console.print(f"\nwritten to {options.out}")
+    options.out.with_suffix(".md").write_text(markdown(result, "event engine off", plan))
+    console.print(f"\nwritten to {options.out}, and as a table for the README to {options.out.with_suffix('.md')}")
     return 0
 
 
@@ -133,6 +134,23 @@ def table(rates: dict[str, dict[int, float]], plan: Plan) -> Table:
     for bare in (AIO, LANE):
         shown.add_row(f"{WHOLE} / {bare}", *(f"{rates[WHOLE][m] / rates[bare][m]:.2f}" for m in plan.streams))
     return shown
+
+
+def markdown(result: dict[str, Any], setting: str, plan: Plan) -> str:
+    """The table as the README shows it, with what it was measured on."""
+    rates, columns = result[setting], [str(m) for m in plan.streams]
+    rows = [f"| requests/s on one core, by streams | {' | '.join(columns)} |", "|---|" + "---:|" * len(columns)]
+    rows += [f"| {name} | {' | '.join(f'{row[m]:,.0f}' for m in columns)} |" for name, row in rates.items()]
+    for bare in (AIO, LANE):
+        ratios = [f"{rates[WHOLE][m] / rates[bare][m]:.2f}" for m in columns]
+        rows.append(f"| {WHOLE} / {bare} | {' | '.join(ratios)} |")
+    on, alone = result["machine"], result["onnxruntime rows/s"]
+    rows += [
+        "",
+        f"Measured on {on['machine']}, CPython {on['python']}, grpcio {on['grpcio']}, onnxruntime {on['onnxruntime']}; {on['pinned']}. "
+        f"ONNX Runtime alone, without any server: {alone['1']:,.0f} rows/s one by one, {alone['32']:,.0f} in batches of 32.",
+    ]
+    return "\n".join(rows) + "\n"
 
 
 def _print_goals(console: Console, rates: dict[str, dict[int, float]]) -> None:

@@ -62,3 +62,4 @@ def test_the_benchmark_measures_every_server(h2load: str, tmp_path: Path) -> Non
     rates = json.loads(out.read_text())["event engine off"]
     assert set(rates) == {"bare grpc.aio echo", "bare lane echo", "Interlock"}
     assert all(row["8"] > 0 for row in rates.values())
+    assert "| Interlock / bare lane echo |" in out.with_suffix(".md").read_text()
