@@ -147,7 +147,8 @@ def markdown(result: dict[str, Any], setting: str, plan: Plan) -> str:
     on, alone = result["machine"], result["onnxruntime rows/s"]
     rows += [
         "",
-        f"Measured on {on['machine']}, CPython {on['python']}, grpcio {on['grpcio']}, onnxruntime {on['onnxruntime']}; {on['pinned']}. "
+        f"Measured on {on['machine']}, CPython {on['python']}, grpcio {on['grpcio']}, onnxruntime {on['onnxruntime']}; "
+        f"{on['pinned']}. "
         f"ONNX Runtime alone, without any server: {alone['1']:,.0f} rows/s one by one, {alone['32']:,.0f} in batches of 32.",
     ]
     return "\n".join(rows) + "\n"
