@@ -53,9 +53,9 @@ def test_a_hundred_promotes_and_rollbacks_lose_nothing_and_mistake_nobody(start:
                 if index % BROKEN_EVERY == 0:
                     with pytest.raises(CallError, match="m v3 cannot be loaded"):
                         admin.promote("m", 3).result()
-                    assert admin.deployment("m").default_version == "1"
+                    assert admin.deployment("m").default_version == 1
                 assert admin.promote("m", 2).result().deployment.default_version == 2
-                assert admin.rollback("m").result().deployment.default_version == "1"
+                assert admin.rollback("m").result().deployment.default_version == 1
         finally:
             stop.set()
         for caller in callers:
