@@ -6,7 +6,7 @@ from gateway.control.fleet import Fleet
 from gateway.control.operations import Note, Operation, Operations, Request, Result
 from gateway.control.reconcile import Preparing
 from gateway.control.rollover import Rollover
-from gateway.control.traffic import Change
+from gateway.control.traffic import Change, check_ref
 from registry.names import check_alias
 from registry.registry import Registry
 from registry.versions import Model
@@ -44,6 +44,7 @@ class Aliases:
     def move(self, model: str, alias: str, ref: str, change: Change, note: Note) -> Model:
         """Does it, within an operation on the model. Raises as the registry does and as `Rollover.preparing`."""
         check_alias(alias)
+        check_ref(ref)
         number = self._registry.version(model, ref).number
         deployment = self._registry.deployment(model)
 

@@ -187,11 +187,11 @@ class Fleet:
     def _asked(self, attached: _Attached, ask: Ask) -> None:
         with self._changed:
             is_full = self._asks >= MAX_ASKS or self._is_closed
-            self._asks += not is_full
+            if not is_full:
+                self._asks += 1
+                self._pool.submit(self._answer, attached, ask)  # within the lock: never behind the pool's end
         if is_full:
             attached.outbox.put(_busy(ask))
-        else:
-            self._pool.submit(self._answer, attached, ask)
 
     def _answer(self, attached: _Attached, ask: Ask) -> None:
         try:

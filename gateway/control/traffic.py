@@ -194,6 +194,7 @@ class Traffic:
 
     def _resolve(self, model: str, ref: str, current: Deployment | None, *, is_forced: bool) -> int:
         """The number that ``ref`` means. Raises VersionUnknown, and ForbiddenNow when callers of the default would break."""
+        check_ref(ref)
         version = self._registry.version(model, ref)
         if is_forced or current is None or current.default is None or current.default == version.number:
             return version.number
@@ -208,6 +209,12 @@ class Traffic:
                 model=model,
             )
         return version.number
+
+
+def check_ref(ref: str) -> None:
+    """Raises InvalidValue when no version is named."""
+    if not ref:
+        raise InvalidValue("version: expected a number, an alias or latest, got none", field="version")
 
 
 def _present(current: Deployment | None, model: str, verb: str) -> Deployment:

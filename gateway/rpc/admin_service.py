@@ -72,9 +72,7 @@ class AdminService:
     def set_alias(self, request: pb.SetAliasRequest, context: grpc.ServicerContext) -> pb.Model:
         """Points an alias at a version; returns when the workers know it."""
         change = messages.change_of(request)
-        return self._model_of(
-            self._control.aliases.set(request.model, request.alias, request.version or "latest", change=change)
-        )
+        return self._model_of(self._control.aliases.set(request.model, request.alias, request.version, change=change))
 
     def delete_alias(self, request: pb.DeleteAliasRequest, context: grpc.ServicerContext) -> pb.Model:
         """Takes an alias away."""

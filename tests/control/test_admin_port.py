@@ -238,6 +238,11 @@ def test_a_failed_change_is_told_in_the_last_message_and_as_the_status(admin: St
     [
         (lambda admin: list(admin.Promote(pb.PromoteRequest(model="nope", version="1"))), grpc.StatusCode.NOT_FOUND),
         (lambda admin: list(admin.Promote(pb.PromoteRequest(model="digits", version="9"))), grpc.StatusCode.NOT_FOUND),
+        (lambda admin: list(admin.Promote(pb.PromoteRequest(model="digits"))), grpc.StatusCode.INVALID_ARGUMENT),
+        (
+            lambda admin: admin.SetAlias(pb.SetAliasRequest(model="digits", alias="x")),
+            grpc.StatusCode.INVALID_ARGUMENT,
+        ),
         (
             lambda admin: list(admin.Promote(pb.PromoteRequest(model="digits", version="2", etag='"7"'))),
             grpc.StatusCode.ABORTED,
