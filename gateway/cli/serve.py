@@ -15,7 +15,7 @@ from gateway.settings import CannotStart, Settings
 
 def _option(help_text: str, metavar: str | None = None) -> Any:
     """Its default stands in `Settings`, so typer shows none."""
-    return typer.Option(metavar=metavar, show_default=False, help=help_text)
+    return typer.Option(metavar=metavar, show_default=False, help=help_text.replace("[", r"\["))  # no markup of rich
 
 
 def serve(

@@ -9,14 +9,15 @@ import pytest
 from running import Running, Start, is_running
 
 
-def _ended(gateway: Running) -> None:
+def _ended(gateway: Running) -> list[int]:
+    """Ends it; gives those of its processes that are left."""
     try:
         note = gateway.note()
-        left = [note["control_pid"], *(worker["pid"] for worker in note["workers"])]
+        processes = [note["control_pid"], *(worker["pid"] for worker in note["workers"])]
     except FileNotFoundError:
-        left = []
+        processes = []
     gateway.end()
-    assert [pid for pid in left if pid is not None and is_running(pid)] == []
+    return [pid for pid in processes if pid is not None and is_running(pid)]
 
 
 @pytest.fixture
@@ -30,8 +31,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
         return gateway
 
     yield run
-    for gateway in reversed(started):  # a later one may run on the home of an earlier one
-        _ended(gateway)
+    # A later one may run on the home of an earlier one; all are ended before anything is judged.
+    assert [pid for gateway in reversed(started) for pid in _ended(gateway)] == []
 
 
 @pytest.fixture(scope="module")
@@ -39,4 +40,4 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """One gateway with two workers for all tests of a module; each uses models of its own."""
     running = Running(tmp_path_factory.mktemp("shared") / "home", "--model-control", workers=2)
     yield running
-    _ended(running)
+    assert _ended(running) == []
