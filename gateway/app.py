@@ -7,6 +7,7 @@ registry's database and control does not load ONNX Runtime.
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from collections.abc import Callable
@@ -70,8 +71,13 @@ def run_worker(orders: Orders, home: Home, stopping: Stop, on_serving: Callable[
     """One worker, until ``stopping`` is set; then it drains."""
     from gateway.link import connect
 
+    def serving() -> None:
+        gc.collect()
+        gc.freeze()  # what a start leaves behind lives as long as the worker: the collector need not look at it again
+        on_serving()
+
     worker = build_worker(orders, home, lambda: connect(home.control_socket))
-    _serve(worker, stopping, on_serving)
+    _serve(worker, stopping, serving)
 
 
 def _serve(worker: Worker, stopping: Stop, on_serving: Callable[[], None]) -> None:

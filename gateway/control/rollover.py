@@ -71,6 +71,7 @@ class Rollover:
                 self.taken(revision)
 
     def _prepare(self, model: str, versions: Preparing, note: Note) -> None:
+        self._wanted.verify(model, versions.versions)
         start = self._fleet.wait(_attached, self._config.attach_timeout_s)
         if not start:
             raise NotReady(f"no worker is attached, so {model} cannot be prepared", model=model)

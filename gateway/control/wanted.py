@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from gateway.clock import Clock
-from gateway.control.reconcile import ModelPlan, Preparing, desired_model, warm_until
+from gateway.control.reconcile import ModelPlan, Preparing, desired_model, held, warm_until
 from gateway.fleet import DesiredModel, DesiredState
 from registry.deployment import Deployment
 from registry.errors import ArtifactCorrupt
@@ -97,6 +97,13 @@ class Wanted:
             self._models[model.name] = model
 
     # ---- changing --------------------------------------------------------------------------------------------------
+
+    def verify(self, model: str, numbers: frozenset[int]) -> None:
+        """Reads every byte of the versions that no worker holds yet. Raises ArtifactCorrupt naming the file."""
+        with self._lock:
+            already = frozenset(held(self._plan(model)))
+        for number in sorted(numbers - already):  # without the lock: a large model takes its time
+            self._registry.verify(self._registry.version(model, number))
 
     def prepare(self, model: str, preparing: Preparing) -> int:
         """Holds these versions too, from now until `release` or `commit`. Gives the desired state's revision."""

@@ -22,6 +22,22 @@ def scaler(path: Path, factor: float, *, name: str = "x") -> Path:
     return _saved(graph, path)
 
 
+def one_row_only(path: Path, factor: float) -> Path:
+    """A scaler that fails on more than one row, although its signature takes any number."""
+    constants = [
+        numpy_helper.from_array(np.array(factor, np.float32), "factor"),
+        numpy_helper.from_array(np.array([1, 2], np.int64), "shape"),
+    ]
+    graph = helper.make_graph(
+        [helper.make_node("Reshape", ["x", "shape"], ["row"]), helper.make_node("Mul", ["row", "factor"], ["y"])],
+        "one_row_only",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["M", 2])],
+        constants,
+    )
+    return _saved(graph, path)
+
+
 def classifier(path: Path) -> Path:
     """[N, 3] float32 ``scores``: the place of the largest is ``label``, an int64 a row."""
     graph = helper.make_graph(
