@@ -97,9 +97,10 @@ def id_text(id_field: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _KnownMessage:
-    """Where the raw contents of a known message begin and end: way 1."""
+    """Where the raw contents of a known message begin and end: way 1. ``only`` is the one cut of a small message."""
 
     head: bytes
+    only: slice | None
     frames: tuple[tuple[int, bytes], ...]  # (offset, tag and length) of the second and further raw fields
     cuts: tuple[tuple[int, int], ...]
     layout: Layout
@@ -116,6 +117,8 @@ class Decoder:
         """The request in a message. Raises InvalidRequest when it is no ModelInferRequest."""
         known = self._by_length.get(len(message))
         if known is not None and message.startswith(known.head):
+            if known.only is not None:
+                return Request(known.layout, [message[known.only]], b"")
             for offset, frame in known.frames:
                 if not message.startswith(frame, offset):
                     break
@@ -151,7 +154,9 @@ def _cut(message: bytes, cuts: Any) -> list[bytes | memoryview]:
 def _known(message: bytes, fields: _Fields, layout: Layout) -> _KnownMessage:
     ends = [end for _, end in fields.cuts]
     frames = tuple((end, message[end:start]) for end, (start, _) in zip(ends, fields.cuts[1:], strict=False))
-    return _KnownMessage(message[: fields.cuts[0][0]], frames, tuple(fields.cuts), layout)
+    start, end = fields.cuts[0]
+    only = slice(start, end) if len(fields.cuts) == 1 and end - start <= SMALL_BYTES else None
+    return _KnownMessage(message[:start], only, frames, tuple(fields.cuts), layout)
 
 
 class _Fields:

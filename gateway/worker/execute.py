@@ -25,7 +25,7 @@ from gateway.runtime.tensors import to_raw, to_typed
 from gateway.telemetry.otel import Tracing
 from gateway.worker.item import Item, merge_inputs
 from gateway.worker.records import Executed, PredictionIds, Records, has_row_each
-from gateway.worker.served import Served, Target
+from gateway.worker.served import Served, Shapes, Target
 from gateway.worker.traces import request_trace
 
 
@@ -123,23 +123,18 @@ class Execution:
         """Encodes all answers, then sends them; nothing is sent when anything cannot be encoded."""
         names = items[0].binding.outputs
         arrays = outputs[: len(names)]
-        if len(items) == 1:
-            columns: list[list[bytes]] = [[to_raw(array)] for array in arrays]
-            shapes = {rows[0]: tuple(array.shape for array in arrays)}
-        else:
-            columns = [_split(array, rows) for array in arrays]
-            tails = [array.shape[1:] for array in arrays]
-            shapes = {count: tuple((count, *tail) for tail in tails) for count in set(rows)}
-        head_id, frames = id_head.encode(), _Frames()
+        columns = _columns(arrays, rows)
+        head_id = id_head.encode()
+        templates: dict[tuple[Target, int], bytes] = {}
         answers, special = [], []
-        for index, item in enumerate(items):
-            pieces = [item.target.head(names, shapes[rows[index]]), head_id, b"%012x" % counters[index]]
-            for column in columns:
-                part = column[index]
-                pieces += (frames[len(part)], part)
-            if item.request.id_field:
-                pieces.append(item.request.id_field)
-            answers.append((item.call, b"".join(pieces)))
+        for index, (item, counter, parts) in enumerate(zip(items, counters, zip(*columns, strict=True), strict=True)):
+            key = (item.target, rows[index])
+            template = templates.get(key)
+            if template is None:
+                sizes = tuple(-1 if a.dtype == np.object_ else len(part) for a, part in zip(arrays, parts, strict=True))
+                template = item.target.template(names, _shapes(arrays, rows[index], len(items)), sizes)
+                templates[key] = template
+            answers.append((item.call, template % (head_id, counter, *parts, item.request.id_field)))
             if item.wants_trailers or not item.request.parameters.is_binary:
                 special.append(index)
         for index in special:
@@ -168,13 +163,12 @@ class Execution:
         """Counts a batch: per arm its requests, once per batch the run, on the arm of the first request."""
         run_ns = timing.ran_ns - timing.merged_ns
         merge_ns, encode_ns = timing.merged_ns - timing.taken_ns, timing.answered_ns - timing.ran_ns
-        for index, item in enumerate(items):
-            counts = item.target.counts
-            latency_ns = timing.answered_ns - item.received_ns
-            counts.latency_buckets[bisect_left(LATENCY_BOUNDS_S, latency_ns * 1e-9)] += 1
-            counts.latency_sum_s += latency_ns * 1e-9
-            counts.queue_ns += timing.taken_ns - item.received_ns
-            counts.rows += rows[index]
+        first = items[0]
+        if items[-1].received_ns == first.received_ns and all(item.target is first.target for item in items):
+            _count_alike(first, len(items), sum(rows), timing)  # they came together: the usual case
+        else:
+            for index, item in enumerate(items):
+                _count_alike(item, 1, rows[index], timing)
         for target, requests in _by_target(items):
             target.count("OK", requests)
             counts = target.counts
@@ -222,18 +216,26 @@ class Execution:
                 )
 
 
-class _Frames(dict[int, bytes]):
-    """Frames of raw contents by size."""
+def _columns(arrays: Sequence[Array], rows: list[int]) -> list[list[bytes]]:
+    """Per output the raw contents of every request; of texts with their frame, whose length differs by request."""
+    if len(rows) == 1:
+        return [[_framed(array) if array.dtype == np.object_ else array.tobytes()] for array in arrays]
+    return [
+        [_framed(part) for part in split_rows(array, rows)] if array.dtype == np.object_ else split_raw(array, rows)
+        for array in arrays
+    ]
 
-    def __missing__(self, size: int) -> bytes:
-        frame = self[size] = raw_frame(size)
-        return frame
+
+def _framed(texts: Array) -> bytes:
+    raw = to_raw(texts)
+    return raw_frame(len(raw)) + raw
 
 
-def _split(array: Array, rows: list[int]) -> list[bytes]:
-    if array.dtype == np.object_:
-        return [to_raw(part) for part in split_rows(array, rows)]
-    return split_raw(array, rows)
+def _shapes(arrays: Sequence[Array], rows: int, requests: int) -> Shapes:
+    """The outputs' shapes for one of the requests that share them."""
+    if requests == 1:
+        return tuple(array.shape for array in arrays)
+    return tuple((rows, *array.shape[1:]) for array in arrays)
 
 
 def _trailers(item: Item, payload: bytes) -> Trailers:
@@ -243,6 +245,16 @@ def _trailers(item: Item, payload: bytes) -> Trailers:
         ("x-arm", item.target.arm),
         ("x-prediction-id", prediction_id_of(payload)),
     )
+
+
+def _count_alike(item: Item, requests: int, rows: int, timing: Timing) -> None:
+    """Counts requests of one arm that were taken from the lane at the same time."""
+    counts = item.target.counts
+    latency_s = (timing.answered_ns - item.received_ns) * 1e-9
+    counts.latency_buckets[bisect_left(LATENCY_BOUNDS_S, latency_s)] += requests
+    counts.latency_sum_s += latency_s * requests
+    counts.queue_ns += (timing.taken_ns - item.received_ns) * requests
+    counts.rows += rows
 
 
 def _by_target(items: list[Item]) -> list[tuple[Target, int]]:

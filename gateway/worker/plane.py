@@ -39,6 +39,7 @@ TAKE_TIMEOUT_S = 0.2
 MAX_REROUTES = 8
 UNIT_KEY = "x-unit-id"
 TRAILERS_KEY = "x-prediction-metadata"
+TRACE_KEY = "traceparent"
 _ROUTED = (DEFAULT, CANDIDATE)
 SWITCH_INTERVAL_S = 0.0001  # a thread back from the runtime waits this long for the GIL; Python's own default is 5 ms
 _log = structlog.get_logger("interlock.plane")
@@ -89,6 +90,7 @@ class DataPlane:
         self.loader = OnnxLoader(config.threads, self.counters.arm)
         self._mirror = Mirror(self.counters.shadow)
         self._decoder = Decoder()
+        self._read_keys = frozenset((config.unit_key, TRACE_KEY, TRAILERS_KEY))
         self._random = random.Random(seed).random
         self._table = ServingTable()
         self._clock = clock
@@ -168,12 +170,13 @@ class DataPlane:
     def _read_metadata(self, item: Item) -> None:
         item.unit_id = item.request.parameters.unit_id
         for key, value in item.call.metadata:
-            if key == self._config.unit_key:
-                item.unit_id = str(value)
-            elif key == "traceparent":
-                item.traceparent = str(value)
-            elif key == TRAILERS_KEY:
-                item.wants_trailers = True
+            if key in self._read_keys:
+                if key == self._config.unit_key:
+                    item.unit_id = str(value)
+                elif key == TRACE_KEY:
+                    item.traceparent = str(value)
+                else:
+                    item.wants_trailers = True
         if self._tracing.is_on:
             item.trace = self._tracing.sample(item.traceparent, self._random())
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from gateway.fleet import ArmCounts, DesiredVersion
 from gateway.lifecycle.ports import LoadFailed
-from gateway.rpc.codec import MAX_LAYOUTS, Layout, response_head
+from gateway.rpc.codec import MAX_LAYOUTS, Layout, raw_frame, response_head
 from gateway.runtime.session import Array, Session
 from gateway.runtime.synthetic import has_free_dimensions, runnable_inputs
 from gateway.worker.binding import Binding, bind
@@ -24,32 +24,41 @@ if TYPE_CHECKING:
 
 INLINE_RUN_S = 300e-6  # a batch that runs longer would stop the lane for every other model
 WARM_UP_REPEATS = 3
-MAX_HEADS = 4096
+MAX_TEMPLATES = 4096
 Shapes = tuple[tuple[int, ...], ...]
 
 
 class Target:
     """A version in the role of one arm: what a route's bounds point at. ``counts`` has one writing thread per field."""
 
-    __slots__ = ("arm", "counts", "heads", "served")
+    __slots__ = ("_templates", "arm", "counts", "served")
 
     def __init__(self, served: Served, arm: str, counts: ArmCounts) -> None:
         self.served = served
         self.arm = arm
         self.counts = counts
-        self.heads: dict[tuple[tuple[str, ...], Shapes], bytes] = {}
+        self._templates: dict[tuple[tuple[str, ...], Shapes, tuple[int, ...]], bytes] = {}
 
-    def head(self, outputs: tuple[str, ...], shapes: Shapes) -> bytes:
-        """The repeating part of a response with these outputs in these shapes."""
-        key = (outputs, shapes)
-        head = self.heads.get(key)
-        if head is None:
-            if len(self.heads) >= MAX_HEADS:
-                self.heads.clear()
-            served = self.served
-            described = tuple((name, served.datatypes[name], shape) for name, shape in zip(outputs, shapes, strict=True))
-            head = self.heads[key] = response_head(served.model, served.number, self.arm, described)
-        return head
+    def template(self, outputs: tuple[str, ...], shapes: Shapes, sizes: tuple[int, ...]) -> bytes:
+        """
+        A response with these outputs in these shapes, for bytes formatting with: the head of the prediction id, its
+        counter, each output's raw contents (with their frame where ``sizes`` is -1), the encoded `id` field.
+        """
+        key = (outputs, shapes, sizes)
+        template = self._templates.get(key)
+        if template is None:
+            if len(self._templates) >= MAX_TEMPLATES:
+                self._templates.clear()
+            template = self._templates[key] = self._new_template(outputs, shapes, sizes)
+        return template
+
+    def _new_template(self, outputs: tuple[str, ...], shapes: Shapes, sizes: tuple[int, ...]) -> bytes:
+        served = self.served
+        described = tuple((name, served.datatypes[name], shape) for name, shape in zip(outputs, shapes, strict=True))
+        head = response_head(served.model, served.number, self.arm, described)
+        frames = (b"" if size < 0 else raw_frame(size) for size in sizes)
+        contents = (frame.replace(b"%", b"%%") + b"%b" for frame in frames)
+        return b"".join((head.replace(b"%", b"%%"), b"%b%012x", *contents, b"%b"))
 
     def count(self, code: str, requests: int = 1) -> None:
         """Counts requests that ended with this code."""
