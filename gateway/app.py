@@ -70,6 +70,9 @@ def run_control(settings: Settings, home: Home, stopping: Stop, on_serving: Call
 def run_worker(orders: Orders, home: Home, stopping: Stop, on_serving: Callable[[], None]) -> None:
     """One worker, until ``stopping`` is set; then it drains."""
     from gateway.link import connect
+    from gateway.worker.scheduling import in_background
+
+    in_background()  # before any other thread is there: they all inherit it
 
     def serving() -> None:
         gc.collect()

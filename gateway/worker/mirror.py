@@ -7,7 +7,6 @@ goes wrong here is counted and never reaches a caller.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from bisect import bisect_left
@@ -25,11 +24,11 @@ from gateway.quality.compare import compare_classes, compare_values
 from gateway.runtime.session import Array, RunFailed
 from gateway.worker.item import Item, decode_inputs, merge_inputs
 from gateway.worker.records import has_row_each, labels
+from gateway.worker.scheduling import least_important
 from gateway.worker.served import Served, Target
 from registry.versions import PredictionKind
 
 MAX_WAITING = 256  # copied requests; beyond it the newest are dropped
-NICENESS = 15
 _log = structlog.get_logger("interlock.mirror")
 
 
@@ -98,7 +97,7 @@ class Mirror:
             self._thread.join(timeout=5)
 
     def _loop(self) -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        least_important()
         while True:
             with self._changed:
                 while not self._waiting and not self._is_stopped:

@@ -32,6 +32,7 @@ from gateway.worker.loader import OnnxLoader, resident_bytes
 from gateway.worker.mirror import Copy, Mirror
 from gateway.worker.records import PredictionIds, Records
 from gateway.worker.runner import Runner
+from gateway.worker.scheduling import in_foreground
 from gateway.worker.served import Served, Target
 from gateway.worker.serving import ServingTable, compile_table
 
@@ -123,6 +124,7 @@ class DataPlane:
         self._tracing.shutdown()
 
     def _loop(self) -> None:
+        in_foreground()
         lane, most = self._lane, self._config.max_calls
         while not lane.is_closed():
             calls = lane.take(most, TAKE_TIMEOUT_S)

@@ -29,6 +29,7 @@ from rich.table import Table
 from gateway.demo import models
 from gateway.demo.process import GatewayBroken
 from loadtests.bench import h2load
+from loadtests.bench.collector import Collector
 from loadtests.bench.servers import MODEL, EchoServer, Interlock, Server, ServerFailed
 
 STREAMS = (1, 8, 32, 128)
@@ -82,14 +83,17 @@ def main() -> int:
 def measure(console: Console, plan: Plan, experiments: str, file: Path, home: Path) -> dict[str, dict[int, float]]:
     """Median requests a second by server and streams; the servers take turns, so that what drifts hits all alike."""
     env = {"GRPC_EXPERIMENTS": experiments}
+    collector = Collector()
+    traced = {**env, **collector.environment}
     makers: tuple[Callable[[], Server], ...] = (
         lambda: EchoServer(AIO, "echo_aio", pin=pin(0), env=env),
         lambda: EchoServer(LANE, "echo_lane", pin=pin(0), env=env),
-        lambda: Interlock(file, home, pin=pin(0), env=env),
+        lambda: Interlock(file, home, pin=pin(0), beside=pin(1), env=traced),
     )
     body = file.with_suffix(".body")
     body.write_bytes(h2load.request_body(MODEL))
     with ExitStack() as stack:
+        stack.callback(_check_traces, console, collector)
         servers, seen = [], {}
         for make in makers:
             server = make()
@@ -105,6 +109,13 @@ def measure(console: Console, plan: Plan, experiments: str, file: Path, home: Pa
                     seen[server.name] += report.succeeded
             console.print(f"  repetition {repetition + 1} of {plan.repetitions} done")
     return {name: {m: statistics.median(values) for m, values in row.items()} for name, row in rates.items()}
+
+
+def _check_traces(console: Console, collector: Collector) -> None:
+    collector.stop()
+    if not collector.traces:
+        raise ServerFailed("Interlock sent no trace, although it was to trace 1 % of the requests")
+    console.print(f"  {collector.traces:,} traces of {WHOLE} were collected")
 
 
 def _finish(server: Server, seen: dict[str, int]) -> None:
@@ -177,7 +188,7 @@ def machine() -> dict[str, str]:
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "grpcio": version("grpcio"),
         "onnxruntime": version("onnxruntime"),
-        "pinned": "server and load on a core each" if pin(0) else "not pinned",
+        "pinned": "server (of the gateway its worker) and load on a core each" if pin(0) else "not pinned",
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -61,12 +62,20 @@ class EchoServer:
 
 
 class Interlock:
-    """The whole gateway (control and one worker) with the digits perceptron deployed and everything on."""
+    """
+    The whole gateway with the digits perceptron deployed and everything on. ``pin`` keeps its one worker on a core, as it
+    does the other servers; ``beside`` is where control and the supervisor run.
+    """
 
-    def __init__(self, model_file: Path, home: Path, *, pin: Sequence[str], env: Mapping[str, str]) -> None:
+    def __init__(
+        self, model_file: Path, home: Path, *, pin: Sequence[str], beside: Sequence[str], env: Mapping[str, str]
+    ) -> None:
         self.name = "Interlock"
-        self._gateway = GatewayProcess(home, workers=1, prefix=pin, env=env, options=("--log-level", "warning"))
+        self._gateway = GatewayProcess(home, workers=1, prefix=beside, env=env, options=("--log-level", "warning"))
         try:
+            if pin:
+                worker = json.loads((home / "run" / "gateway.json").read_text())["workers"][0]["pid"]
+                subprocess.run([pin[0], "-a", "-p", "-c", pin[-1], str(worker)], check=True, capture_output=True)
             with AdminClient(self._gateway.addresses.admin) as admin:
                 version = admin.register(MODEL, model_file).result().version
                 admin.deploy(MODEL, version.version).result()

@@ -1,0 +1,40 @@
+"""
+Which of a worker's threads the kernel lets interrupt which.
+
+gRPC's core hands writes to threads of its own. Where cores are few, such a thread wakes up, takes the core from the lane's
+thread after every answer, and sends that one answer. Under SCHED_BATCH (sched(7)) a thread that wakes up does not take
+the core from a running one: the lane's thread answers its whole batch first, and one write sends all of it. Measured on
+one core: 7 to 25 % more requests a second; shares of the processor do not change.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+SHADOW_NICENESS = 15
+
+
+def in_background() -> None:
+    """Puts the calling thread, and those that it starts from now on, behind the lane's thread. Does nothing off Linux."""
+    _set_policy("SCHED_BATCH")
+
+
+def in_foreground() -> None:
+    """The calling thread takes the core as soon as it has something to do: the lane's."""
+    _set_policy("SCHED_OTHER")
+
+
+def least_important() -> None:
+    """The calling thread gets what the others leave: the shadow's."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), SHADOW_NICENESS)
+
+
+def _set_policy(name: str) -> None:
+    policy = getattr(os, name, None)
+    if policy is None:
+        return
+    try:
+        os.sched_setscheduler(0, policy, os.sched_param(0))  # 0: the calling thread
+    except OSError:
+        pass  # forbidden by a sandbox: it only costs speed

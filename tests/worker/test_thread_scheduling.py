@@ -1,0 +1,52 @@
+"""The lane's thread is in front of every other thread of a worker."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+
+from gateway.worker.scheduling import in_background, in_foreground, least_important
+
+
+def policies(*steps) -> list[int]:
+    """The scheduling policy of a new thread after each step."""
+    found: list[int] = []
+
+    def run() -> None:
+        for step in steps:
+            step()
+            found.append(os.sched_getscheduler(0))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return found
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="SCHED_BATCH is Linux's")
+def test_threads_go_behind_and_come_to_the_front():
+    assert policies(in_background, in_foreground) == [os.SCHED_BATCH, os.SCHED_OTHER]
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="SCHED_BATCH is Linux's")
+def test_threads_inherit_their_place():
+    inherited: list[int] = []
+    assert policies(in_background, lambda: inherited.extend(policies(lambda: None))) == [os.SCHED_BATCH] * 2
+    assert inherited == [os.SCHED_BATCH]
+
+
+def test_the_shadows_thread_gets_what_is_left():
+    before, nice = os.getpriority(os.PRIO_PROCESS, 0), []
+    policies(least_important, lambda: nice.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
+    assert nice == [15]
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before
+
+
+def test_a_sandbox_that_forbids_it_costs_only_speed(monkeypatch):
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setscheduler", refuse, raising=False)
+    in_background()
