@@ -72,6 +72,7 @@ class Execution:
             return None
         timing.answered_ns = time.perf_counter_ns()
         served.release(len(live))
+        served.ran(timing.ran_ns - timing.merged_ns)
         named = dict(zip(live[0].binding.run_outputs, outputs, strict=True))
         self._count(live, rows, timing, now_ms)
         self._record(served, live, named, rows, now_ms, counters)

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 INLINE_RUN_S = 300e-6  # a batch that runs longer would stop the lane for every other model
 WARM_UP_REPEATS = 3
+WARM_UP_BUDGET_S = 2.0  # no larger batch is warmed up after that
+SLOW_RUN_NS = 5_000_000
+SLOW_RUNS_ALLOWED = 3  # one may be the kernel's doing
 MAX_TEMPLATES = 4096
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -90,6 +93,7 @@ class Served:
         self._lock = threading.Lock()
         self._leases = 0
         self._is_retired = False
+        self._slow_runs = 0
         self.runner: Runner | None = None  # made by the lane's thread for a version that does not run inline
 
     def __repr__(self) -> str:
@@ -161,14 +165,26 @@ class Served:
         """
         outputs = tuple(spec.name for spec in self.signature.outputs)
         elapsed: list[float] = []
+        began = time.monotonic()
         for rows in self._warm_up_sizes():
             inputs = runnable_inputs(self.session, rows)
             if inputs is None:
                 if has_free_dimensions(self.signature):
                     return
                 raise LoadFailed(f"{self.model} v{self.number}: warm-up with {rows} rows failed on every made-up input")
+            if time.monotonic() - began > WARM_UP_BUDGET_S:
+                return  # a slow model: what is left to warm up is not worth the wait
             elapsed = [self._timed(outputs, inputs) for _ in range(WARM_UP_REPEATS)]
         self.is_inline = median(elapsed) <= INLINE_RUN_S and not self.batching.queue_delay_us
+
+    def ran(self, run_ns: int) -> None:
+        """
+        Learns how long a run took. A model that is slow on real inputs, although it was short at warm-up, does not run
+        inline any more: it would stop the lane for every other model.
+        """
+        if self.is_inline and run_ns > SLOW_RUN_NS:
+            self._slow_runs += 1
+            self.is_inline = self._slow_runs < SLOW_RUNS_ALLOWED
 
     def _warm_up_sizes(self) -> list[int]:
         sizes = [1]

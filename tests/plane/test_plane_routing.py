@@ -284,3 +284,24 @@ def test_predictions_are_kept_in_columns_for_the_log(open_gate, wait_for):
     assert batches[0].prediction_ids == (response.parameters["prediction_id"].string_param,)
     assert (batches[0].inference_ids, batches[0].rows, batches[0].numbers) == (("mine",), (2,), (5.0, 6.0))
     assert (batches[0].model, batches[0].version, batches[0].arms) == ("m", 1, ("default",))
+
+
+def test_a_model_that_turns_out_slow_no_longer_runs_in_the_lanes_thread(gate):
+    served = gate.load("m", 1, scale(2))
+    assert served.is_inline
+    served.ran(1_000)
+    for _ in range(3):
+        assert served.is_inline
+        served.ran(50_000_000)
+    assert not served.is_inline
+    gate.route("m", 1)
+    assert answer(gate.infer(ask("m", ONE))).tolist() == [[2, 2, 2, 2]]
+
+
+def test_the_warm_up_of_a_slow_model_ends_in_time(gate, monkeypatch):
+    """Without the budget every batch size up to 64 rows would be run several times."""
+    monkeypatch.setattr("gateway.worker.served.WARM_UP_BUDGET_S", 0.0)
+    served = gate.load("s", 1, slow())
+    assert not served.is_inline
+    gate.route("s", 1)
+    assert answer(gate.infer(ask("s", ONE))).tolist() == ONE.tolist()
