@@ -42,13 +42,23 @@ def request_body(model: str) -> bytes:
     return struct.pack(">BI", 0, len(message)) + message
 
 
-def load(port: int, body: Path, *, streams: int, seconds: float, pin: Sequence[str] = ()) -> Report:
-    """One connection with so many concurrent streams, for so long after a short warm-up. Raises H2loadFailed."""
+def load(port: int, body: Path, *, streams: int, seconds: float, pin: Sequence[str] = (), connections: int = 1) -> Report:
+    """Connections with so many concurrent streams each, for so long after a short warm-up. Raises H2loadFailed."""
     program = shutil.which("h2load")
     if program is None:
         raise H2loadFailed(MISSING)
     command = [
-        *(*pin, program, "-c1", "-t1", f"-m{streams}", f"-D{seconds * 1000:.0f}ms", "--warm-up-time=300ms", "-d", str(body)),
+        *(
+            *pin,
+            program,
+            f"-c{connections}",
+            "-t1",
+            f"-m{streams}",
+            f"-D{seconds * 1000:.0f}ms",
+            "--warm-up-time=300ms",
+            "-d",
+            str(body),
+        ),
         *("-H", "content-type: application/grpc", "-H", "te: trailers", f"http://127.0.0.1:{port}{PATH}"),
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60)

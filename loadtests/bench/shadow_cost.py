@@ -31,7 +31,8 @@ from loadtests.bench.servers import MODEL
 
 SLOWER = 20.0
 MOST_P99_RATIO = 1.5
-CONNECTIONS = 8
+CONNECTIONS, PROCESSES = 5, 8
+TICK_S = 0.01
 
 
 def slowed(file: Path, target: Path, rounds: int) -> Path:
@@ -86,16 +87,26 @@ def slow_enough(file: Path, folder: Path) -> Path:
 
 
 def latencies_ms(port: int, body: Path, log: Path, *, rate: int, seconds: float) -> np.ndarray:
-    """The time of every request at a constant rate. Raises H2loadFailed."""
-    log.unlink(missing_ok=True)
-    command = [
+    """
+    The time of every request at a constant rate. Raises H2loadFailed.
+
+    h2load sends what is due every 10 ms at the most often, all connections of a process at once: several processes, each
+    with few connections, started apart, come close to an even stream.
+    """
+    each = [
         *(*pin(1), str(shutil.which("h2load")), f"-c{CONNECTIONS}", "-t1", "-m32", f"-D{seconds:g}s", "-d", str(body)),
-        *(f"--rps={rate / CONNECTIONS:g}", f"--log-file={log}", "-H", "content-type: application/grpc", "-H", "te: trailers"),
-        f"http://127.0.0.1:{port}{h2load.PATH}",
+        *(f"--rps={rate / CONNECTIONS / PROCESSES:g}", "-H", "content-type: application/grpc", "-H", "te: trailers"),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60)
-    h2load.parse(done.stdout)
-    return np.loadtxt(log, usecols=2) / 1000
+    logs = [log.with_suffix(f".{number}") for number in range(PROCESSES)]
+    running = []
+    for file in logs:
+        file.unlink(missing_ok=True)
+        command = [*each, f"--log-file={file}", f"http://127.0.0.1:{port}{h2load.PATH}"]
+        running.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        time.sleep(TICK_S / PROCESSES)
+    for process in running:
+        h2load.parse(process.communicate(timeout=seconds + 60)[0])
+    return np.concatenate([np.loadtxt(file, usecols=2) for file in logs]) / 1000
 
 
 def main() -> int:
@@ -131,7 +142,8 @@ def measure(folder: Path, turns: int, seconds: float) -> dict[str, float]:
                 admin.register(MODEL, path).result()
             admin.deploy(MODEL, 1).result()
             client.wait_ready(model=MODEL)
-            capacity = h2load.load(port, body, streams=32, seconds=seconds, pin=pin(1)).rate
+            count = CONNECTIONS * PROCESSES
+            capacity = h2load.load(port, body, streams=1, seconds=seconds, pin=pin(1), connections=count).rate
             rate = int(capacity / 2)
             times: dict[bool, list[np.ndarray]] = {False: [], True: []}
             for turn in range(2 * turns):
@@ -148,6 +160,7 @@ def measure(folder: Path, turns: int, seconds: float) -> dict[str, float]:
         "p99_ms_without": p99[False],
         "p99_ms_with": p99[True],
         "p99_ratio": p99[True] / p99[False],
+        "p50_ms_without": float(np.median(np.concatenate(times[False]))),
         "p50_ratio": float(np.median(np.concatenate(times[True])) / np.median(np.concatenate(times[False]))),
         "primary_requests": primary.requests,
         "primary_errors": primary.errors,
