@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,6 +11,7 @@ from gateway.cli.options import DEFAULT_ADMIN, Admin, AsJson, Etag, Force, Model
 from gateway.cli.session import connected, finish
 
 if TYPE_CHECKING:
+    from gateway.client.admin import AdminClient, Updates
     from gateway.rpc.messages import admin
 
 _BATCHING_MODES = ("auto", "on", "off")
@@ -25,13 +27,7 @@ def deploy(
     as_json: AsJson = False,
 ) -> None:
     """Serve a version: the first default of a model, or in place of its whole deployment."""
-    with connected(admin) as client:
-        finish(
-            client.deploy(model, version, force=force, etag=etag, reason=reason),
-            as_json=as_json,
-            done=described,
-            resource="deployment",
-        )
+    _change(admin, as_json, lambda client: client.deploy(model, version, force=force, etag=etag, reason=reason))
 
 
 def promote(
@@ -44,20 +40,12 @@ def promote(
     as_json: AsJson = False,
 ) -> None:
     """Make a version the default: prepared in every worker first, then switched in one step."""
-    with connected(admin) as client:
-        finish(
-            client.promote(model, version, force=force, etag=etag, reason=reason),
-            as_json=as_json,
-            done=described,
-            resource="deployment",
-        )
+    _change(admin, as_json, lambda client: client.promote(model, version, force=force, etag=etag, reason=reason))
 
 
 def rollback(model: Model, reason: Reason = "", etag: Etag = "", admin: Admin = DEFAULT_ADMIN, as_json: AsJson = False) -> None:
     """Go back to what was served before; no version needed."""
-    with connected(admin) as client:
-        updates = client.rollback(model, etag=etag, reason=reason)
-        finish(updates, as_json=as_json, done=described, resource="deployment")
+    _change(admin, as_json, lambda client: client.rollback(model, etag=etag, reason=reason))
 
 
 def split(
@@ -71,13 +59,7 @@ def split(
 ) -> None:
     """Share a model's traffic among versions; the same unit always meets the same version."""
     percents = parse_weights(weights)
-    with connected(admin) as client:
-        finish(
-            client.split(model, percents, force=force, etag=etag, reason=reason),
-            as_json=as_json,
-            done=described,
-            resource="deployment",
-        )
+    _change(admin, as_json, lambda client: client.split(model, percents, force=force, etag=etag, reason=reason))
 
 
 def shadow(
@@ -94,13 +76,9 @@ def shadow(
     """Send copies of the requests to a version and compare its answers; callers never see them."""
     if off == (version is not None):
         raise typer.BadParameter("give a VERSION, or --off")
-    with connected(admin) as client:
-        finish(
-            client.shadow(model, version, percent=percent, force=force, etag=etag, reason=reason),
-            as_json=as_json,
-            done=described,
-            resource="deployment",
-        )
+    _change(
+        admin, as_json, lambda client: client.shadow(model, version, percent=percent, force=force, etag=etag, reason=reason)
+    )
 
 
 def configure(
@@ -124,24 +102,30 @@ def configure(
     if batching is None and max_rows is None and queue_delay_us is None and rollback_window is None:
         raise typer.BadParameter("nothing to change: give --batching, --max-rows, --queue-delay-us or --rollback-window")
     window_s = None if rollback_window is None else seconds(rollback_window)
-    with connected(admin) as client:
-        wanted = None
+
+    def begin(client: AdminClient) -> Updates:
+        wanted, seen = None, etag
         if batching is not None or max_rows is not None or queue_delay_us is not None:
             current = client.deployment(model)  # the settings that are not given stay as they are
-            etag = etag or current.etag
+            seen = etag or current.etag
             wanted = current.batching
             wanted.mode = wanted.mode if batching is None else batching
             wanted.max_rows = wanted.max_rows if max_rows is None else max_rows
             wanted.queue_delay_us = wanted.queue_delay_us if queue_delay_us is None else queue_delay_us
-        updates = client.configure(model, batching=wanted, rollback_window_s=window_s, etag=etag, reason=reason)
-        finish(updates, as_json=as_json, done=described, resource="deployment")
+        return client.configure(model, batching=wanted, rollback_window_s=window_s, etag=seen, reason=reason)
+
+    _change(admin, as_json, begin)
 
 
 def undeploy(model: Model, reason: Reason = "", etag: Etag = "", admin: Admin = DEFAULT_ADMIN, as_json: AsJson = False) -> None:
     """Serve nothing for a model any more; its versions stay registered."""
+    _change(admin, as_json, lambda client: client.undeploy(model, etag=etag, reason=reason))
+
+
+def _change(admin: str, as_json: bool, begin: Callable[[AdminClient], Updates]) -> None:
+    """Begins a change of a deployment, shows its progress and what came of it."""
     with connected(admin) as client:
-        updates = client.undeploy(model, etag=etag, reason=reason)
-        finish(updates, as_json=as_json, done=described, resource="deployment")
+        finish(begin(client), as_json=as_json, done=described, resource="deployment")
 
 
 def parse_weights(texts: list[str]) -> dict[str, float]:
