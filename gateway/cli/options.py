@@ -46,7 +46,7 @@ Data = Annotated[
         "--data",
         metavar="HOST:PORT",
         envvar="INTERLOCK_DATA",
-        help="The gateway's data address.  [default: what the admin address tells]",
+        help="The gateway's data address.  \\[default: what the admin address tells]",
         show_default=False,
     ),
 ]

@@ -64,7 +64,8 @@ class Execution:
             rows = [item.binding.rows for item in live]
             now_ms = int(time.time() * 1000)
             counters = self._ids.draw(len(live))
-            self._answer(live, outputs, rows, prefix(now_ms, self._ids.epoch), counters)
+            id_head = prefix(now_ms, self._ids.epoch)
+            self._answer(live, outputs, rows, id_head, counters)
         except Exception as error:  # a mistake of ours: the callers get an answer and the lease ends
             for item in live:
                 self.refuse(item, error)
@@ -77,7 +78,7 @@ class Execution:
         self._count(live, rows, timing, now_ms)
         self._record(served, live, named, rows, now_ms, counters)
         if self._tracing.is_on:
-            self._trace(live, sum(rows), timing)
+            self._trace(live, sum(rows), timing, id_head, counters)
         return named if live is items else None
 
     def refuse(self, item: Item, error: BaseException) -> None:
@@ -87,7 +88,7 @@ class Execution:
         item.target.count(code.name)
         if self._tracing.is_on:
             now_ns = time.perf_counter_ns()
-            self._tracing.emit(request_trace(item, code.name, now_ns, now_ns, now_ns, now_ns, 0, message))
+            self._tracing.emit(request_trace(item, code.name, now_ns, now_ns, now_ns, now_ns, 0, error=message))
 
     def _unexpired(self, served: Served, items: list[Item]) -> list[Item]:
         """The requests whose deadline is still ahead; the others are ended, as nobody waits for them any more."""
@@ -209,12 +210,11 @@ class Execution:
                 )
             )
 
-    def _trace(self, items: Sequence[Item], batch_rows: int, timing: Timing) -> None:
-        for item in items:
+    def _trace(self, items: Sequence[Item], batch_rows: int, timing: Timing, id_head: str, counters: list[int]) -> None:
+        for item, counter in zip(items, counters, strict=True):
             if item.trace is not None:
-                self._tracing.emit(
-                    request_trace(item, "OK", timing.taken_ns, timing.merged_ns, timing.ran_ns, timing.answered_ns, batch_rows)
-                )
+                times = (timing.taken_ns, timing.merged_ns, timing.ran_ns, timing.answered_ns)
+                self._tracing.emit(request_trace(item, "OK", *times, batch_rows, prediction_id=f"{id_head}{counter:012x}"))
 
 
 def _columns(arrays: Sequence[Array], rows: list[int]) -> list[list[bytes]]:

@@ -13,7 +13,16 @@ _METHOD = f"{INFERENCE_NAME}/ModelInfer"
 
 
 def request_trace(
-    item: Item, code: str, taken_ns: int, merged_ns: int, ran_ns: int, answered_ns: int, batch_rows: int, error: str = ""
+    item: Item,
+    code: str,
+    taken_ns: int,
+    merged_ns: int,
+    ran_ns: int,
+    answered_ns: int,
+    batch_rows: int,
+    *,
+    prediction_id: str = "",
+    error: str = "",
 ) -> RequestTrace:
     """The trace of one request; times are nanoseconds of the performance counter."""
     offset = time.time_ns() - time.perf_counter_ns()
@@ -35,6 +44,7 @@ def request_trace(
         arm=target.arm,
         rows=item.binding.rows if code == "OK" else 0,
         batch_rows=batch_rows,
+        prediction_id=prediction_id,
         unit_hash=blake2b(item.unit_id.encode(), digest_size=8).hexdigest() if item.unit_id else "",
         error=error,
         stages=stages if code == "OK" else stages[:2],

@@ -90,13 +90,13 @@ def open_gate(tmp_path: Path) -> Iterator[Callable[..., Gate]]:
     """Opens planes on either lane; all are stopped at the end."""
     opened: list[tuple[grpc.Server, object, Gate]] = []
 
-    def start(kind: str = "fast", **config: object) -> Gate:
+    def start(kind: str = "fast", tracing: Tracing | None = None, **config: object) -> Gate:
         server = grpc.server(futures.ThreadPoolExecutor(32))
         port = server.add_insecure_port("127.0.0.1:0")
         lane = open_lane(server, kind)
         assert lane.kind == kind
         plane = DataPlane(
-            PlaneConfig(**config), epoch=EPOCH, incarnation="test", tracing=Tracing(), clock=SystemClock(), seed=1
+            PlaneConfig(**config), epoch=EPOCH, incarnation="test", tracing=tracing or Tracing(), clock=SystemClock(), seed=1
         )
         server.start()
         lane.start()
