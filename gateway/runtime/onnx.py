@@ -14,7 +14,8 @@ import numpy as np
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
-from gateway.runtime.session import Array, InputsRefused, LoadRefused, RunFailed
+from gateway.runtime.session import Array, InputsRefused, LoadRefused, RunFailed, RunStopped
+from gateway.runtime.watchdog import Watchdog
 from registry.signature import Signature, TensorSpec
 
 _DATATYPES = {
@@ -22,6 +23,7 @@ _DATATYPES = {
     "int8": "INT8", "int16": "INT16", "int32": "INT32", "int64": "INT64",
     "float16": "FP16", "bfloat16": "BF16", "float": "FP32", "double": "FP64", "string": "BYTES",
 }  # fmt: skip
+_WATCHDOG = Watchdog()
 _BFLOAT16 = 16  # TensorProto.BFLOAT16
 
 
@@ -49,18 +51,34 @@ class OnnxSession:
         self._has_bfloat16 = any(spec.datatype == "BF16" for spec in specs)
         self._bfloat16_inputs = frozenset(spec.name for spec in self.signature.inputs if spec.datatype == "BF16")
 
-    def run(self, outputs: Sequence[str], inputs: Mapping[str, Array]) -> list[Array]:
+    def run(self, outputs: Sequence[str], inputs: Mapping[str, Array], until: float | None = None) -> list[Array]:
         """See Session."""
+        if until is None:
+            return self._run(outputs, inputs, None)
+        options = ort.RunOptions()
+
+        def stop() -> None:
+            options.terminate = True
+
+        try:
+            with _WATCHDOG.watching(until, stop):
+                return self._run(outputs, inputs, options)
+        except RunFailed:
+            if options.terminate:
+                raise RunStopped("the run was stopped: its time was over") from None
+            raise
+
+    def _run(self, outputs: Sequence[str], inputs: Mapping[str, Array], options: Any) -> list[Array]:
         try:
             if self._has_bfloat16:
-                return self._run_values(outputs, inputs)
-            results: list[Array] = self._session.run(outputs, inputs, None)
+                return self._run_values(outputs, inputs, options)
+            results: list[Array] = self._session.run(outputs, inputs, options)
         except Exception as error:  # onnxruntime raises a dozen unrelated classes here
             refused = InputsRefused if type(error).__name__ == "InvalidArgument" else RunFailed
             raise refused(_text(error)) from None
         return results
 
-    def _run_values(self, outputs: Sequence[str], inputs: Mapping[str, Array]) -> list[Array]:
+    def _run_values(self, outputs: Sequence[str], inputs: Mapping[str, Array], options: Any) -> list[Array]:
         """The same through OrtValues: numpy has no bfloat16, so its bits travel as uint16."""
         values = {}
         for name, array in inputs.items():
@@ -69,7 +87,7 @@ class OnnxSession:
             else:
                 value = ort.OrtValue.ortvalue_from_numpy(array)
             values[name] = value._get_c_value()
-        results = self._session.run_with_ort_values(values, list(outputs), None)
+        results = self._session.run_with_ort_values(values, list(outputs), options)
         return [_array(value) for value in results]
 
     def close(self) -> None:

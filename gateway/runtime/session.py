@@ -20,6 +20,10 @@ class InputsRefused(RunFailed):
     """The same, because of the inputs' rank, dimensions or types: the caller's mistake."""
 
 
+class RunStopped(RunFailed):
+    """The run was stopped because its time was over."""
+
+
 class LoadRefused(Exception):
     """The runtime cannot load the model; the text is the runtime's own."""
 
@@ -29,8 +33,11 @@ class Session(Protocol):
 
     signature: Signature
 
-    def run(self, outputs: Sequence[str], inputs: Mapping[str, Array]) -> list[Array]:
-        """The named outputs for these inputs, in that order. Raises RunFailed."""
+    def run(self, outputs: Sequence[str], inputs: Mapping[str, Array], until: float | None = None) -> list[Array]:
+        """
+        The named outputs for these inputs, in that order. Raises RunFailed, and RunStopped when the Unix time ``until``
+        passes meanwhile (None: it runs as long as it takes).
+        """
         ...
 
     def close(self) -> None:

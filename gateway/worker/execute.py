@@ -20,13 +20,15 @@ from gateway.quality.prediction_id import prefix
 from gateway.rpc.codec import prediction_id_of, raw_frame, typed_response
 from gateway.rpc.lane import Call, Lane, Trailers
 from gateway.rpc.status import describe
-from gateway.runtime.session import Array, InputsRefused, RunFailed
+from gateway.runtime.session import Array, InputsRefused, RunFailed, RunStopped
 from gateway.runtime.tensors import to_raw, to_typed
 from gateway.telemetry.otel import Tracing
 from gateway.worker.item import Item, merge_inputs
 from gateway.worker.records import Executed, PredictionIds, Records, has_row_each
 from gateway.worker.served import Served, Shapes, Target
 from gateway.worker.traces import request_trace
+
+FAR_AWAY = 32_503_680_000.0  # the year 3000: gRPC's "no deadline" lies beyond
 
 
 class Timing:
@@ -107,11 +109,16 @@ class Execution:
         try:
             inputs = merge_inputs(items)
             timing.merged_ns = time.perf_counter_ns()
-            outputs = served.session.run(binding.run_outputs, inputs)
+            outputs = served.session.run(binding.run_outputs, inputs, _patience(items))
             timing.ran_ns = time.perf_counter_ns()
             if len(items) > 1:
                 _check_rows(outputs, sum(item.binding.rows for item in items))
             return outputs
+        except RunStopped:
+            for item in items:
+                self.refuse(item, DeadlinePassed("the deadline passed while the model ran; it was stopped"))
+            served.release(len(items))
+            return None
         except (RunFailed, InvalidRequest) as error:
             if len(items) > 1:  # one caller's data must not fail the others': each alone
                 for item in items:
@@ -266,6 +273,12 @@ def _by_target(items: list[Item]) -> list[tuple[Target, int]]:
     for item in items:
         requests[item.target] = requests.get(item.target, 0) + 1
     return list(requests.items())
+
+
+def _patience(items: list[Item]) -> float | None:
+    """Until when somebody waits for these requests, in Unix seconds; None when one of them waits for ever."""
+    until = max(item.expires_at for item in items)
+    return until if until < FAR_AWAY else None
 
 
 def _check_rows(outputs: list[Array], rows: int) -> None:

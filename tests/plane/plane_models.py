@@ -74,6 +74,14 @@ def slow(rounds: int = 2000, columns: int = 4) -> ModelProto:
     return model(nodes, [tensor("x", F, ["n", columns])], [tensor("y", F, ["n", columns])], [count])
 
 
+def counted() -> ModelProto:
+    """y = x after as many rounds of a loop as the request says: endless, if it likes."""
+    proto = slow()
+    proto.graph.initializer.pop()
+    proto.graph.input.append(tensor("rounds", TensorProto.INT64, []))
+    return proto
+
+
 def save(proto: ModelProto, path: Path) -> Path:
     path.write_bytes(proto.SerializeToString())
     return path

@@ -1,0 +1,55 @@
+"""A run for which nobody waits any more is stopped, so that it delays nobody else."""
+
+from __future__ import annotations
+
+import time
+
+import grpc
+import numpy as np
+import pytest
+from plane_models import answer, ask, counted, scale
+
+from gateway.runtime.watchdog import Watchdog
+
+ONE = np.ones((1, 4), np.float32)
+ENDLESS = 1 << 60
+
+
+def rounds(count: int):
+    request = ask("loop", ONE)
+    request.inputs.add(name="rounds", datatype="INT64", shape=[])
+    request.raw_input_contents.append(np.int64(count).tobytes())
+    return request
+
+
+def test_an_endless_run_is_stopped_at_its_deadline_and_the_worker_goes_on(gate, wait_for):
+    served = gate.load("loop", 1, counted())
+    gate.route("loop", 1)
+    gate.load("m", 1, scale(2))
+    gate.route("m", 1)
+    with pytest.raises(grpc.RpcError) as error:
+        gate.infer(rounds(ENDLESS), timeout=0.3)
+    assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    wait_for(lambda: not served.in_flight)
+    counts = gate.plane.counters.arm("loop", 1, "default")
+    wait_for(lambda: counts.requests.get("DEADLINE_EXCEEDED") == 1)
+    assert answer(gate.infer(ask("m", ONE))).tolist() == [[2, 2, 2, 2]]
+    assert answer(gate.infer(rounds(3))).tolist() == ONE.tolist()
+
+
+def test_a_request_without_deadline_may_take_its_time(gate):
+    gate.load("loop", 1, counted())
+    gate.route("loop", 1)
+    assert answer(gate.infer(rounds(50_000), timeout=None)).tolist() == ONE.tolist()
+
+
+def test_the_watchdog_stops_what_is_due_and_nothing_else(wait_for):
+    watchdog, stopped = Watchdog(), []
+    with watchdog.watching(time.time() + 60, lambda: stopped.append("later")):
+        with watchdog.watching(time.time() + 0.01, lambda: stopped.append("now")):
+            wait_for(lambda: stopped)
+        with watchdog.watching(time.time() + 0.02, lambda: stopped.append("over in time")):
+            pass
+        with watchdog.watching(time.time() + 0.05, lambda: stopped.append("then")):
+            wait_for(lambda: len(stopped) == 2)
+    assert stopped == ["now", "then"]
