@@ -312,6 +312,14 @@ def raw_frame(size: int) -> bytes:
     return bytes(out)
 
 
+def check_typed(name: str, datatype: str) -> None:
+    """Raises InvalidRequest for an output that typed contents have no field for."""
+    if datatype not in _CONTENTS:
+        raise InvalidRequest(
+            f"output {name!r}: datatype {datatype} has no typed contents, leave binary_data_output unset", field=name
+        )
+
+
 def typed_response(
     model: str,
     version: int,
@@ -326,13 +334,9 @@ def typed_response(
     message.parameters["arm"].string_param = arm
     message.parameters["prediction_id"].string_param = prediction_id
     for (name, datatype, shape), flat in zip(outputs, values, strict=True):
-        attribute = _CONTENTS.get(datatype)
-        if attribute is None:
-            raise InvalidRequest(
-                f"output {name!r}: datatype {datatype} has no typed contents, leave binary_data_output unset", field=name
-            )
+        check_typed(name, datatype)
         tensor = message.outputs.add(name=name, datatype=datatype, shape=shape)
-        getattr(tensor.contents, attribute).extend(flat)
+        getattr(tensor.contents, _CONTENTS[datatype]).extend(flat)
     encoded: bytes = message.SerializeToString()
     return encoded + id_field
 

@@ -21,7 +21,7 @@ from gateway.errors import NotReady
 from gateway.fleet import ArmCounts, PredictionBatch, ShadowCounts, Telemetry
 from gateway.lifecycle.ports import Snapshot
 from gateway.routing.table import CANDIDATE, DEFAULT, SPACE, Route, position
-from gateway.rpc.codec import Decoder
+from gateway.rpc.codec import Decoder, check_typed
 from gateway.rpc.lane import Call, Lane
 from gateway.rpc.status import describe
 from gateway.telemetry.otel import Tracing
@@ -160,6 +160,9 @@ class DataPlane:
             item.binding = target.served.bindings.get(layout) or target.served.bind(layout)
             if item.binding.is_eager:
                 item.arrays = decode_inputs(request, item.binding)
+            if not request.parameters.is_binary:
+                for name in item.binding.outputs:
+                    check_typed(name, target.served.datatypes[name])
             if request.parameters.timeout_us:
                 item.expires_at = min(item.expires_at, time.time() + request.parameters.timeout_us / 1e6)
             if item.trace is not None:

@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import numpy as np
 import pytest
-from plane_models import answer, ask, lookup, scale, slow
+from onnx import TensorProto
+from plane_models import answer, ask, identity, lookup, scale, slow
 
 from gateway.quality.prediction_id import parse
 from gateway.rpc.pb import inference_pb2 as pb
@@ -136,6 +137,23 @@ def test_one_callers_bad_value_fails_that_caller_alone(gate):
             assert "t v1" in future.details()
         else:
             assert answer(gate_response(future.result())).tolist() == [[index * 4 + k for k in range(4)]]
+
+
+def test_asking_for_an_impossible_form_fails_that_caller_alone(gate):
+    """FP16 has no typed contents; who asks for them must not fail those that share the batch."""
+    gate.load("h", 1, identity(TensorProto.FLOAT16, ["n", 2]))
+    gate.route("h", 1)
+    method = gate.channel.unary_unary(INFER_METHOD)
+    requests = [ask("h", np.full((1, 2), i, np.float16), datatype="FP16") for i in range(60)]
+    for request in requests[::7]:
+        request.parameters["binary_data_output"].bool_param = False
+    futures = [method.future(request.SerializeToString(), timeout=20) for request in requests]
+    for index, future in enumerate(futures):
+        if index % 7 == 0:
+            assert future.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert "output 'y': datatype FP16 has no typed contents" in future.details()
+        else:
+            assert answer(gate_response(future.result()), dtype=np.float16).tolist() == [[index, index]]
 
 
 def test_swaps_under_load_lose_nothing_and_name_the_version_that_ran(gate, wait_for):
