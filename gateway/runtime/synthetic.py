@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from gateway.runtime.session import Array, RunFailed, Session
-from gateway.runtime.tensors import DTYPES
+from gateway.runtime.tensors import DTYPES, bfloat16_values
 from registry.signature import Signature, TensorSpec
 
 FREE_SIZES = (1, 3, 2, 4, 8, 16, 32)  # tried in turn for variable dimensions other than the first
@@ -121,13 +121,8 @@ def _is_same(datatype: str, left: Array, right: Array) -> bool:
     if left.shape != right.shape:
         return False
     if datatype == "BF16":
-        left, right = _bfloat16_values(left), _bfloat16_values(right)
+        left, right = bfloat16_values(left), bfloat16_values(right)
     if datatype in ("BF16", "FP16", "FP32", "FP64"):
         loose = 30.0 if datatype in ("BF16", "FP16") else 1.0
         return bool(np.allclose(left, right, rtol=loose * RELATIVE_TOLERANCE, atol=loose * ABSOLUTE_TOLERANCE, equal_nan=True))
     return bool(np.array_equal(left, right))
-
-
-def _bfloat16_values(bits: Array) -> Array:
-    values: Array = (bits.astype(np.uint32) << 16).view(np.float32)
-    return values

@@ -105,3 +105,9 @@ def to_typed(array: Array) -> list[Any]:
         return [element.encode() for element in array.reshape(-1)]
     flat: list[Any] = array.reshape(-1).tolist()
     return flat
+
+
+def bfloat16_values(bits: Array) -> Array:
+    """The numbers in BF16's bits, as float32: BF16 is the upper half of a float32."""
+    values: Array = (bits.astype(np.uint32) << 16).view(np.float32)
+    return values

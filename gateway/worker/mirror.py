@@ -11,17 +11,19 @@ import threading
 import time
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import structlog
 
+from gateway.batching.merge import split_rows
 from gateway.errors import GatewayError
 from gateway.fleet import LATENCY_BOUNDS_S, ShadowCounts
 from gateway.quality.compare import compare_classes, compare_values
 from gateway.runtime.session import Array, RunFailed
+from gateway.runtime.tensors import bfloat16_values
 from gateway.worker.item import Item, decode_inputs, merge_inputs
 from gateway.worker.records import has_row_each, labels
 from gateway.worker.scheduling import least_important
@@ -112,23 +114,39 @@ class Mirror:
                 copy.shadow.served.release(len(copy.kept))
 
     def _run(self, copy: Copy) -> None:
-        served, items = copy.shadow.served, copy.items
+        """Runs and compares a copy; a shadow can neither fail nor delay the primary, whatever goes wrong here."""
+        served, left = copy.shadow.served, len(copy.kept)
         pair = self._counts_of(served.model, copy.primary.served.number, served.number)
-        start = time.perf_counter()
         try:
-            outputs = shadow_outputs(served, items)
+            for items, ours in _runs(copy):
+                rows = [item.binding.rows for item in items]
+                start = time.perf_counter()
+                theirs = shadow_outputs(served, items)
+                _count(copy.shadow, len(items), sum(rows), time.perf_counter() - start)
+                compare(pair, copy.primary.served, served, ours, theirs, rows)
+                left -= len(items)
+            return
         except (GatewayError, RunFailed) as error:
-            pair.failed += len(items)
-            copy.shadow.count("INTERNAL", len(items))
             _log.debug("shadow_failed", model=served.model, version=served.number, error=str(error))
-            return
-        except Exception:  # a shadow can neither fail nor delay the primary
-            pair.failed += len(items)
+        except Exception:
             _log.exception("shadow_error", model=served.model, version=served.number)
-            return
-        rows = [item.binding.rows for item in items]
-        _count(copy.shadow, len(items), sum(rows), time.perf_counter() - start)
-        compare(pair, copy.primary.served, served, copy.outputs, outputs, rows)
+        pair.failed += left
+        copy.shadow.count("INTERNAL", left)
+
+
+def _runs(copy: Copy) -> Iterator[tuple[list[Item], dict[str, Array]]]:
+    """
+    What the shadow runs together, with the primary's outputs for it. The primary's batch is the shadow's only where the
+    shadow's rows are independent too; else each request is run alone, as it would be if the shadow served.
+    """
+    items, outputs = copy.items, copy.outputs
+    if copy.shadow.served.is_batched or len(items) == 1:
+        yield items, outputs
+        return
+    rows = [item.binding.rows for item in items]
+    parts = {name: split_rows(array, rows) for name, array in outputs.items()}
+    for index, item in enumerate(items):
+        yield [item], {name: part[index] for name, part in parts.items()}
 
 
 def _count(shadow: Target, requests: int, rows: int, elapsed_s: float) -> None:
@@ -158,6 +176,7 @@ def compare(
     counts: ShadowCounts, primary: Served, shadow: Served, ours: dict[str, Array], theirs: dict[str, Array], rows: list[int]
 ) -> None:
     """Adds one comparison to the counts: agreement of classes where both have them, else of all numbers within tolerance."""
+    ours, theirs = _comparable(primary, ours), _comparable(shadow, theirs)
     for name, array in ours.items():
         other = theirs.get(name)
         if other is not None and array.dtype.kind in "fiu" and other.dtype.kind in "fiu":
@@ -172,6 +191,11 @@ def compare(
         compared, disagreed = len(rows), sum(not _is_close(ours, theirs, i, rows) for i in range(len(rows)))
     counts.compared += compared
     counts.disagreed += disagreed
+
+
+def _comparable(served: Served, outputs: dict[str, Array]) -> dict[str, Array]:
+    """The outputs with BF16, which travels as bits, as numbers."""
+    return {name: bfloat16_values(array) if served.datatypes[name] == "BF16" else array for name, array in outputs.items()}
 
 
 def _classes(served: Served, outputs: dict[str, Array], rows: list[int]) -> list[str] | None:

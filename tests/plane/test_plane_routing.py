@@ -9,7 +9,7 @@ import grpc
 import numpy as np
 import pytest
 from onnx import TensorProto
-from plane_models import answer, ask, identity, lookup, scale, slow
+from plane_models import answer, ask, batch_mean, identity, lookup, scale, slow
 
 from gateway.quality.prediction_id import parse
 from gateway.rpc.pb import inference_pb2 as pb
@@ -248,6 +248,39 @@ def test_a_shadow_is_compared_and_never_seen_by_callers(gate, wait_for):
     assert counts.disagreed == counts.compared > 0
     assert counts.max_abs_diff == 2
     assert counts.sum_abs_diff == 2.0 * counts.values
+    wait_for(lambda: gate.held["m"][2].in_flight == 0)
+
+
+def test_a_shadow_that_mixes_rows_is_run_request_by_request(gate, wait_for):
+    """Its answers are those it would give if it served: x minus its own mean, never minus the batch's."""
+    gate.load("m", 1, scale(0), is_class=False)
+    shadow = gate.load("m", 2, batch_mean(), is_class=False)
+    assert not shadow.is_batched
+    gate.route("m", 1, shadow=Shadow(2, 100))
+    method = gate.channel.unary_unary(INFER_METHOD)
+    requests = [ask("m", np.full((1, 4), i, np.float32)).SerializeToString() for i in range(100)]
+    futures = [method.future(request, timeout=20) for request in requests]
+    assert all(future.result() for future in futures)
+    counts = gate.plane.counters.shadow("m", 1, 2)
+    wait_for(lambda: counts.compared + counts.dropped == 100)
+    assert counts.compared > 0
+    assert (counts.disagreed, counts.max_abs_diff) == (0, 0)
+
+
+def test_a_mistake_in_the_comparison_ends_neither_the_shadow_nor_its_leases(gate, wait_for, monkeypatch):
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    gate.load("m", 1, scale(1))
+    gate.load("m", 2, scale(1))
+    gate.route("m", 1, shadow=Shadow(2, 100))
+    counts = gate.plane.counters.shadow("m", 1, 2)
+    with monkeypatch.context() as patched:
+        patched.setattr("gateway.worker.mirror.compare", broken)
+        gate.infer(ask("m", ONE))
+        wait_for(lambda: counts.failed == 1)
+    gate.infer(ask("m", ONE))
+    wait_for(lambda: counts.compared == 1)
     wait_for(lambda: gate.held["m"][2].in_flight == 0)
 
 
