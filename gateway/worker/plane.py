@@ -24,6 +24,7 @@ from gateway.routing.table import CANDIDATE, DEFAULT, SPACE, Route, position
 from gateway.rpc.codec import Decoder, check_typed
 from gateway.rpc.lane import Call, Lane
 from gateway.rpc.status import describe
+from gateway.runtime.session import Array
 from gateway.telemetry.otel import Tracing
 from gateway.worker.execute import Execution
 from gateway.worker.grouping import grouped
@@ -128,8 +129,10 @@ class DataPlane:
         lane, most = self._lane, self._config.max_calls
         while not lane.is_closed():
             calls = lane.take(most, TAKE_TIMEOUT_S)
-            if calls:
+            try:
                 self._process(calls)
+            except Exception as error:  # the loop's supervisor: without this thread the worker would answer nobody
+                _log.error("lane_failed", calls=len(calls), exc_info=error)
         lane.close()
 
     def _process(self, calls: list[Call]) -> None:
@@ -238,13 +241,18 @@ class DataPlane:
 
     def _run(self, served: Served, items: list[Item]) -> None:
         """Runs a batch, answers it, and offers it to the shadow."""
-        outputs = self._execution.run(served, items)
-        route = self._table.routes.get(served.model)
-        if route is None or route.shadow is None or outputs is None:
-            return
+        try:
+            outputs = self._execution.run(served, items)
+            route = self._table.routes.get(served.model)
+            if route is not None and route.shadow is not None and outputs is not None:
+                self._mirror_batch(route, route.shadow, items, outputs)
+        except Exception as error:  # a mistake after the answer must end neither the lane's thread nor a version's own
+            _log.error("batch_not_accounted", model=served.model, version=served.number, exc_info=error)
+
+    def _mirror_batch(self, route: Route[Target], shadow: Target, items: list[Item], outputs: dict[str, Array]) -> None:
         kept = [index for index, item in enumerate(items) if self._is_mirrored(item, route)]
         if kept:
-            self._mirror.offer(Copy(items, items[0].target, outputs, route.shadow, kept))
+            self._mirror.offer(Copy(items, items[0].target, outputs, shadow, kept))
 
     def _is_mirrored(self, item: Item, route: Route[Target]) -> bool:
         """Whether a request is copied: those of callers who left the choice to the route, by the shadow's percentage."""

@@ -284,6 +284,18 @@ def test_a_mistake_in_the_comparison_ends_neither_the_shadow_nor_its_leases(gate
     wait_for(lambda: gate.held["m"][2].in_flight == 0)
 
 
+@pytest.mark.parametrize("model", [scale(2), slow()], ids=["lane's thread", "own thread"])
+def test_a_mistake_after_the_answer_ends_no_thread_and_no_caller(gate, wait_for, monkeypatch, model):
+    served = gate.load("m", 1, model)
+    gate.route("m", 1)
+    with monkeypatch.context() as patched:
+        patched.setattr("gateway.worker.execute.Execution._count", lambda *_: 1 / 0)
+        assert len(gate.infer(ask("m", ONE)).raw_output_contents) == 1
+        wait_for(lambda: not served.in_flight)
+    for _ in range(3):
+        assert len(gate.infer(ask("m", ONE)).raw_output_contents) == 1
+
+
 def test_the_shadows_percentage_is_kept(gate, wait_for):
     gate.load("m", 1, scale(1))
     gate.load("m", 2, scale(1))
