@@ -260,9 +260,12 @@ def parse_parameters(encoded: bytes) -> Parameters:
         given = pb.ModelInferRequest.FromString(encoded).parameters
     except DecodeError as error:
         raise InvalidRequest(f"malformed ModelInferRequest: parameters: {error}") from None
+    priority = int(_parameter(given, "priority", int, 0))
+    if priority < 0:
+        raise InvalidRequest(f"parameter 'priority': expected 1 (highest) or more, got {priority}", field="priority")
     return Parameters(
         unit_id=str(_parameter(given, "unit_id", str, "")),
-        priority=int(_parameter(given, "priority", int, 0)),
+        priority=priority,
         timeout_us=int(_parameter(given, "timeout", int, 0)),
         is_binary=bool(_parameter(given, "binary_data_output", bool, True)),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from gateway.batching.merge import chunks
 from gateway.worker.item import Item
@@ -20,3 +20,19 @@ def grouped(items: Iterable[Item], max_rows: int) -> list[list[Item]]:
         else:
             batches += chunks(group, [item.binding.rows for item in group], max_rows)
     return batches
+
+
+def first_batch(items: Sequence[Item], max_rows: int) -> list[Item]:
+    """The first request and those that may share its run, in order, up to ``max_rows`` rows."""
+    group = items[0].binding.group
+    if group is None:
+        return [items[0]]
+    batch: list[Item] = []
+    rows = 0
+    for item in items:
+        if item.binding.group == group:
+            rows += item.binding.rows
+            if batch and rows > max_rows:
+                break
+            batch.append(item)
+    return batch

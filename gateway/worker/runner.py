@@ -1,23 +1,24 @@
 """
 The thread of a version that is too slow to run in the lane's thread, with its own bounded queue: a slow model delays nobody.
+
+Requests wait in the order of their priority (1 first, none last), within one priority in order of arrival. After every
+batch the queue is looked at again, so an urgent request waits for one run at the most.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from bisect import insort
 from collections.abc import Callable
 
-import structlog
-
 from gateway.errors import Overloaded
-from gateway.worker.grouping import grouped
+from gateway.worker.grouping import first_batch
 from gateway.worker.item import Item
 from gateway.worker.served import Served
 
 MAX_WAITING = 1024  # requests a version
-_log = structlog.get_logger("interlock.runner")
+LAST = 1 << 62  # of requests without a priority
 
 
 class Runner:
@@ -26,7 +27,7 @@ class Runner:
     def __init__(self, served: Served, run: Callable[[Served, list[Item]], None]) -> None:
         self._served = served
         self._run = run
-        self._waiting: deque[Item] = deque()
+        self._waiting: list[Item] = []
         self._changed = threading.Condition()
         self._is_stopped = False
         self._thread = threading.Thread(target=self._loop, name=f"run {served.model} v{served.number}", daemon=True)
@@ -36,7 +37,11 @@ class Runner:
         """Queues requests; returns those for which there was no room."""
         with self._changed:
             room = max(0, MAX_WAITING - len(self._waiting))
-            self._waiting.extend(items[:room])
+            for item in items[:room]:
+                if item.request.parameters.priority:
+                    insort(self._waiting, item, key=_rank)
+                else:
+                    self._waiting.append(item)
             self._changed.notify()
         return items[room:]
 
@@ -67,10 +72,13 @@ class Runner:
                     return
                 if delay_s:
                     self._fill(time.monotonic() + delay_s)
-                items = list(self._waiting)
-                self._waiting.clear()
-            for batch in grouped(items, self._served.max_rows):
-                self._run(self._served, batch)
+                batch = first_batch(self._waiting, self._served.max_rows)
+                if len(batch) == 1:
+                    del self._waiting[0]
+                else:
+                    taken = set(batch)
+                    self._waiting = [item for item in self._waiting if item not in taken]
+            self._run(self._served, batch)
 
     def _fill(self, until: float) -> None:
         """Waits for a full batch or until the time is over; holds the lock."""
@@ -78,3 +86,7 @@ class Runner:
             left = until - time.monotonic()
             if left <= 0 or not self._changed.wait(left):
                 return
+
+
+def _rank(item: Item) -> int:
+    return item.request.parameters.priority or LAST
