@@ -173,12 +173,13 @@ class Execution:
         run_ns = timing.ran_ns - timing.merged_ns
         merge_ns, encode_ns = timing.merged_ns - timing.taken_ns, timing.answered_ns - timing.ran_ns
         first = items[0]
-        if items[-1].received_ns == first.received_ns and all(item.target is first.target for item in items):
+        by_target = _by_target(items)
+        if items[-1].received_ns == first.received_ns and len(by_target) == 1:
             _count_alike(first, len(items), sum(rows), timing)  # they came together: the usual case
         else:
             for index, item in enumerate(items):
                 _count_alike(item, 1, rows[index], timing)
-        for target, requests in _by_target(items):
+        for target, requests in by_target:
             target.count("OK", requests)
             counts = target.counts
             counts.run_ns += run_ns * requests
