@@ -174,7 +174,7 @@ class Execution:
         merge_ns, encode_ns = timing.merged_ns - timing.taken_ns, timing.answered_ns - timing.ran_ns
         first = items[0]
         by_target = _by_target(items)
-        if items[-1].received_ns == first.received_ns and len(by_target) == 1:
+        if len(by_target) == 1 and len({item.received_ns for item in items}) == 1:
             _count_alike(first, len(items), sum(rows), timing)  # they came together: the usual case
         else:
             for index, item in enumerate(items):

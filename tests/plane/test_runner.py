@@ -7,8 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from gateway.fleet import ArmCounts
 from gateway.rpc.codec import Parameters
+from gateway.worker.execute import Execution, Timing
 from gateway.worker.runner import MAX_WAITING, Runner
+from gateway.worker.served import Target
 from registry.deployment import Batching
 
 
@@ -62,3 +65,14 @@ def test_what_finds_no_room_is_handed_back(held):
     refused = runner.offer([Waiting(str(i)) for i in range(MAX_WAITING + 2)])
     assert [item.name for item in refused] == [str(MAX_WAITING), str(MAX_WAITING + 1)]
     assert str(MAX_WAITING) in str(runner.overloaded())
+
+
+def test_each_request_of_a_batch_counts_its_own_wait():
+    """The queue is in order of priority, so the first and the last of a batch may have come together, and others before."""
+    counts = ArmCounts("m", 1, "default")
+    target = Target(SimpleNamespace(), "default", counts)
+    items = [SimpleNamespace(target=target, received_ns=received_ns) for received_ns in (200, 100, 200)]
+    timing = Timing(1_000)
+    Execution._count(None, items, [1, 1, 1], timing, now_ms=1)
+    assert counts.queue_ns == 800 + 900 + 800
+    assert counts.requests == {"OK": 3}
