@@ -36,13 +36,24 @@ class Shadow:
 @dataclass(frozen=True, slots=True)
 class Batching:
     """
+    How requests of one version wait and run together.
+
     ``mode``: ``auto`` (on where rows were shown to be independent), ``on`` or ``off``. ``max_rows`` bounds a batch in
     rows (1 = no batching). ``queue_delay_us`` is how long a batch may wait to fill, 0 = run what is there.
+    ``preferred_rows`` are batch sizes that the model runs best at, ascending: while more waits than the largest of them
+    that can be filled, a batch ends there; a batch that waits to fill runs as soon as it has one of them. Empty: none.
+    ``max_waiting`` bounds the queue in requests. ``queue_target_us`` is the queue delay that may stand for long before
+    requests are refused (CoDel's target; at least one run of a full batch is always allowed), 0 = no such bound.
+    ``has_adaptive_limit`` bounds the requests in the queue and running by what latency shows the model can take.
     """
 
     mode: str = "auto"
     max_rows: int = 64
     queue_delay_us: int = 0
+    preferred_rows: tuple[int, ...] = ()
+    max_waiting: int = 1024
+    queue_target_us: int = 5000
+    has_adaptive_limit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +63,10 @@ class Deployment:
 
     ``revision`` counts from 1. ``default`` is None when nothing is deployed. ``salt`` keys the assignment of units.
     ``predecessor`` is the revision that `rollback` restores (the one before the last change of who answers callers).
-    ``rollback_window_s`` is how long the predecessor's versions stay warm, 0 = not at all. ``action`` is the verb that
-    made the revision, ``created_at`` Unix time in seconds.
+    ``rollback_window_s`` is how long the predecessor's versions stay warm, 0 = not at all. ``swap_order``:
+    ``availability`` loads a new version beside the old one; ``memory`` frees the old one first, which keeps one copy in
+    memory at a time and answers UNAVAILABLE meanwhile. ``action`` is the verb that made the revision, ``created_at``
+    Unix time in seconds.
     """
 
     model: str
@@ -64,6 +77,7 @@ class Deployment:
     shadow: Shadow | None = None
     batching: Batching = Batching()
     rollback_window_s: float = DEFAULT_ROLLBACK_WINDOW_S
+    swap_order: str = "availability"
     predecessor: int | None = None
     action: str = "deploy"
     author: str = ""
