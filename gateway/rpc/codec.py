@@ -6,7 +6,8 @@ everything else, is parsed once and becomes an interned `Layout`; what depends o
 template) is cached by whoever holds the layout. Three ways in, the first that fits:
 
 1. *Same bytes*: a message of known length that starts with a known header, and whose further raw fields start where
-   they did, is cut at the known places.
+   they did, is cut at the known places. Tried first is the header seen last in a message of that length; where several
+   are in use (many models called in turn), they are found by a slice of the message.
 2. *Same header*: the top-level fields are walked here; `id` and `parameters` vary by request and are left out of the key.
 3. *New header*: protobuf parses it.
 
@@ -24,6 +25,7 @@ from gateway.errors import InvalidRequest
 from gateway.rpc.pb import inference_pb2 as pb
 
 MAX_LAYOUTS = 4096  # interned layouts; at the bound all are forgotten, which costs a parse each and nothing else
+MAX_HEAD_SIZES = 4  # sizes of header looked up for one length of message; names of models differ in a few lengths only
 SMALL_BYTES = 16_384  # raw contents up to this size are copied out, larger ones stay views of the request
 _CONTENTS = {
     "BOOL": "bool_contents", "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents",
@@ -106,17 +108,46 @@ class _KnownMessage:
     layout: Layout
 
 
+class _SameLength:
+    """The known messages of one length, by header: those of as many models, at the price of one look-up."""
+
+    __slots__ = ("_by_head", "_sizes")
+
+    def __init__(self) -> None:
+        self._by_head: dict[bytes, _KnownMessage] = {}
+        self._sizes: tuple[int, ...] = ()
+
+    def find(self, message: bytes) -> _KnownMessage | None:
+        """The known message that starts as this one."""
+        for size in self._sizes:
+            known = self._by_head.get(message[:size])
+            if known is not None:
+                return known
+        return None
+
+    def add(self, known: _KnownMessage) -> None:
+        """Remembers it. Sizes of header beyond MAX_HEAD_SIZES are forgotten, so that a look-up stays short."""
+        size = len(known.head)
+        if size not in self._sizes:
+            if len(self._sizes) >= MAX_HEAD_SIZES:
+                self._by_head.clear()
+                self._sizes = ()
+            self._sizes = (*self._sizes, size)
+        self._by_head[known.head] = known
+
+
 class Decoder:
     """Decodes requests; not thread-safe (one per taking thread)."""
 
     def __init__(self) -> None:
         self._by_length: dict[int, _KnownMessage] = {}
+        self._alike: dict[int, _SameLength] = {}
         self._layouts: dict[tuple[bytes, tuple[int, ...]], Layout] = {}
 
     def decode(self, message: bytes) -> Request:
         """The request in a message. Raises InvalidRequest when it is no ModelInferRequest."""
         known = self._by_length.get(len(message))
-        if known is not None and message.startswith(known.head):
+        if known is not None and (message.startswith(known.head) or (known := self._alike[len(message)].find(message))):
             if known.only is not None:
                 return Request(known.layout, [message[known.only]], b"")
             for offset, frame in known.frames:
@@ -136,7 +167,8 @@ class Decoder:
             if not any(spec.typed is not None for spec in layout.inputs):
                 self._remember(key, layout)
         if not fields.id_field and not fields.parameters and fields.is_raw_last and layout.raw_sizes:
-            self._by_length[len(message)] = _known(message, fields, layout)
+            known = self._by_length[len(message)] = _known(message, fields, layout)
+            self._alike.setdefault(len(message), _SameLength()).add(known)
         parameters = parse_parameters(fields.parameters) if fields.parameters else NO_PARAMETERS
         return Request(layout, _cut(message, fields.cuts), fields.id_field, parameters)
 
@@ -144,6 +176,7 @@ class Decoder:
         if len(self._layouts) >= MAX_LAYOUTS:
             self._layouts.clear()
             self._by_length.clear()
+            self._alike.clear()
         self._layouts[key] = layout
 
 

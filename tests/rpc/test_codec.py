@@ -137,3 +137,30 @@ def test_types_without_typed_contents_say_so():
     request.inputs.add(name="x", datatype="FP16", shape=[1])
     with pytest.raises(InvalidRequest, match="input 'x': datatype 'FP16' has no typed contents"):
         Decoder().decode(request.SerializeToString())
+
+
+class Walking(Decoder):
+    """Counts the messages that were not cut at known places."""
+
+    walks = 0
+
+    def _walk(self, message):
+        self.walks += 1
+        return super()._walk(message)
+
+
+def test_models_called_in_turn_are_told_apart_without_a_walk():
+    requests = [request_of(f"model-{i:03}", "", "", "", [([], bytes([i])), ([], b"12")]) for i in range(200)]
+    decoder = Walking()
+    for _ in range(3):
+        for request in requests:
+            is_as_protobuf_says(decoder, request)
+    assert decoder.walks == len(requests)
+
+
+def test_headers_of_many_sizes_in_messages_of_one_length_are_decoded_all_the_same():
+    requests = [request_of("m" * i, "", "", "", [([], b"r" * (40 - i))]) for i in range(1, 40)]
+    assert len({len(request.SerializeToString()) for request in requests}) == 1
+    decoder = Decoder()
+    for request in requests * 3:
+        is_as_protobuf_says(decoder, request)
