@@ -9,11 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from registry.errors import InvalidValue, RuleForbids
 
 PARTS = 10_000  # weights are whole parts of this: 1 part is 0.01 %
 DEFAULT_ROLLBACK_WINDOW_S = 3600.0
+MAX_PREFERRED = 32
+SWAP_ORDERS = ("availability", "memory")
+_BATCHING_RANGES = (
+    ("max_rows", 1, 65_536),
+    ("queue_delay_us", 0, 1_000_000),
+    ("max_waiting", 1, 1_000_000),
+    ("queue_target_us", 0, 60_000_000),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,20 +229,35 @@ def shadowed(current: Deployment, shadow: Shadow | None) -> Deployment:
     return replace(_next(current, "shadow"), shadow=shadow)
 
 
-def configured(current: Deployment, *, batching: Batching, rollback_window_s: float) -> Deployment:
-    """With other settings. Raises InvalidValue naming the setting."""
-    if batching.mode not in ("auto", "on", "off"):
-        raise InvalidValue(f"batching.mode: expected auto, on or off, got {batching.mode!r}", field="batching.mode")
-    if not 1 <= batching.max_rows <= 65_536:
-        raise InvalidValue(f"batching.max_rows: expected 1 to 65536, got {batching.max_rows}", field="batching.max_rows")
-    if not 0 <= batching.queue_delay_us <= 1_000_000:
-        raise InvalidValue(
-            f"batching.queue_delay_us: expected 0 to 1000000, got {batching.queue_delay_us}",
-            field="batching.queue_delay_us",
-        )
+def configured(
+    current: Deployment, *, batching: Batching, rollback_window_s: float, swap_order: str | None = None
+) -> Deployment:
+    """With other settings; ``swap_order`` None = as it is. Raises InvalidValue naming the setting."""
+    _check_batching(batching)
     if not 0 <= rollback_window_s <= 30 * 86_400:
         raise InvalidValue(f"rollback_window_s: expected 0 to 2592000, got {rollback_window_s:g}", field="rollback_window_s")
-    return replace(_next(current, "configure"), batching=batching, rollback_window_s=rollback_window_s)
+    order = current.swap_order if swap_order is None else swap_order
+    if order not in SWAP_ORDERS:
+        raise InvalidValue(f"swap_order: expected {' or '.join(SWAP_ORDERS)}, got {order!r}", field="swap_order")
+    made = _next(current, "configure")
+    return replace(made, batching=batching, rollback_window_s=rollback_window_s, swap_order=order)
+
+
+def _check_batching(batching: Batching) -> None:
+    if batching.mode not in ("auto", "on", "off"):
+        raise InvalidValue(f"batching.mode: expected auto, on or off, got {batching.mode!r}", field="batching.mode")
+    for name, least, most in _BATCHING_RANGES:
+        value = getattr(batching, name)
+        if not least <= value <= most:
+            raise InvalidValue(f"batching.{name}: expected {least} to {most}, got {value}", field=f"batching.{name}")
+    rows = batching.preferred_rows
+    is_ascending = all(smaller < larger for smaller, larger in pairwise(rows))
+    if len(rows) > MAX_PREFERRED or not is_ascending or not all(1 <= size <= batching.max_rows for size in rows):
+        raise InvalidValue(
+            f"batching.preferred_rows: expected at most {MAX_PREFERRED} sizes from 1 to max_rows ({batching.max_rows}), "
+            f"ascending, got {', '.join(map(str, rows))}",
+            field="batching.preferred_rows",
+        )
 
 
 def rolled_back(current: Deployment, earlier: Deployment) -> Deployment:

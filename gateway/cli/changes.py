@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from typing import Any
 
+from registry.deployment import Deployment
+
 _BOOKKEEPING = frozenset("model revision salt predecessor action author reason created_at".split())
-_SETTINGS = frozenset("rollback_window_s batching.mode batching.max_rows batching.queue_delay_us".split())
+_BUILT_IN = Deployment("", 1, None)
+_SETTINGS = {  # what a deployment has where its record names nothing else: the first one, those of earlier releases
+    "rollback_window_s": _BUILT_IN.rollback_window_s,
+    "swap_order": _BUILT_IN.swap_order,
+    **{f"batching.{field.name}": getattr(_BUILT_IN.batching, field.name) for field in fields(_BUILT_IN.batching)},
+    "batching.preferred_rows": [],
+}
 _PARTS_PER_PERCENT = 100
 
 
@@ -27,17 +36,22 @@ def change(before: str, after: str) -> str:
         return f"version {new.get('number')}, {new['artifact'].get('digest', '')[:12]}"
     if not isinstance(old, dict | None) or not isinstance(new, dict | None):
         return " → ".join(str(state) for state in (old, new) if state is not None)
-    was, now = _flat(old or {}), _flat(new or {})
-    if not was and "default" in now:  # the first deployment: its settings are the built-in ones
-        now = {key: value for key, value in now.items() if key not in _SETTINGS}
+    usual = _SETTINGS if "segments" in (new or old or {}) else {}
+    was, now = ({**usual, **_flat(state or {})} for state in (old, new))
     keys = [key for key in [*now, *(key for key in was if key not in now)] if was.get(key) != now.get(key)]
     return ", ".join(_words(key, was.get(key), now.get(key)) for key in keys)
 
 
 def _words(key: str, was: Any, now: Any) -> str:
-    if was is None:
-        return f"{key} {now}"
-    return f"{key} {was} → {'none' if now is None else now}"
+    return f"{key} {_word(now)}" if was is None else f"{key} {_word(was)} → {_word(now)}"
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ",".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)
 
 
 def _flat(state: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import typer
 
 from gateway import __version__
-from gateway.cli import infer, observe, publish, traffic, truth
+from gateway.cli import configuring, infer, observe, publish, traffic, truth
 from gateway.cli.output import fail
 from gateway.cli.problems import EXPECTED, described
 
@@ -91,7 +91,7 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "rollback": traffic.rollback,
         "split": traffic.split,
         "shadow": traffic.shadow,
-        "configure": traffic.configure,
+        "configure": configuring.configure,
         "undeploy": traffic.undeploy,
     },
     "Watching": {

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.cli.changes import change
+from gateway.cli.configuring import settings
 from gateway.cli.output import size, when
 from gateway.cli.traffic import routes
 from gateway.rpc.messages import admin
@@ -108,7 +109,9 @@ def _model_view(model: admin.ModelStatus, workers: int) -> RenderableType:
     revision = f", revision {model.deployment.revision}" if model.deployment.revision else ""
     rows = [_version_row(version, workers) for version in model.versions]
     columns = ("version", "roles", "state", "share", "workers", "requests", "errors", "p50", "p99", "memory", "shadow")
-    return table(f"{model.model}: {shown}{revision}", columns, rows, empty=f"{model.model}: {shown}")
+    told = settings(model.deployment) if model.deployment.default_version else ""
+    title = f"{model.model}: {shown}{revision}" + (f"\n{told}" if told else "")
+    return table(title, columns, rows, empty=f"{model.model}: {shown}")
 
 
 def _version_row(version: admin.VersionStatus, workers: int) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Commands that change who answers callers: deploy, promote, rollback, split, shadow, configure, undeploy."""
+"""Commands that change who answers callers: deploy, promote, rollback, split, shadow, undeploy."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.options import DEFAULT_ADMIN, Admin, AsJson, Etag, Force, Model, Reason, Version, seconds
+from gateway.cli.options import DEFAULT_ADMIN, Admin, AsJson, Etag, Force, Model, Reason, Version
 from gateway.cli.session import connected, finish
 
 if TYPE_CHECKING:
     from gateway.client.admin import AdminClient, Updates
     from gateway.rpc.messages import admin
-
-_BATCHING_MODES = ("auto", "on", "off")
 
 
 def deploy(
@@ -27,7 +25,7 @@ def deploy(
     as_json: AsJson = False,
 ) -> None:
     """Serve a version: the first default of a model, or in place of its whole deployment."""
-    _change(admin, as_json, lambda client: client.deploy(model, version, force=force, etag=etag, reason=reason))
+    change_deployment(admin, as_json, lambda client: client.deploy(model, version, force=force, etag=etag, reason=reason))
 
 
 def promote(
@@ -40,12 +38,12 @@ def promote(
     as_json: AsJson = False,
 ) -> None:
     """Make a version the default: prepared in every worker first, then switched in one step."""
-    _change(admin, as_json, lambda client: client.promote(model, version, force=force, etag=etag, reason=reason))
+    change_deployment(admin, as_json, lambda client: client.promote(model, version, force=force, etag=etag, reason=reason))
 
 
 def rollback(model: Model, reason: Reason = "", etag: Etag = "", admin: Admin = DEFAULT_ADMIN, as_json: AsJson = False) -> None:
     """Go back to what was served before; no version needed."""
-    _change(admin, as_json, lambda client: client.rollback(model, etag=etag, reason=reason))
+    change_deployment(admin, as_json, lambda client: client.rollback(model, etag=etag, reason=reason))
 
 
 def split(
@@ -59,7 +57,7 @@ def split(
 ) -> None:
     """Share a model's traffic among versions; the same unit always meets the same version."""
     percents = parse_weights(weights)
-    _change(admin, as_json, lambda client: client.split(model, percents, force=force, etag=etag, reason=reason))
+    change_deployment(admin, as_json, lambda client: client.split(model, percents, force=force, etag=etag, reason=reason))
 
 
 def shadow(
@@ -76,53 +74,17 @@ def shadow(
     """Send copies of the requests to a version and compare its answers; callers never see them."""
     if off == (version is not None):
         raise typer.BadParameter("give a VERSION, or --off")
-    _change(
+    change_deployment(
         admin, as_json, lambda client: client.shadow(model, version, percent=percent, force=force, etag=etag, reason=reason)
     )
 
 
-def configure(
-    model: Model,
-    batching: Annotated[str | None, typer.Option(metavar="auto|on|off", help="When requests are batched.")] = None,
-    max_rows: Annotated[int | None, typer.Option(metavar="N", min=1, help="Rows of a batch at most.")] = None,
-    queue_delay_us: Annotated[
-        int | None, typer.Option(metavar="N", min=0, help="Microseconds that a batch may wait to fill.")
-    ] = None,
-    rollback_window: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="How long the predecessor is kept warm: 600, 90s, 30m, 1h.")
-    ] = None,
-    reason: Reason = "",
-    etag: Etag = "",
-    admin: Admin = DEFAULT_ADMIN,
-    as_json: AsJson = False,
-) -> None:
-    """Change how a deployment batches, and how long its predecessor is kept warm."""
-    if batching is not None and batching not in _BATCHING_MODES:
-        raise typer.BadParameter(f"--batching: expected {', '.join(_BATCHING_MODES)}, got {batching!r}")
-    if batching is None and max_rows is None and queue_delay_us is None and rollback_window is None:
-        raise typer.BadParameter("nothing to change: give --batching, --max-rows, --queue-delay-us or --rollback-window")
-    window_s = None if rollback_window is None else seconds(rollback_window)
-
-    def begin(client: AdminClient) -> Updates:
-        wanted, seen = None, etag
-        if batching is not None or max_rows is not None or queue_delay_us is not None:
-            current = client.deployment(model)  # the settings that are not given stay as they are
-            seen = etag or current.etag
-            wanted = current.batching
-            wanted.mode = wanted.mode if batching is None else batching
-            wanted.max_rows = wanted.max_rows if max_rows is None else max_rows
-            wanted.queue_delay_us = wanted.queue_delay_us if queue_delay_us is None else queue_delay_us
-        return client.configure(model, batching=wanted, rollback_window_s=window_s, etag=seen, reason=reason)
-
-    _change(admin, as_json, begin)
-
-
 def undeploy(model: Model, reason: Reason = "", etag: Etag = "", admin: Admin = DEFAULT_ADMIN, as_json: AsJson = False) -> None:
     """Serve nothing for a model any more; its versions stay registered."""
-    _change(admin, as_json, lambda client: client.undeploy(model, etag=etag, reason=reason))
+    change_deployment(admin, as_json, lambda client: client.undeploy(model, etag=etag, reason=reason))
 
 
-def _change(admin: str, as_json: bool, begin: Callable[[AdminClient], Updates]) -> None:
+def change_deployment(admin: str, as_json: bool, begin: Callable[[AdminClient], Updates]) -> None:
     """Begins a change of a deployment, shows its progress and what came of it."""
     with connected(admin) as client:
         finish(begin(client), as_json=as_json, done=described, resource="deployment")

@@ -194,15 +194,21 @@ class AdminClient:
         *,
         batching: admin.Batching | None = None,
         rollback_window_s: float | None = None,
+        swap_order: str = "",
         etag: str = "",
         request_id: str = "",
         reason: str = "",
     ) -> Updates:
-        """Sets how a deployment batches (whole, when given) and how long the predecessor is kept warm."""
+        """
+        Sets how a deployment batches and queues, how long the predecessor is kept warm, and which way a swap goes
+        (``availability`` or ``memory``). What is not given stays as it is; of a ``batching``, an empty mode, max_rows 0
+        and fields with presence that are not set.
+        """
         request = admin.ConfigureRequest(
             model=model,
             batching=batching,
             rollback_window_s=rollback_window_s,
+            swap_order=swap_order,
             etag=etag,
             request_id=request_id,
             **self._who(reason),

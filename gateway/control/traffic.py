@@ -13,15 +13,14 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from gateway.control.configuring import Settings
 from gateway.control.operations import Note, Operation, Operations, Request, Result
 from gateway.control.rollover import Rollover
 from gateway.errors import ForbiddenNow
 from registry.deployment import (
     PARTS,
-    Batching,
     Deployment,
     Shadow,
-    configured,
     deployed,
     promoted,
     rolled_back,
@@ -45,14 +44,6 @@ class Change:
 
 
 ANONYMOUS = Change()
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What `Traffic.configure` sets; None = as it is. An empty mode and ``max_rows`` 0 are as they are too."""
-
-    batching: Batching | None = None
-    rollback_window_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +123,7 @@ class Traffic:
         """Other settings for all versions served."""
 
         def plan(current: Deployment | None) -> _Intent:
-            present = _present(current, model, "configure")
-            window_s = present.rollback_window_s if settings.rollback_window_s is None else settings.rollback_window_s
-            batching = _merged(present.batching, settings.batching)
-            return _Intent(configured(present, batching=batching, rollback_window_s=window_s), frozenset())
+            return _Intent(settings.applied_to(_present(current, model, "configure")), frozenset())
 
         return self._begin("configure", model, msgspec.to_builtins(settings), change, plan)
 
@@ -244,9 +232,3 @@ def _parts(ref: str, percent: float) -> int:
     if not 0 <= percent <= 100:
         raise InvalidValue(f"weights: {ref} must be from 0 to 100 %, got {percent:g}", field="weights")
     return round(percent * PARTS / 100)
-
-
-def _merged(present: Batching, wanted: Batching | None) -> Batching:
-    if wanted is None:
-        return present
-    return replace(wanted, mode=wanted.mode or present.mode, max_rows=wanted.max_rows or present.max_rows)

@@ -6,10 +6,11 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from gateway.control.configuring import NO_CHANGE, BatchingChange, Settings
 from gateway.control.operations import Operation, Result, Step
 from gateway.control.registering import Submission
 from gateway.control.status import GatewayStatus, ModelStatus, VersionStatus, WorkerStatus
-from gateway.control.traffic import Change, Settings
+from gateway.control.traffic import Change
 from gateway.rpc.pb import admin_pb2 as pb
 from gateway.rpc.status import failure
 from registry.deployment import PARTS, Batching, Deployment
@@ -86,7 +87,7 @@ def deployment_message(deployment: Deployment) -> pb.Deployment:
     """A deployment; the shares begin with the default's."""
     weights = deployment.weights()
     order = sorted(weights, key=lambda number: (number != deployment.default, number))
-    batching, shadow = deployment.batching, deployment.shadow
+    shadow = deployment.shadow
     return pb.Deployment(
         model=deployment.model,
         revision=deployment.revision,
@@ -94,13 +95,26 @@ def deployment_message(deployment: Deployment) -> pb.Deployment:
         default_version=deployment.default or 0,
         shares=[pb.Share(version=number, percent=weights[number] * 100 / PARTS) for number in order],
         shadow=pb.Shadow(version=shadow.version, percent=shadow.percent) if shadow else None,
-        batching=pb.Batching(mode=batching.mode, max_rows=batching.max_rows, queue_delay_us=batching.queue_delay_us),
+        batching=_batching(deployment.batching),
         rollback_window_s=deployment.rollback_window_s,
         predecessor=deployment.predecessor or 0,
         action=deployment.action,
         author=deployment.author,
         reason=deployment.reason,
         create_time=timestamp(deployment.created_at),
+        swap_order=deployment.swap_order,
+    )
+
+
+def _batching(batching: Batching) -> pb.Batching:
+    return pb.Batching(
+        mode=batching.mode,
+        max_rows=batching.max_rows,
+        queue_delay_us=batching.queue_delay_us,
+        preferred_rows=pb.PreferredRows(rows=batching.preferred_rows),
+        max_waiting=batching.max_waiting,
+        queue_target_us=batching.queue_target_us,
+        adaptive_limit=batching.has_adaptive_limit,
     )
 
 
@@ -233,8 +247,27 @@ def submission_of(header: pb.RegisterVersionRequest.Header) -> Submission:
 
 def settings_of(request: pb.ConfigureRequest) -> Settings:
     """What is to be set."""
-    batching = None
-    if request.HasField("batching"):
-        one = request.batching
-        batching = Batching(one.mode, one.max_rows, one.queue_delay_us)
-    return Settings(batching, request.rollback_window_s if request.HasField("rollback_window_s") else None)
+    return Settings(
+        batching=_batching_change(request.batching) if request.HasField("batching") else NO_CHANGE,
+        rollback_window_s=_told(request, "rollback_window_s"),
+        swap_order=request.swap_order or None,
+    )
+
+
+def _batching_change(batching: pb.Batching) -> BatchingChange:
+    """Clients built before a field was added do not send it: it stays as it is."""
+    rows = _told(batching, "preferred_rows")
+    return BatchingChange(
+        mode=batching.mode or None,
+        max_rows=batching.max_rows or None,
+        queue_delay_us=batching.queue_delay_us,
+        preferred_rows=None if rows is None else tuple(rows.rows),
+        max_waiting=_told(batching, "max_waiting"),
+        queue_target_us=_told(batching, "queue_target_us"),
+        has_adaptive_limit=_told(batching, "adaptive_limit"),
+    )
+
+
+def _told(message: Any, field: str) -> Any:
+    """A field with presence, None when it was not sent."""
+    return getattr(message, field) if message.HasField(field) else None

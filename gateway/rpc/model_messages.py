@@ -52,7 +52,10 @@ def config_message(model: str, version: DesiredVersion) -> inference_pb2.ModelCo
         ],
     )
     if max_batch_size:
-        config.dynamic_batching.max_queue_delay_microseconds = version.batching.queue_delay_us
+        batching = version.batching
+        config.dynamic_batching.preferred_batch_size.extend(batching.preferred_rows)
+        config.dynamic_batching.max_queue_delay_microseconds = batching.queue_delay_us
+        config.dynamic_batching.default_queue_policy.max_queue_size = batching.max_waiting
     return config
 
 

@@ -53,8 +53,8 @@ ONLY_IN = {
 PURE = """
     gateway.fleet gateway.lifecycle.states gateway.lifecycle.policy gateway.routing.table gateway.batching.merge
     gateway.quality.metrics gateway.quality.compare gateway.quality.feedback gateway.quality.prediction_id
-    gateway.control.reconcile gateway.rpc.codec gateway.client.tensors gateway.client.inference gateway.client.feedback
-    registry.signature registry.versions registry.deployment registry.names
+    gateway.control.reconcile gateway.control.configuring gateway.rpc.codec
+    gateway.client.tensors gateway.client.inference gateway.client.feedback registry.signature registry.versions registry.deployment registry.names
 """.split()
 # Errors and messages: values too, though not the project's decisions.
 PURE_NEIGHBOURS = ("gateway.errors", "registry.errors", "gateway.rpc.call_errors", "gateway.rpc.messages")

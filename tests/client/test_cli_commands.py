@@ -12,6 +12,8 @@ from onnx import TensorProto, helper
 from rich.console import Console
 
 from gateway.cli import main
+from gateway.cli.configuring import settings
+from gateway.rpc.messages import admin
 
 
 @pytest.fixture
@@ -142,6 +144,59 @@ def test_configure_keeps_the_settings_that_are_not_given(run, gateway):
     request = gateway.requests["Configure"][0]
     assert (request.batching.mode, request.batching.max_rows, request.batching.queue_delay_us) == ("auto", 64, 250)
     assert request.etag == "r1"  # what was read is what is changed
+
+
+def test_configure_sends_every_setting(run, gateway):
+    gateway.add_versions("echo", 1)
+    run("deploy", "echo", "1")
+    options = "--batching on --max-rows 32 --preferred-rows 8,16 --max-waiting 9 --queue-target-us 0 --adaptive-limit"
+    assert run("configure", "echo", *options.split(), "--swap-order", "memory").code == 0
+    request = gateway.requests["Configure"][0]
+    assert request.batching == admin.Batching(
+        mode="on",
+        max_rows=32,
+        preferred_rows=admin.PreferredRows(rows=(8, 16)),
+        max_waiting=9,
+        queue_target_us=0,
+        adaptive_limit=True,
+    )
+    assert request.swap_order == "memory"
+
+
+def test_no_preferred_rows_and_no_limit_are_said_too(run, gateway):
+    gateway.add_versions("echo", 1)
+    run("deploy", "echo", "1")
+    assert run("configure", "echo", "--preferred-rows", "none", "--no-adaptive-limit").code == 0
+    batching = gateway.requests["Configure"][0].batching
+    assert (batching.HasField("preferred_rows"), list(batching.preferred_rows.rows)) == (True, [])
+    assert (batching.HasField("adaptive_limit"), batching.adaptive_limit) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("--swap-order both", "--swap-order: expected availability, memory, got 'both'"),
+        ("--preferred-rows 8;16", "--preferred-rows: expected numbers with commas between them, or none, got '8;16'"),
+        ("--batching maybe", "--batching: expected auto, on, off, got 'maybe'"),
+        ("", "nothing to change"),
+    ],
+)
+def test_a_setting_that_cannot_be_meant_is_a_wrong_command(run, options, told):
+    done = run("configure", "echo", *options.split())
+    assert (done.code, told in done.err) == (2, True)
+
+
+def test_settings_in_words_are_those_that_are_not_built_in():
+    usual = admin.Batching(mode="auto", max_rows=64, max_waiting=1024, queue_target_us=5000)
+    assert settings(admin.Deployment(batching=usual, rollback_window_s=3600, swap_order="availability")) == ""
+    older = admin.Batching(mode="auto", max_rows=64)  # of a gateway that does not know the others
+    assert settings(admin.Deployment(batching=older, rollback_window_s=3600)) == ""
+    other = admin.Batching(mode="off", max_rows=64, max_waiting=9, queue_target_us=0, adaptive_limit=True)
+    other.preferred_rows.rows.extend((8, 16))
+    assert settings(admin.Deployment(batching=other, rollback_window_s=60, swap_order="memory")) == (
+        "batching off, preferred-rows 8,16, max-waiting 9, queue-target-us 0, adaptive-limit on, rollback-window 60s, "
+        "swap-order memory"
+    )
 
 
 def test_a_refusal_is_one_line_and_with_json_an_object_too(run, gateway):

@@ -19,6 +19,7 @@ from gateway.rpc.admin import AdminServer
 from gateway.rpc.pb import admin_pb2 as pb
 from gateway.rpc.pb import inference_pb2
 from gateway.rpc.service import ADMIN, INFERENCE, INFERENCE_NAME, Stub
+from registry.deployment import Batching
 
 Header = pb.RegisterVersionRequest.Header
 
@@ -220,6 +221,48 @@ def test_every_kind_of_change_arrives(admin: Stub, world: World) -> None:
     assert [(s.version, s.percent) for s in made[4].shares] == [(1, 70.0), (2, 30.0)]
     assert (made[2].batching.max_rows, made[2].rollback_window_s, made[1].shadow.percent) == (8, 5.0, 20.0)
     assert (made[5].HasField("shadow"), made[6].default_version) == (False, 0)
+
+
+def test_every_setting_arrives_and_is_told(admin: Stub, world: World) -> None:
+    (worker,) = world.deployed(1)
+    batching = pb.Batching(mode="on", max_rows=32, queue_delay_us=7, max_waiting=9, queue_target_us=0, adaptive_limit=True)
+    batching.preferred_rows.rows.extend((8, 16))
+    request = pb.ConfigureRequest(model="digits", batching=batching, rollback_window_s=5, swap_order="memory")
+    made = list(admin.Configure(request))[-1].deployment
+    assert (made.batching, made.swap_order) == (batching, "memory")
+    assert worker.states[-1].models[0].versions[0].batching == Batching("on", 32, 7, (8, 16), 9, 0, True)
+
+
+def test_a_client_that_does_not_know_a_setting_leaves_it_as_it_is(admin: Stub, world: World) -> None:
+    world.deployed(1)
+    batching = pb.Batching(preferred_rows=pb.PreferredRows(rows=(2,)), max_waiting=9, queue_target_us=3, adaptive_limit=True)
+    list(admin.Configure(pb.ConfigureRequest(model="digits", batching=batching, swap_order="memory")))
+    made = list(admin.Configure(pb.ConfigureRequest(model="digits", batching=pb.Batching(max_rows=4))))[-1].deployment
+    assert made.batching == pb.Batching(
+        mode="auto",
+        max_rows=4,
+        preferred_rows=pb.PreferredRows(rows=(2,)),
+        max_waiting=9,
+        queue_target_us=3,
+        adaptive_limit=True,
+    )
+    assert made.swap_order == "memory"
+
+
+def test_no_preferred_sizes_is_a_setting_too(admin: Stub, world: World) -> None:
+    world.deployed(1)
+    for rows in ((2, 4), ()):
+        batching = pb.Batching(preferred_rows=pb.PreferredRows(rows=rows))
+        made = list(admin.Configure(pb.ConfigureRequest(model="digits", batching=batching)))[-1].deployment
+        assert tuple(made.batching.preferred_rows.rows) == rows
+
+
+def test_a_setting_out_of_range_is_named_to_the_client(admin: Stub, world: World) -> None:
+    world.deployed(1)
+    request = pb.ConfigureRequest(model="digits", batching=pb.Batching(max_waiting=0))
+    error = refusal(lambda: list(admin.Configure(request)))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert error.details() == "batching.max_waiting: expected 1 to 1000000, got 0"
 
 
 def test_a_failed_change_is_told_in_the_last_message_and_as_the_status(admin: Stub, world: World) -> None:

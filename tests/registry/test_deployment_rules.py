@@ -167,6 +167,13 @@ def test_the_default_cannot_shadow_itself() -> None:
         (Batching("sometimes"), 0, "batching.mode"),
         (Batching(max_rows=0), 0, "batching.max_rows"),
         (Batching(queue_delay_us=-1), 0, "batching.queue_delay_us"),
+        (Batching(max_waiting=0), 0, "batching.max_waiting"),
+        (Batching(queue_target_us=-1), 0, "batching.queue_target_us"),
+        (Batching(preferred_rows=(0, 1)), 0, "batching.preferred_rows"),
+        (Batching(preferred_rows=(8, 4)), 0, "batching.preferred_rows"),
+        (Batching(preferred_rows=(4, 4)), 0, "batching.preferred_rows"),
+        (Batching(max_rows=8, preferred_rows=(4, 9)), 0, "batching.preferred_rows"),
+        (Batching(preferred_rows=tuple(range(1, 34))), 0, "batching.preferred_rows"),
         (Batching(), -1, "rollback_window_s"),
         (Batching(), float("nan"), "rollback_window_s"),
     ],
@@ -175,6 +182,19 @@ def test_a_setting_out_of_range_is_named(batching: Batching, window: float, fiel
     with pytest.raises(InvalidValue) as error:
         configured(BASE, batching=batching, rollback_window_s=window)
     assert error.value.metadata["field"] == field
+
+
+def test_the_bounds_themselves_are_allowed() -> None:
+    batching = Batching(max_rows=8, preferred_rows=(1, 8), max_waiting=1, queue_target_us=0)
+    assert configured(BASE, batching=batching, rollback_window_s=0).batching == batching
+
+
+def test_a_swap_order_stays_until_another_known_one_is_named() -> None:
+    changed = configured(BASE, batching=Batching(), rollback_window_s=1, swap_order="memory")
+    assert configured(changed, batching=Batching(), rollback_window_s=2).swap_order == "memory"
+    assert promoted(changed, 2).swap_order == "memory"
+    with pytest.raises(InvalidValue, match="swap_order: expected availability or memory, got 'both'"):
+        configured(changed, batching=Batching(), rollback_window_s=1, swap_order="both")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from pathlib import Path
@@ -34,6 +35,23 @@ def test_everything_is_there_when_it_is_opened_again(home: Path, tmp_path: Path)
     assert second.deployments() == (deployment,)
     assert second.audit() == audit
     second.verify(version)
+    second.close()
+
+
+def test_a_deployment_of_an_earlier_release_has_the_built_in_settings(home: Path, tmp_path: Path) -> None:
+    first = open_registry(home, CLOCK)
+    register_adder(first, tmp_path)
+    made = first.commit(deployed("digits", 1, current=None, salt="s"), expected_revision=0)
+    first.close()
+    with sqlite3.connect(home / "registry.db") as database:
+        (document,) = database.execute("SELECT document FROM deployments").fetchone()
+        earlier = json.loads(document)
+        del earlier["swap_order"]
+        earlier["batching"] = {name: earlier["batching"][name] for name in ("mode", "max_rows", "queue_delay_us")}
+        database.execute("UPDATE deployments SET document = ?", (json.dumps(earlier),))
+    database.close()
+    second = open_registry(home, CLOCK)
+    assert second.deployments() == (made,)
     second.close()
 
 

@@ -24,7 +24,7 @@ from gateway.worker.worker import Worker
 from registry.deployment import Batching
 
 VERSIONS = (
-    held(1),
+    held(1, batching=Batching(queue_delay_us=500, preferred_rows=(2, 4), max_waiting=100)),
     held(2, batching=Batching("off")),
     held(3, digest="bad"),
     held(4, batching=Batching("on", 8, 500), signature=SERIAL),
@@ -130,6 +130,12 @@ def test_the_config_of_a_batched_model_leaves_the_batch_axis_out(client: triton.
     ]
     assert [(o.name, o.data_type, list(o.dims)) for o in config.output] == [("y", 9, [])]
     assert config.HasField("dynamic_batching")
+
+
+def test_the_config_tells_how_a_version_batches_and_queues(client: triton.InferenceServerClient) -> None:
+    batching = client.get_model_config("digits", "1").config.dynamic_batching
+    assert list(batching.preferred_batch_size) == [2, 4]
+    assert (batching.max_queue_delay_microseconds, batching.default_queue_policy.max_queue_size) == (500, 100)
 
 
 @pytest.mark.parametrize(("version", "dims"), [("2", [-1, 4]), ("4", [2, -1])])

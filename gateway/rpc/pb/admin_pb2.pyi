@@ -137,18 +137,32 @@ class Shadow(_message.Message):
     percent: float
     def __init__(self, version: _Optional[int] = ..., percent: _Optional[float] = ...) -> None: ...
 
+class PreferredRows(_message.Message):
+    __slots__ = ("rows",)
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    rows: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, rows: _Optional[_Iterable[int]] = ...) -> None: ...
+
 class Batching(_message.Message):
-    __slots__ = ("mode", "max_rows", "queue_delay_us")
+    __slots__ = ("mode", "max_rows", "queue_delay_us", "preferred_rows", "max_waiting", "queue_target_us", "adaptive_limit")
     MODE_FIELD_NUMBER: _ClassVar[int]
     MAX_ROWS_FIELD_NUMBER: _ClassVar[int]
     QUEUE_DELAY_US_FIELD_NUMBER: _ClassVar[int]
+    PREFERRED_ROWS_FIELD_NUMBER: _ClassVar[int]
+    MAX_WAITING_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_TARGET_US_FIELD_NUMBER: _ClassVar[int]
+    ADAPTIVE_LIMIT_FIELD_NUMBER: _ClassVar[int]
     mode: str
     max_rows: int
     queue_delay_us: int
-    def __init__(self, mode: _Optional[str] = ..., max_rows: _Optional[int] = ..., queue_delay_us: _Optional[int] = ...) -> None: ...
+    preferred_rows: PreferredRows
+    max_waiting: int
+    queue_target_us: int
+    adaptive_limit: bool
+    def __init__(self, mode: _Optional[str] = ..., max_rows: _Optional[int] = ..., queue_delay_us: _Optional[int] = ..., preferred_rows: _Optional[_Union[PreferredRows, _Mapping]] = ..., max_waiting: _Optional[int] = ..., queue_target_us: _Optional[int] = ..., adaptive_limit: bool = ...) -> None: ...
 
 class Deployment(_message.Message):
-    __slots__ = ("model", "revision", "etag", "default_version", "shares", "shadow", "batching", "rollback_window_s", "predecessor", "action", "author", "reason", "create_time")
+    __slots__ = ("model", "revision", "etag", "default_version", "shares", "shadow", "batching", "rollback_window_s", "predecessor", "action", "author", "reason", "create_time", "swap_order")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
@@ -162,6 +176,7 @@ class Deployment(_message.Message):
     AUTHOR_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    SWAP_ORDER_FIELD_NUMBER: _ClassVar[int]
     model: str
     revision: int
     etag: str
@@ -175,7 +190,8 @@ class Deployment(_message.Message):
     author: str
     reason: str
     create_time: _timestamp_pb2.Timestamp
-    def __init__(self, model: _Optional[str] = ..., revision: _Optional[int] = ..., etag: _Optional[str] = ..., default_version: _Optional[int] = ..., shares: _Optional[_Iterable[_Union[Share, _Mapping]]] = ..., shadow: _Optional[_Union[Shadow, _Mapping]] = ..., batching: _Optional[_Union[Batching, _Mapping]] = ..., rollback_window_s: _Optional[float] = ..., predecessor: _Optional[int] = ..., action: _Optional[str] = ..., author: _Optional[str] = ..., reason: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    swap_order: str
+    def __init__(self, model: _Optional[str] = ..., revision: _Optional[int] = ..., etag: _Optional[str] = ..., default_version: _Optional[int] = ..., shares: _Optional[_Iterable[_Union[Share, _Mapping]]] = ..., shadow: _Optional[_Union[Shadow, _Mapping]] = ..., batching: _Optional[_Union[Batching, _Mapping]] = ..., rollback_window_s: _Optional[float] = ..., predecessor: _Optional[int] = ..., action: _Optional[str] = ..., author: _Optional[str] = ..., reason: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., swap_order: _Optional[str] = ...) -> None: ...
 
 class OperationStep(_message.Message):
     __slots__ = ("name", "detail", "time")
@@ -457,7 +473,7 @@ class SetShadowRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., percent: _Optional[float] = ..., force: bool = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class ConfigureRequest(_message.Message):
-    __slots__ = ("model", "batching", "rollback_window_s", "etag", "request_id", "author", "reason")
+    __slots__ = ("model", "batching", "rollback_window_s", "etag", "request_id", "author", "reason", "swap_order")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     BATCHING_FIELD_NUMBER: _ClassVar[int]
     ROLLBACK_WINDOW_S_FIELD_NUMBER: _ClassVar[int]
@@ -465,6 +481,7 @@ class ConfigureRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     AUTHOR_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    SWAP_ORDER_FIELD_NUMBER: _ClassVar[int]
     model: str
     batching: Batching
     rollback_window_s: float
@@ -472,7 +489,8 @@ class ConfigureRequest(_message.Message):
     request_id: str
     author: str
     reason: str
-    def __init__(self, model: _Optional[str] = ..., batching: _Optional[_Union[Batching, _Mapping]] = ..., rollback_window_s: _Optional[float] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    swap_order: str
+    def __init__(self, model: _Optional[str] = ..., batching: _Optional[_Union[Batching, _Mapping]] = ..., rollback_window_s: _Optional[float] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ..., reason: _Optional[str] = ..., swap_order: _Optional[str] = ...) -> None: ...
 
 class PromoteRequest(_message.Message):
     __slots__ = ("model", "version", "force", "etag", "request_id", "author", "reason")

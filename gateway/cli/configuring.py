@@ -1,0 +1,119 @@
+"""`configure`: how a deployment batches, queues and swaps; and its settings in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gateway.cli.options import DEFAULT_ADMIN, Admin, AsJson, Etag, Model, Reason, seconds
+from gateway.cli.traffic import change_deployment
+from registry.deployment import DEFAULT_ROLLBACK_WINDOW_S, SWAP_ORDERS, Batching
+
+if TYPE_CHECKING:
+    from gateway.client.admin import AdminClient, Updates
+    from gateway.rpc.messages import admin
+
+_BATCHING_MODES = ("auto", "on", "off")
+_BUILT_IN = Batching()
+
+
+def configure(
+    model: Model,
+    batching: Annotated[str | None, typer.Option(metavar="auto|on|off", help="When requests are batched.")] = None,
+    max_rows: Annotated[int | None, typer.Option(metavar="N", min=1, help="Rows of a batch at most.")] = None,
+    queue_delay_us: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="Microseconds that a batch may wait to fill.")
+    ] = None,
+    preferred_rows: Annotated[
+        str | None, typer.Option(metavar="N,N,...", help="Batch sizes that the model runs best at; none for no such sizes.")
+    ] = None,
+    max_waiting: Annotated[int | None, typer.Option(metavar="N", min=1, help="Requests that may wait at most.")] = None,
+    queue_target_us: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="Microseconds of queueing that may stand for long; 0: no bound.")
+    ] = None,
+    adaptive_limit: Annotated[
+        bool | None, typer.Option("--adaptive-limit/--no-adaptive-limit", help="Bound requests by what latency shows.")
+    ] = None,
+    rollback_window: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="How long the predecessor is kept warm: 600, 90s, 30m, 1h.")
+    ] = None,
+    swap_order: Annotated[
+        str | None, typer.Option(metavar="availability|memory", help="Load the new version first, or free the old one first.")
+    ] = None,
+    reason: Reason = "",
+    etag: Etag = "",
+    admin: Admin = DEFAULT_ADMIN,
+    as_json: AsJson = False,
+) -> None:
+    """Change how a deployment batches, queues and swaps, and how long its predecessor is kept warm."""
+    told = {
+        "mode": _one_of("--batching", batching, _BATCHING_MODES),
+        "max_rows": max_rows,
+        "queue_delay_us": queue_delay_us,
+        "preferred_rows": None if preferred_rows is None else parse_rows(preferred_rows),
+        "max_waiting": max_waiting,
+        "queue_target_us": queue_target_us,
+        "adaptive_limit": adaptive_limit,
+    }
+    order = _one_of("--swap-order", swap_order, SWAP_ORDERS)
+    window_s = None if rollback_window is None else seconds(rollback_window)
+    if window_s is None and order is None and all(value is None for value in told.values()):
+        raise typer.BadParameter("nothing to change: see `interlock configure --help` for what can be set")
+
+    def begin(client: AdminClient) -> Updates:
+        wanted, seen = None, etag
+        if any(value is not None for value in told.values()):
+            current = client.deployment(model)  # the settings that are not given stay as they are
+            wanted, seen = _changed(current.batching, told), etag or current.etag
+        return client.configure(
+            model, batching=wanted, rollback_window_s=window_s, swap_order=order or "", etag=seen, reason=reason
+        )
+
+    change_deployment(admin, as_json, begin)
+
+
+def _one_of(option: str, value: str | None, known: tuple[str, ...]) -> str | None:
+    if value is not None and value not in known:
+        raise typer.BadParameter(f"{option}: expected {', '.join(known)}, got {value!r}")
+    return value
+
+
+def parse_rows(text: str) -> list[int]:
+    """Batch sizes from texts like 8,16; none for "none". Raises a usage error."""
+    if text in ("", "none"):
+        return []
+    sizes = [part.strip() for part in text.split(",")]
+    if not all(size.isdecimal() for size in sizes):
+        raise typer.BadParameter(f"--preferred-rows: expected numbers with commas between them, or none, got {text!r}")
+    return [int(size) for size in sizes]
+
+
+def _changed(batching: admin.Batching, told: Mapping[str, object]) -> admin.Batching:
+    """The settings with what was told put in; the rest is sent as it was read."""
+    for name, value in told.items():
+        if name == "preferred_rows" and isinstance(value, list):
+            batching.preferred_rows.SetInParent()  # also when it is empty: it is told
+            batching.preferred_rows.rows[:] = value
+        elif value is not None:
+            setattr(batching, name, value)
+    return batching
+
+
+def settings(deployment: admin.Deployment) -> str:
+    """The settings that are not the built-in ones, as `configure` takes them: "max-rows 16, swap-order memory"."""
+    batching, usual = deployment.batching, _BUILT_IN
+    rows = tuple(batching.preferred_rows.rows)
+    shown = {
+        "batching": (batching.mode, usual.mode),
+        "max-rows": (batching.max_rows, usual.max_rows),
+        "queue-delay-us": (batching.queue_delay_us, usual.queue_delay_us),
+        "preferred-rows": (",".join(map(str, rows)), ",".join(map(str, usual.preferred_rows))),
+        "max-waiting": (batching.max_waiting, usual.max_waiting if batching.HasField("max_waiting") else 0),
+        "queue-target-us": (batching.queue_target_us, usual.queue_target_us if batching.HasField("queue_target_us") else 0),
+        "adaptive-limit": ("on" if batching.adaptive_limit else "off", "off"),
+        "rollback-window": (f"{deployment.rollback_window_s:g}s", f"{DEFAULT_ROLLBACK_WINDOW_S:g}s"),
+        "swap-order": (deployment.swap_order or SWAP_ORDERS[0], SWAP_ORDERS[0]),
+    }
+    return ", ".join(f"{name} {value}" for name, (value, built_in) in shown.items() if value != built_in)
