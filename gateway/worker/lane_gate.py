@@ -12,7 +12,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.rpc.lane import Call, Lane, Trailers
+from gateway.rpc.lane import Call, Lane, OnGone, Trailers
 
 HOLD_LIMIT_S = 1.0  # answers go on even if whoever held them never lets go
 
@@ -44,6 +44,10 @@ class LaneGate:
         if self._is_held:
             self._released.wait(HOLD_LIMIT_S)
         return self._lane.take(max_calls, timeout_s)
+
+    def watch(self, calls: Sequence[Call], on_gone: OnGone) -> None:
+        """See Lane."""
+        self._lane.watch(calls, on_gone)
 
     def reply(self, answers: Sequence[tuple[Call, bytes]], trailers: Trailers | None = None) -> None:
         """See Lane."""

@@ -2,54 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from concurrent import futures
 
 import grpc
-import pytest
 
-from gateway.rpc import lane as lanes
-from gateway.rpc.lane import StandardLane, open_lane
-from gateway.rpc.service import INFER_METHOD
+from gateway.rpc import fast_lane
+from gateway.rpc.lane import open_lane
 
 
-@pytest.fixture(params=["fast", "standard"])
-def served(request):
-    """(lane, method, stop): a lane on a real port, the client's method, and a graceful stop of the server."""
-    server = grpc.server(futures.ThreadPoolExecutor(32))
-    port = server.add_insecure_port("127.0.0.1:0")
-    lane = open_lane(server, request.param)
-    assert lane.kind == request.param
-    server.start()
-    lane.start()
-    channel = grpc.insecure_channel(f"127.0.0.1:{port}")
-
-    def stop() -> threading.Event:
-        event = server.stop(5)
-        if isinstance(lane, StandardLane):
-            lane.stopped()
-        return event
-
-    yield lane, channel.unary_unary(INFER_METHOD), stop
-    channel.close()
-    stopped = stop()
-    while not lane.is_closed():
-        for call in lane.take(10, 0.05):
-            lane.reply([(call, b"")])
-    assert stopped.wait(10)
-    lane.close()
-
-
-def take(lane, count: int) -> list:
-    calls = []
-    while len(calls) < count:
-        got = lane.take(count, 5)
-        assert got, f"{len(calls)} of {count} calls came"
-        calls += got
-    return calls
-
-
-def test_calls_come_with_their_message_metadata_and_deadline(served):
+def test_calls_come_with_their_message_metadata_and_deadline(served, take):
     lane, method, _ = served
     future = method.future(b"hello", timeout=30, metadata=(("x-unit-id", "u"),))
     (call,) = take(lane, 1)
@@ -60,7 +21,7 @@ def test_calls_come_with_their_message_metadata_and_deadline(served):
     assert future.result() == b"world"
 
 
-def test_a_call_without_deadline_has_one_far_away(served):
+def test_a_call_without_deadline_has_one_far_away(served, take):
     lane, method, _ = served
     future = method.future(b"x")
     (call,) = take(lane, 1)
@@ -69,7 +30,7 @@ def test_a_call_without_deadline_has_one_far_away(served):
     assert future.result() == b""
 
 
-def test_each_caller_gets_its_own_answer_whatever_the_order(served):
+def test_each_caller_gets_its_own_answer_whatever_the_order(served, take):
     lane, method, _ = served
     waiting = {str(i).encode(): method.future(str(i).encode(), timeout=30) for i in range(30)}
     calls = take(lane, 30)
@@ -77,7 +38,7 @@ def test_each_caller_gets_its_own_answer_whatever_the_order(served):
     assert {message: future.result() for message, future in waiting.items()} == {message: message * 2 for message in waiting}
 
 
-def test_an_error_carries_code_message_and_trailers(served):
+def test_an_error_carries_code_message_and_trailers(served, take):
     lane, method, _ = served
     future = method.future(b"x", timeout=30)
     (call,) = take(lane, 1)
@@ -88,7 +49,7 @@ def test_an_error_carries_code_message_and_trailers(served):
     assert dict(future.trailing_metadata())["x-bin"] == b"\x00\xff"
 
 
-def test_a_reply_may_carry_trailers(served):
+def test_a_reply_may_carry_trailers(served, take):
     lane, method, _ = served
     future = method.future(b"x", timeout=30)
     (call,) = take(lane, 1)
@@ -97,7 +58,7 @@ def test_a_reply_may_carry_trailers(served):
     assert ("x-arm", "default") in [(key, value) for key, value in future.trailing_metadata()]
 
 
-def test_take_is_bounded_and_comes_back_with_nothing_in_time(served):
+def test_take_is_bounded_and_comes_back_with_nothing_in_time(served, take):
     lane, method, _ = served
     assert lane.take(5, 0.01) == []
     waiting = [method.future(b"x", timeout=30) for _ in range(12)]
@@ -111,7 +72,7 @@ def test_take_is_bounded_and_comes_back_with_nothing_in_time(served):
     assert [future.result() for future in waiting] == [b""] * 12
 
 
-def test_an_answer_to_a_caller_that_left_harms_nobody(served):
+def test_an_answer_to_a_caller_that_left_harms_nobody(served, take):
     lane, method, _ = served
     gone, stays = method.future(b"gone", timeout=30), method.future(b"stays", timeout=30)
     calls = take(lane, 2)
@@ -120,7 +81,7 @@ def test_an_answer_to_a_caller_that_left_harms_nobody(served):
     assert stays.result() == b"stays"
 
 
-def test_what_was_taken_is_answered_although_the_server_stops(served):
+def test_what_was_taken_is_answered_although_the_server_stops(served, take):
     lane, method, stop = served
     waiting = [method.future(b"x", timeout=30) for _ in range(8)]
     calls = take(lane, 8)
@@ -135,7 +96,7 @@ def test_what_was_taken_is_answered_although_the_server_stops(served):
 
 
 def test_without_grpcios_private_layer_the_public_one_serves(monkeypatch):
-    monkeypatch.delattr(lanes.cygrpc, "SendMessageOperation")
+    monkeypatch.delattr(fast_lane.cygrpc, "SendMessageOperation")
     server = grpc.server(futures.ThreadPoolExecutor(1))
-    assert "lacks SendMessageOperation" in (lanes.fast_lane_problem(server) or "")
+    assert "lacks SendMessageOperation" in (fast_lane.fast_lane_problem(server) or "")
     assert open_lane(server, "fast").kind == "standard"

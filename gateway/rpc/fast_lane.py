@@ -1,0 +1,165 @@
+"""
+The fast lane: a completion queue of our own on the server's core, polled by one thread.
+
+This is the one file that touches grpcio's private Cython layer (``grpc._cython.cygrpc``), on which grpcio's own
+``_server.py`` is written. Hence grpcio is bounded above in pyproject.toml, and `fast_lane_problem` checks what is used
+before it is used.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+import structlog
+from grpc._cython import cygrpc
+
+from gateway.rpc.call import Call, OnGone, Trailers
+
+OUTSTANDING = 256  # calls that gRPC core may hand over before we ask again
+_log = structlog.get_logger("interlock.lane")
+
+
+class FastLane:
+    """One Python frame or two an event, no thread hand-over."""
+
+    kind = "fast"
+
+    def __init__(self, server: Any, method: str) -> None:
+        self._core = server._cy_server
+        self._queue = cygrpc.CompletionQueue()
+        self._core.register_completion_queue(self._queue)
+        self._core.register_method(method)
+        self._method = method
+        self._asked = 0  # requests that gRPC core holds; only the taking thread changes it
+        self._open = 0  # completions that are due for calls taken over; only the taking thread changes it
+        # Operations that carry nothing of a call are shared: they hold no state between start and completion.
+        self._send_initial = cygrpc.SendInitialMetadataOperation(None, 0)
+        self._status_ok = cygrpc.SendStatusFromServerOperation(None, cygrpc.StatusCode.ok, b"", 0)
+        self._receive_close = cygrpc.ReceiveCloseOnServerOperation(0)
+
+    def start(self) -> None:
+        """See Lane."""
+        for _ in range(OUTSTANDING):
+            self._ask()
+
+    def _ask(self) -> None:
+        self._core.request_registered_call(self._queue, self._queue, self._method, _ASKED)
+        self._asked += 1
+
+    def take(self, max_calls: int, timeout_s: float) -> list[Call]:
+        """See Lane."""
+        calls: list[Call] = []
+        poll, until = self._queue.poll, time.time() + timeout_s
+        event = poll(until)
+        while True:
+            if event.completion_type == _TIMEOUT:
+                if calls or time.time() >= until:
+                    return calls
+                event = poll(until)
+                continue
+            tag = event.tag
+            if tag is _FINISHED:
+                self._open -= 1
+            elif tag is _ASKED:
+                self._asked -= 1
+                if event.success:
+                    self._receive(event)
+            elif tag.__class__ is _Watch:
+                self._open -= 1
+                tag.completed()
+            elif event.success and (message := event.batch_operations[0].message()) is not None:
+                tag.message = message
+                calls.append(tag)
+                if len(calls) >= max_calls:
+                    return calls
+            else:  # the client went away before its message came
+                self.fail(tag, grpc.StatusCode.CANCELLED, "cancelled", ())
+            event = poll(0)
+
+    def _receive(self, event: Any) -> None:
+        call = Call(event.call, event.call_details.deadline, event.invocation_metadata)
+        self._open += 1
+        event.call.start_server_batch((cygrpc.ReceiveMessageOperation(0),), call)
+        try:
+            self._ask()
+        except Exception as error:  # gRPC core refuses new requests once it shuts down
+            _log.debug("lane_not_asking", error=str(error))
+
+    def watch(self, calls: Sequence[Call], on_gone: OnGone) -> None:
+        """See Lane. The call's close is awaited from now on, by a batch of its own; its answer leaves that out."""
+        for call in calls:
+            call.via = watch = _Watch(call, on_gone)
+            self._open += 1
+            call.core.start_server_batch((self._receive_close,), watch)
+
+    def reply(self, answers: Sequence[tuple[Call, bytes]], trailers: Trailers | None = None) -> None:
+        """See Lane."""
+        initial, status, close = self._send_initial, self._status_ok, self._receive_close
+        if trailers:
+            status = cygrpc.SendStatusFromServerOperation(trailers, cygrpc.StatusCode.ok, b"", 0)
+        message = cygrpc.SendMessageOperation
+        for call, payload in answers:
+            if call.via is None:
+                call.core.start_server_batch((initial, message(payload, 0), status, close), _FINISHED)
+            else:
+                call.via.is_answered = True
+                call.core.start_server_batch((initial, message(payload, 0), status), _FINISHED)
+
+    def fail(self, call: Call, code: grpc.StatusCode, message: str, trailers: Trailers) -> None:
+        """See Lane."""
+        status = cygrpc.SendStatusFromServerOperation(trailers, code.value[0], message.encode(), 0)
+        if call.via is None:
+            call.core.start_server_batch((self._send_initial, status, self._receive_close), _FINISHED)
+        else:
+            call.via.is_answered = True
+            call.core.start_server_batch((self._send_initial, status), _FINISHED)
+
+    def is_closed(self) -> bool:
+        """See Lane."""
+        return self._asked == 0 and self._open == 0
+
+    def close(self) -> None:
+        """See Lane."""
+        self._queue.shutdown()
+        while self._queue.poll(time.time() + 1).completion_type is not cygrpc.CompletionType.queue_shutdown:
+            pass
+
+
+_TIMEOUT = cygrpc.CompletionType.queue_timeout
+_ASKED, _FINISHED = object(), object()
+
+
+class _Watch:
+    """Waits for the end of one call: it comes after the answer, or before, when nobody waits any more."""
+
+    __slots__ = ("_call", "_on_gone", "is_answered")
+
+    def __init__(self, call: Call, on_gone: OnGone) -> None:
+        self._call = call
+        self._on_gone = on_gone
+        self.is_answered = False
+
+    def completed(self) -> None:
+        """The call has ended."""
+        if not self.is_answered:
+            self._call.is_gone = True
+            self._on_gone(self._call)
+
+
+def fast_lane_problem(server: grpc.Server) -> str | None:
+    """Why the fast lane cannot be used with the grpcio that is installed; None when it can."""
+    core = getattr(server, "_cy_server", None)
+    missing = [
+        name
+        for owner, names in (
+            (core, ("register_completion_queue", "register_method", "request_registered_call")),
+            (cygrpc, ("CompletionQueue", "CompletionType", "ReceiveMessageOperation", "SendMessageOperation")),
+            (cygrpc, ("SendInitialMetadataOperation", "SendStatusFromServerOperation", "ReceiveCloseOnServerOperation")),
+        )
+        for name in names
+        if not hasattr(owner, name)
+    ]
+    return f"grpcio {grpc.__version__} lacks {', '.join(missing)}" if missing else None

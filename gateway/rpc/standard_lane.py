@@ -1,0 +1,118 @@
+"""The same as the fast lane on grpc's public API: each call waits in a thread of the server's pool. Needs no private name."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Sequence
+
+import grpc
+
+from gateway.rpc.call import Call, OnGone, Trailers
+
+STANDARD_THREADS = 64  # concurrent calls of the standard lane; set as the server's thread pool
+
+
+class StandardLane:
+    """Slower than the fast lane, but built on what grpc promises."""
+
+    kind = "standard"
+
+    def __init__(self, server: grpc.Server, method: str) -> None:
+        self._ready: queue.SimpleQueue[Call] = queue.SimpleQueue()
+        self._server = server
+        self._open = 0
+        self._lock = threading.Lock()
+        self._is_stopped = False
+        service, name = method.strip("/").split("/")
+        handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self._handle)
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {name: handler}),))
+
+    def start(self) -> None:
+        """See Lane."""
+
+    def _handle(self, message: bytes, context: grpc.ServicerContext) -> bytes:
+        remaining = context.time_remaining()
+        deadline = time.time() + remaining if remaining is not None else float("inf")
+        waiting = _Waiting(context)
+        call = Call(waiting, deadline, context.invocation_metadata() or ())
+        call.message = message
+        with self._lock:
+            self._open += 1
+        try:
+            self._ready.put(call)
+            waiting.is_done.wait()
+        finally:
+            with self._lock:
+                self._open -= 1
+        if waiting.trailers:
+            context.set_trailing_metadata(waiting.trailers)
+        if waiting.code is not grpc.StatusCode.OK:
+            context.abort(waiting.code, waiting.details)
+        return waiting.payload
+
+    def take(self, max_calls: int, timeout_s: float) -> list[Call]:
+        """See Lane."""
+        calls: list[Call] = []
+        try:
+            calls.append(self._ready.get(timeout=timeout_s))
+            while len(calls) < max_calls:
+                calls.append(self._ready.get_nowait())
+        except queue.Empty:
+            pass
+        return calls
+
+    def watch(self, calls: Sequence[Call], on_gone: OnGone) -> None:
+        """See Lane. ``on_gone`` is called by a thread of gRPC."""
+        for call in calls:
+            call.core.watch(call, on_gone)
+
+    def reply(self, answers: Sequence[tuple[Call, bytes]], trailers: Trailers | None = None) -> None:
+        """See Lane."""
+        for call, payload in answers:
+            call.core.finish(grpc.StatusCode.OK, "", trailers or (), payload)
+
+    def fail(self, call: Call, code: grpc.StatusCode, message: str, trailers: Trailers) -> None:
+        """See Lane."""
+        call.core.finish(code, message, trailers, b"")
+
+    def stopped(self) -> None:
+        """Told when the server accepts no more calls, as the public API does not say so."""
+        self._is_stopped = True
+
+    def is_closed(self) -> bool:
+        """See Lane."""
+        return self._is_stopped and self._open == 0 and self._ready.empty()
+
+    def close(self) -> None:
+        """See Lane."""
+
+
+class _Waiting:
+    """A handler thread that waits for its answer."""
+
+    __slots__ = ("code", "context", "details", "is_done", "payload", "trailers")
+
+    def __init__(self, context: grpc.ServicerContext) -> None:
+        self.context = context
+        self.is_done = threading.Event()
+        self.code = grpc.StatusCode.OK
+        self.details = ""
+        self.trailers: Trailers = ()
+        self.payload = b""
+
+    def watch(self, call: Call, on_gone: OnGone) -> None:
+        """gRPC tells the end of every call; only an end before the answer is news."""
+
+        def ended() -> None:
+            if not self.is_done.is_set():
+                call.is_gone = True
+                on_gone(call)
+
+        if not self.context.add_callback(ended):  # it has ended already
+            ended()
+
+    def finish(self, code: grpc.StatusCode, details: str, trailers: Trailers, payload: bytes) -> None:
+        self.code, self.details, self.trailers, self.payload = code, details, trailers, payload
+        self.is_done.set()
