@@ -167,13 +167,14 @@ class Fleet:
                 _log.warning("message_ignored", worker=attached.view.hello.worker, got=type(message).__name__)
 
     def _observed(self, attached: _Attached, observed: Observed) -> None:
-        before = {(v.model, v.number): v.state for v in attached.view.observed.versions} if attached.view.observed else {}
+        before = attached.view.held
         with self._changed:
             has_served = attached.view.has_served or observed.is_serving
             attached.view = replace(attached.view, observed=observed, has_served=has_served)
             self._changed.notify_all()
         for version in observed.versions:
-            if before.get((version.model, version.number)) != version.state:
+            known = before.get((version.model, version.number))
+            if known is None or known.state != version.state:
                 _log.info(
                     "version_state",
                     worker=attached.view.hello.worker,

@@ -18,11 +18,15 @@ class WorkerView:
     observed: Observed | None = None
     telemetry: Telemetry | None = None
     has_served: bool = False  # it took requests at some time
+    held: Mapping[tuple[str, int], ObservedVersion] = field(init=False, compare=False, repr=False)  # `observed`, for look-ups
+
+    def __post_init__(self) -> None:
+        versions = self.observed.versions if self.observed else ()
+        object.__setattr__(self, "held", {(version.model, version.number): version for version in versions})
 
     def version(self, model: str, number: int) -> ObservedVersion | None:
         """What it says of one version."""
-        versions = self.observed.versions if self.observed else ()
-        return next((v for v in versions if v.model == model and v.number == number), None)
+        return self.held.get((model, number))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.control.progress import FleetView, WorkerView
 from gateway.control.reconcile import ModelPlan, roles
-from gateway.fleet import ArmCounts, ObservedVersion
-from gateway.telemetry.aggregate import Merged, quantile, summed
+from gateway.fleet import ArmCounts, ObservedVersion, ShadowCounts
+from gateway.telemetry.aggregate import Merged, by_version, quantile, summed
 from registry.deployment import PARTS, Deployment
 
 # From the least to the most advanced; what is held nowhere yet is before all.
@@ -81,8 +81,24 @@ class GatewayStatus:
 
 def gateway_status(plans: Mapping[str, ModelPlan], view: FleetView, merged: Merged) -> GatewayStatus:
     """The status of all workers and of the models in ``plans``."""
-    models = tuple(_model(name, plan, view, merged) for name, plan in plans.items())
+    counts = _Counts(by_version(merged), _by_shadow(merged))
+    models = tuple(_model(name, plan, view, counts) for name, plan in plans.items())
     return GatewayStatus(_workers(view), models, readiness(plans, view))
+
+
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """What was counted, by (model, version); shadows by the version that is the shadow."""
+
+    arms: Mapping[tuple[str, int], Sequence[ArmCounts]]
+    shadows: Mapping[tuple[str, int], Sequence[ShadowCounts]]
+
+
+def _by_shadow(merged: Merged) -> dict[tuple[str, int], list[ShadowCounts]]:
+    found: dict[tuple[str, int], list[ShadowCounts]] = {}
+    for (model, _, shadow), counts in merged.shadows.items():
+        found.setdefault((model, shadow), []).append(counts)
+    return found
 
 
 def _workers(view: FleetView) -> tuple[WorkerStatus, ...]:
@@ -107,21 +123,23 @@ def _worker_state(worker: WorkerView) -> str:
     return "serving" if worker.observed.is_serving else "draining" if worker.has_served else "starting"
 
 
-def _model(name: str, plan: ModelPlan, view: FleetView, merged: Merged) -> ModelStatus:
+def _model(name: str, plan: ModelPlan, view: FleetView, counts: _Counts) -> ModelStatus:
     weights = plan.deployment.weights() if plan.deployment else {}
     versions = tuple(
-        _version(name, number, names, weights.get(number, 0) * 100 / PARTS, view, merged)
+        _version(name, number, names, weights.get(number, 0) * 100 / PARTS, view, counts)
         for number, names in sorted(roles(plan).items())
     )
     return ModelStatus(name, plan.deployment, versions)
 
 
-def _version(model: str, number: int, names: tuple[str, ...], percent: float, view: FleetView, merged: Merged) -> VersionStatus:
+def _version(
+    model: str, number: int, names: tuple[str, ...], percent: float, view: FleetView, counted: _Counts
+) -> VersionStatus:
     said = [worker.version(model, number) for worker in view.attached.values()]
     seen = [version for version in said if version is not None]
     state, reason = _least_advanced(said)
-    counts = callers_counts(merged, model, number)
-    shadows = [one for (m, _, shadow), one in merged.shadows.items() if (m, shadow) == (model, number)]
+    counts = callers_counts(counted.arms.get((model, number), ()))
+    shadows = counted.shadows.get((model, number), ())
     return VersionStatus(
         version=number,
         roles=names,
@@ -151,9 +169,9 @@ def _least_advanced(said: list[ObservedVersion | None]) -> tuple[str, str]:
     return least.state, least.reason
 
 
-def callers_counts(merged: Merged, model: str, number: int) -> ArmCounts:
+def callers_counts(arms: Iterable[ArmCounts]) -> ArmCounts:
     """What callers were answered by a version: all its arms but the shadow's."""
-    return summed(arm for (m, n, name), arm in merged.arms.items() if (m, n) == (model, number) and name != "shadow")
+    return summed(arm for arm in arms if arm.arm != "shadow")
 
 
 def readiness(plans: Mapping[str, ModelPlan], view: FleetView) -> Readiness:

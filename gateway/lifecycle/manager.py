@@ -3,26 +3,29 @@ The one mechanism that makes what is held follow what is desired: takes in outco
 
 Nothing here blocks: loading, warming up and freeing run on the executor, which is never the inference thread. All state
 is behind one lock that no request takes; the request path reads the published `Snapshot` only.
+
+What a change costs does not grow with the models that it does not concern: only those in ``_stirred`` are looked at, and
+those that drain.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any, Protocol
 
 import structlog
 
 from gateway.clock import Clock
-from gateway.fleet import DesiredModel, DesiredRoute, DesiredState, DesiredVersion, Observed, ObservedVersion
+from gateway.fleet import DesiredModel, DesiredRoute, DesiredState, DesiredVersion, Observed
 from gateway.lifecycle import managed, policy
 from gateway.lifecycle.managed import ManagedVersion, Outcome
 from gateway.lifecycle.policy import Action, ActionKind
-from gateway.lifecycle.ports import Held, Loader, Publish, Snapshot
+from gateway.lifecycle.ports import Held, Loader, Publish
 from gateway.lifecycle.states import VersionEvent, VersionState
+from gateway.lifecycle.view import NOTHING, ModelView, model_view, observed_versions, snapshot_of
 
 Announce = Callable[[Observed], None]
 SETTLED = frozenset({VersionState.READY, VersionState.FAILED})
@@ -59,12 +62,16 @@ class VersionManager:
         self._executor, self._clock, self._wake = executor, clock, wake
         self._lock = threading.RLock()
         self._outcomes: deque[Outcome] = deque()
-        self._desired = DesiredState(revision=0)
-        self._versions: dict[int, ManagedVersion] = {}  # by key, oldest first
+        self._revision = 0
+        self._wanted: dict[str, DesiredModel] = {}
+        self._copies: dict[str, dict[int, ManagedVersion]] = {}  # by model, then by key, oldest first
         self._next_key = 0
-        self._routes: dict[str, DesiredRoute] = {}
-        self._snapshot = Snapshot()
+        self._views: dict[str, ModelView] = {}
+        self._stirred: set[str] = set()  # models to look at: something about them has changed
+        self._draining: set[str] = set()  # models to look at always: leases run out without a word
         self._announced: Observed | None = None
+        self._is_announced = False
+        self._is_published = True
         self._loads: dict[str, int] = {}
 
     # ---- what others call ------------------------------------------------------------------------------------------
@@ -72,7 +79,16 @@ class VersionManager:
     def apply(self, desired: DesiredState) -> None:
         """Takes the whole desired state in place of the one before, and starts what follows from it."""
         with self._lock:
-            self._desired = desired
+            before, self._wanted = self._wanted, {}
+            for model in desired.models:
+                old = before.pop(model.name, None)
+                if old == model:
+                    model = old  # as it was: its versions are compared by identity first, which is quick
+                else:
+                    self._stirred.add(model.name)
+                self._wanted[model.name] = model
+            self._stirred.update(before)
+            self._revision, self._is_announced = desired.revision, False
             self.tick()
 
     def tick(self) -> bool:
@@ -84,21 +100,21 @@ class VersionManager:
                 self._announce()
                 if not self._act():
                     break
-            return any(version.state is VersionState.DRAINING for version in self._versions.values())
+            return bool(self._draining)
 
     def observed(self) -> Observed:
         """What is there now, one entry per version; ``is_serving`` is not known here and False."""
         with self._lock:
-            versions = tuple(_observed(copies) for copies in self._by_number().values())
-            routes = {name: route.revision for name, route in self._routes.items()}
-            return Observed(self._desired.revision, versions, routes, is_serving=False)
+            versions = tuple(one for copies in self._copies.values() for one in observed_versions(copies.values()))
+            routes = {name: view.route.revision for name, view in self._views.items() if view.route is not None}
+            return Observed(self._revision, versions, routes, is_serving=False)
 
     def is_settled(self) -> bool:
         """Whether every version that a desired route names, and that is held, is READY or FAILED."""
         with self._lock:
             return all(
                 state in SETTLED
-                for model in self._desired.models
+                for model in self._wanted.values()
                 if model.route
                 for number, state in self._states(model).items()
                 if number in policy.named(model.route)
@@ -132,7 +148,7 @@ class VersionManager:
             version.held = None
             if outcome.held is not None:  # was never published, so nobody holds a lease
                 self._executor.submit(_close_quietly, outcome.held)
-        version.take(outcome.event, outcome.reason)
+        self._move(version, outcome.event, outcome.reason)
         if outcome.event is VersionEvent.WARMED and outcome.held is not None:
             version.memory_bytes, version.load_ms = outcome.held.memory_bytes, outcome.load_ms
             self._count(version, "ok")
@@ -144,9 +160,9 @@ class VersionManager:
         if not outcome.is_last:
             return
         if outcome.event is VersionEvent.UNLOADED or version.held is None:
-            version.take(VersionEvent.UNLOADED)
+            self._move(version, VersionEvent.UNLOADED)
         elif outcome.event is VersionEvent.FAILED and outcome.held is None:
-            version.take(VersionEvent.FAILED, outcome.reason)
+            self._move(version, VersionEvent.FAILED, outcome.reason)
         else:
             self._executor.submit(managed.close, version, version.held, self._post)
 
@@ -157,47 +173,76 @@ class VersionManager:
     # ---- doing ------------------------------------------------------------------------------------------------------
 
     def _act(self) -> bool:
-        """Does what the policy says for every model; whether there was anything."""
-        wanted = {model.name: model for model in self._desired.models}
-        names = dict.fromkeys([*wanted, *(version.model for version in self._versions.values())])
-        actions = [(name, action) for name in names for action in self._decide(name, wanted.get(name))]
-        for name, action in actions:
-            self._do(name, action)
+        """Does what the policy says for every model that may need it; whether there was anything."""
+        names, self._stirred = self._stirred | self._draining, set()
+        try:
+            actions = [(name, action) for name in sorted(names) for action in self._decide(name)]
+            for name, action in actions:
+                self._do(name, action)
+        except BaseException:
+            self._stirred |= names  # the next tick carries on where this one broke off
+            raise
         return bool(actions)
 
-    def _decide(self, name: str, model: DesiredModel | None) -> tuple[Action, ...]:
+    def _decide(self, name: str) -> tuple[Action, ...]:
+        model, route = self._wanted.get(name), self._route(name)
         wanted = {version.number: version for version in model.versions} if model else {}
-        copies = [version.as_copy() for version in self._versions.values() if version.model == name]
-        route = self._routes.get(name)
+        copies = [version.as_copy() for version in self._of(name)]
         return policy.decide(wanted, copies, policy.named(route) if route else ())
+
+    def _of(self, model: str) -> Iterator[ManagedVersion]:
+        yield from self._copies.get(model, {}).values()
+
+    def _route(self, model: str) -> DesiredRoute | None:
+        return self._views.get(model, NOTHING).route
+
+    def _move(self, version: ManagedVersion, event: VersionEvent, reason: str = "") -> None:
+        """Every change of a state goes through here, so that no model is forgotten that must be looked at."""
+        version.take(event, reason)
+        self._stir(version.model)
+
+    def _stir(self, model: str) -> None:
+        self._stirred.add(model)
+        self._is_announced = False
+        if any(version.state is VersionState.DRAINING for version in self._of(model)):
+            self._draining.add(model)
+        else:
+            self._draining.discard(model)
 
     def _do(self, model: str, action: Action) -> None:
         if action.kind is ActionKind.LOAD and action.version is not None:
             self._load(model, action.version)
             return
-        version = self._versions[action.key]
+        version = self._copies[model][action.key]
         match action.kind:
             case ActionKind.RETIRE:
                 self._retire(version)
             case ActionKind.REINSTATE:
                 self._reinstate(version)
             case ActionKind.ABANDON:
-                version.take(VersionEvent.ABANDONED)
+                self._move(version, VersionEvent.ABANDONED)
             case ActionKind.UNLOAD:
-                version.take(VersionEvent.DRAINED)
+                self._move(version, VersionEvent.DRAINED)
                 self._executor.submit(managed.close, version, version.held, self._post)
             case ActionKind.FORGET:
-                del self._versions[action.key]
+                self._forget(version)
 
     def _load(self, model: str, desired: DesiredVersion) -> None:
         version = ManagedVersion(self._next_key, model, desired)
         self._next_key += 1
-        self._versions[version.key] = version
-        version.take(VersionEvent.LOAD_STARTED)
+        self._copies.setdefault(model, {})[version.key] = version
+        self._move(version, VersionEvent.LOAD_STARTED)
         self._executor.submit(managed.load, version, self._loader, self._clock, self._post)
 
+    def _forget(self, version: ManagedVersion) -> None:
+        copies = self._copies[version.model]
+        del copies[version.key]
+        if not copies:
+            del self._copies[version.model]
+        self._stir(version.model)
+
     def _retire(self, version: ManagedVersion) -> None:
-        version.take(VersionEvent.DRAIN_STARTED)
+        self._move(version, VersionEvent.DRAIN_STARTED)
         try:
             self._announce()
             self._publish()
@@ -208,80 +253,52 @@ class VersionManager:
     def _reinstate(self, version: ManagedVersion) -> None:
         if version.held is not None:
             version.held.reinstate()
-        version.take(VersionEvent.REINSTATED)
+        self._move(version, VersionEvent.REINSTATED)
         self._publish()
         self._announce()
 
     # ---- showing ----------------------------------------------------------------------------------------------------
 
     def _publish(self) -> None:
-        self._routes = self._routes_in_force()
-        snapshot = self._made_snapshot()
-        if snapshot != self._snapshot:
-            self._publish_to(snapshot)
-            self._snapshot = snapshot
+        for name in sorted(self._stirred):
+            before = self._views.get(name, NOTHING)
+            view = model_view(self._route_in_force(name, before.route), self._of(name), before)
+            if view is not before:
+                self._is_published = False
+                self._views[name] = view
+            if view == NOTHING:
+                self._views.pop(name, None)
+        if not self._is_published:
+            self._publish_to(snapshot_of(self._views))
+            self._is_published = True
 
-    def _routes_in_force(self) -> dict[str, DesiredRoute]:
-        routes = {}
-        for model in self._desired.models:
-            route = policy.next_route(model, self._states(model), self._routes.get(model.name))
-            if route is not None:
-                routes[model.name] = route
-                if model.route and route.shadow is None and model.route.shadow and route != self._routes.get(model.name):
-                    _log.warning("shadow_left_out", model=model.name, version=model.route.shadow.version)
-        return routes
+    def _route_in_force(self, name: str, before: DesiredRoute | None) -> DesiredRoute | None:
+        model = self._wanted.get(name)
+        if model is None:
+            return None
+        route = policy.next_route(model, self._states(model), before)
+        if route is not None and model.route and model.route.shadow and route.shadow is None and route != before:
+            _log.warning("shadow_left_out", model=name, version=model.route.shadow.version)
+        return route
 
     def _states(self, model: DesiredModel) -> dict[int, VersionState]:
         """The states of the copies that are exactly what is desired, by number; LOADING stands for none."""
         wanted = {version.number: version for version in model.versions}
         states = dict.fromkeys(wanted, VersionState.LOADING)
-        for version in self._versions.values():
-            if version.model == model.name and not version.is_spent and wanted.get(version.desired.number) == version.desired:
+        for version in self._of(model.name):
+            if not version.is_spent and wanted.get(version.desired.number) == version.desired:
                 states[version.desired.number] = version.state
         return states
 
-    def _made_snapshot(self) -> Snapshot:
-        ready: dict[str, dict[int, Held]] = {}
-        states: dict[str, dict[int, str]] = {}
-        desired: dict[str, dict[int, DesiredVersion]] = {}
-        for (model, number), copies in self._by_number().items():
-            shown = _shown(copies)
-            states.setdefault(model, {})[number] = str(shown.state)
-            desired.setdefault(model, {})[number] = shown.desired
-            if shown.state is VersionState.READY and shown.held is not None:
-                ready.setdefault(model, {})[number] = shown.held
-        return Snapshot(_frozen(self._routes), _frozen(ready), _frozen(states), _frozen(desired))
-
-    def _by_number(self) -> dict[tuple[str, int], list[ManagedVersion]]:
-        copies: dict[tuple[str, int], list[ManagedVersion]] = {}
-        for version in self._versions.values():
-            copies.setdefault((version.model, version.desired.number), []).append(version)
-        return copies
-
     def _announce(self) -> None:
+        if self._is_announced:
+            return
         observed = self.observed()
         quiet = replace(observed, versions=tuple(replace(version, in_flight=0) for version in observed.versions))
         if quiet != self._announced:
             self._announce_to(observed)
             self._announced = quiet
-
-
-def _shown(copies: list[ManagedVersion]) -> ManagedVersion:
-    """The copy that stands for a number: the newest READY one, else the newest."""
-    ready = [copy for copy in copies if copy.state is VersionState.READY]
-    return (ready or copies)[-1]
-
-
-def _observed(copies: list[ManagedVersion]) -> ObservedVersion:
-    """As `_shown`, but a failed replacement is told, because control waits for it."""
-    newest = copies[-1]
-    return (newest if newest.state is VersionState.FAILED else _shown(copies)).observed()
-
-
-def _frozen(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    return MappingProxyType(
-        {key: MappingProxyType(value) if isinstance(value, dict) else value for key, value in values.items()}
-    )
+        self._is_announced = True
 
 
 def _close_quietly(held: Held) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from gateway.errors import ModelNotFound
 from gateway.fleet import ArmCounts
 from gateway.rpc.pb import inference_pb2
-from gateway.telemetry.aggregate import Merged, summed
+from gateway.telemetry.aggregate import Merged, by_version, summed
 
 
 def statistics_response(
@@ -41,9 +41,9 @@ def statistics_response(
         have = ", ".join(str(number) for number in sorted(known[name]))
         raise ModelNotFound(f"model {name!r} has no version {version!r} served (has {have})", model=name, version=version)
     response = inference_pb2.ModelStatisticsResponse()
+    arms = by_version(merged)
     for key in keys:
-        counts = summed(arm for (model, number, _), arm in merged.arms.items() if (model, number) == key)
-        response.model_stats.append(_statistics(*key, counts, (memory_bytes or {}).get(key, 0)))
+        response.model_stats.append(_statistics(*key, summed(arms.get(key, ())), (memory_bytes or {}).get(key, 0)))
     return response
 
 

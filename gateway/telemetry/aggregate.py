@@ -132,6 +132,14 @@ def quantile(counts: ArmCounts | Sequence[int], q: float) -> float:
     return lower if sum(buckets) else 0.0
 
 
+def by_version(merged: Merged) -> dict[tuple[str, int], list[ArmCounts]]:
+    """The arms of every (model, version) that counted anything, shadow arms included."""
+    found: dict[tuple[str, int], list[ArmCounts]] = {}
+    for (model, number, _), arm in merged.arms.items():
+        found.setdefault((model, number), []).append(arm)
+    return found
+
+
 def summed(arms: Iterable[ArmCounts]) -> ArmCounts:
     """One count for several arms of one version (or several versions): the names are the first one's."""
     total: ArmCounts | None = None

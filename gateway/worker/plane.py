@@ -72,6 +72,10 @@ class Counters:
         """The counters of a version in one arm."""
         return self.arms.setdefault((model, version, arm), ArmCounts(model, version, arm))
 
+    def used_arms(self) -> tuple[ArmCounts, ...]:
+        """Those that counted anything. Once used, always used: what is left out is all zeros, so totals stay whole."""
+        return tuple(arm for arm in tuple(self.arms.values()) if arm.requests or arm.executions)
+
     def shadow(self, model: str, primary: int, shadow: int) -> ShadowCounts:
         """The counters of a pair of primary and shadow."""
         return self.shadows.setdefault((model, primary, shadow), ShadowCounts(model, primary, shadow))
@@ -104,7 +108,7 @@ class DataPlane:
 
     def publish(self, snapshot: Snapshot) -> None:
         """Serves by this snapshot from now on: one assignment."""
-        self._table = compile_table(snapshot)
+        self._table = compile_table(snapshot, self._table)
 
     # ---- serving ----------------------------------------------------------------------------------------------------
 
@@ -265,7 +269,7 @@ class DataPlane:
         counters = self.counters
         return Telemetry(
             incarnation=self._incarnation,
-            arms=tuple(counters.arms.values()),
+            arms=counters.used_arms(),
             shadows=tuple(counters.shadows.values()),
             not_routed=dict(counters.not_routed),
             in_flight=self._table.in_flight(),

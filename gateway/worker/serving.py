@@ -10,18 +10,23 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from gateway.errors import GatewayError, ModelNotFound, NotReady
-from gateway.lifecycle.ports import Snapshot
+from gateway.fleet import DesiredRoute
+from gateway.lifecycle.ports import Held, Snapshot
 from gateway.routing.table import PINNED, Route, compile_route
 from gateway.worker.served import Served, Target
 
 
 @dataclass(frozen=True, slots=True)
 class ServingTable:
-    """Routes by model. ``states`` are the states of held versions, for messages; ``named`` pins where no route is."""
+    """
+    Routes by model. ``states`` are the states of held versions, for messages; ``named`` pins where no route is. ``made_of``
+    is what each model's part was compiled of.
+    """
 
     routes: Mapping[str, Route[Target]] = field(default_factory=dict)
     named: Mapping[str, Mapping[str, Target]] = field(default_factory=dict)
     states: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    made_of: Mapping[str, tuple[Mapping[int, Held], DesiredRoute | None]] = field(default_factory=dict)
 
     def in_flight(self) -> int:
         """Leases taken and not released, over all versions."""
@@ -53,14 +58,30 @@ class ServingTable:
         )
 
 
-def compile_table(snapshot: Snapshot) -> ServingTable:
-    """The table of a snapshot whose versions are `Served`."""
+NO_TABLE = ServingTable()
+
+
+def compile_table(snapshot: Snapshot, before: ServingTable = NO_TABLE) -> ServingTable:
+    """The table of a snapshot whose versions are `Served`. Parts of models that are as they were ``before`` are kept."""
     routes: dict[str, Route[Target]] = {}
-    pinned: dict[str, Mapping[str, Target]] = {}
+    named: dict[str, Mapping[str, Target]] = {}
+    made_of: dict[str, tuple[Mapping[int, Held], DesiredRoute | None]] = {}
     for model, versions in snapshot.ready.items():
-        served = cast("Mapping[int, Served]", versions)
-        pinned[model] = {str(number): version.target(PINNED) for number, version in served.items()}
         desired = snapshot.routes.get(model)
+        made_of[model] = versions, desired
+        old_versions, old_desired = before.made_of.get(model, (None, None))
+        is_kept = old_versions is versions and old_desired is desired
+        named[model] = before.named[model] if is_kept else _named(versions)
         if desired is not None:
-            routes[model] = compile_route(desired, served, lambda number, arm, held=served: held[number].target(arm))  # type: ignore[misc]
-    return ServingTable(routes, pinned, snapshot.states)
+            routes[model] = before.routes[model] if is_kept else _route(desired, versions)
+    return ServingTable(routes, named, snapshot.states, made_of)
+
+
+def _named(versions: Mapping[int, Held]) -> Mapping[str, Target]:
+    served = cast("Mapping[int, Served]", versions)
+    return {str(number): version.target(PINNED) for number, version in served.items()}
+
+
+def _route(desired: DesiredRoute, versions: Mapping[int, Held]) -> Route[Target]:
+    served = cast("Mapping[int, Served]", versions)
+    return compile_route(desired, served, lambda number, arm: served[number].target(arm))

@@ -154,7 +154,7 @@ class Upkeep:
             self.manager.apply(desired)
             self.has_state.set()
         is_draining = self.manager.tick()
-        if self.has_state.is_set() and self.manager.is_settled():
+        if self.has_state.is_set() and not self.is_settled.is_set() and self.manager.is_settled():
             self.is_settled.set()
         if is_observed_due or tokens:
             self.link.send(self._observed(self.manager.observed()))
