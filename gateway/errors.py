@@ -8,6 +8,7 @@ The gateway's expected errors: one small tree whose messages are for the caller.
       NotReady            known, but not serving now; worth a retry
       Overloaded          a queue or a limit is full; worth a retry after `retry_after_s`
       DeadlinePassed      the caller's deadline passed while the request waited
+      CallerGone          the caller has cancelled or disconnected, so nobody waits for the answer
       NotAllowed          an option or permission forbids it, naming which
       ForbiddenNow        a rule forbids it in the present state
       InferenceFailed     the runtime refused a valid request
@@ -67,6 +68,12 @@ class DeadlinePassed(GatewayError):
     """The caller's deadline passed while the request was queued or running."""
 
     reason = "DEADLINE_PASSED"
+
+
+class CallerGone(GatewayError):
+    """The caller cancelled or its connection broke while the request was queued or running; nobody reads this."""
+
+    reason = "CALLER_GONE"
 
 
 class NotAllowed(GatewayError):

@@ -6,11 +6,13 @@ Rows, not requests, count towards a batch. Only requests of equal shapes beyond 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from gateway.batching.sizes import batch_rows
 
 Array = NDArray[Any]
 T = TypeVar("T")
@@ -42,14 +44,18 @@ def split_rows(array: Array, rows: Sequence[int]) -> list[Array]:
     return list(np.split(array, np.cumsum(rows)[:-1])) if len(rows) > 1 else [array]
 
 
-def chunks(items: Iterable[T], rows: Sequence[int], max_rows: int) -> list[list[T]]:
-    """Items in order, in batches of at most ``max_rows`` rows; an item with more rows is a batch of its own."""
+def chunks(items: Sequence[T], rows: Sequence[int], max_rows: int, preferred: Sequence[int] = ()) -> list[list[T]]:
+    """
+    Items in order, in batches of at most ``max_rows`` rows, of ``preferred`` sizes where they are filled (`sizes`); an item
+    with more rows is a batch of its own.
+    """
     made: list[list[T]] = []
-    filled = max_rows
+    left, room = sum(rows), 0
     for item, count in zip(items, rows, strict=True):
-        if filled + count > max_rows:
+        if count > room:
             made.append([])
-            filled = 0
+            room = batch_rows(left, max_rows, preferred)
         made[-1].append(item)
-        filled += count
+        room -= count
+        left -= count
     return made

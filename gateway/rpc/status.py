@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NoReturn, TypeVar
 
 import grpc
@@ -31,6 +32,7 @@ CODES: dict[type[Exception], grpc.StatusCode] = {
     gateway_errors.NotReady: Code.UNAVAILABLE,
     gateway_errors.Overloaded: Code.RESOURCE_EXHAUSTED,
     gateway_errors.DeadlinePassed: Code.DEADLINE_EXCEEDED,
+    gateway_errors.CallerGone: Code.CANCELLED,
     gateway_errors.NotAllowed: Code.PERMISSION_DENIED,
     gateway_errors.ForbiddenNow: Code.FAILED_PRECONDITION,
     gateway_errors.InferenceFailed: Code.INTERNAL,
@@ -98,10 +100,17 @@ def describe(error: BaseException) -> tuple[grpc.StatusCode, str, tuple[tuple[st
 
 
 def trailers(
-    code: grpc.StatusCode, message: str, reason: str, metadata: Any, *, retry_after_s: float | None = None
+    code: grpc.StatusCode, message: str, reason: str, metadata: Mapping[str, str], *, retry_after_s: float | None = None
 ) -> tuple[tuple[str, str | bytes], ...]:
     """The trailing metadata of a rich error: google.rpc.Status with ErrorInfo, and pushback where a retry is worth it."""
-    info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=dict(metadata))
+    return _trailers(code, message, reason, tuple(metadata.items()), retry_after_s)
+
+
+@lru_cache(1024)  # an overload repeats few different errors, and a refusal must cost less than an answer
+def _trailers(
+    code: grpc.StatusCode, message: str, reason: str, facts: tuple[tuple[str, str], ...], retry_after_s: float | None
+) -> tuple[tuple[str, str | bytes], ...]:
+    info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=dict(facts))
     details = [_packed(info)]
     pushback: tuple[tuple[str, str | bytes], ...] = ()
     if retry_after_s is not None:

@@ -14,6 +14,7 @@ import numpy as np
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
+from gateway.runtime.halt import Halt
 from gateway.runtime.session import Array, InputsRefused, LoadRefused, RunFailed, RunStopped
 from gateway.runtime.watchdog import Watchdog
 from registry.signature import Signature, TensorSpec
@@ -51,21 +52,27 @@ class OnnxSession:
         self._has_bfloat16 = any(spec.datatype == "BF16" for spec in specs)
         self._bfloat16_inputs = frozenset(spec.name for spec in self.signature.inputs if spec.datatype == "BF16")
 
-    def run(self, outputs: Sequence[str], inputs: Mapping[str, Array], until: float | None = None) -> list[Array]:
+    def run(
+        self, outputs: Sequence[str], inputs: Mapping[str, Array], until: float | None = None, halt: Halt | None = None
+    ) -> list[Array]:
         """See Session."""
-        if until is None:
+        if until is None and halt is None:
             return self._run(outputs, inputs, None)
         options = ort.RunOptions()
 
         def stop() -> None:
             options.terminate = True
 
+        if halt is not None:
+            halt.bind(stop)
         try:
+            if until is None:
+                return self._run(outputs, inputs, options)
             with _WATCHDOG.watching(until, stop):
                 return self._run(outputs, inputs, options)
         except RunFailed:
             if options.terminate:
-                raise RunStopped("the run was stopped: its time was over") from None
+                raise RunStopped("the run was stopped: nobody waits for it any more") from None
             raise
 
     def _run(self, outputs: Sequence[str], inputs: Mapping[str, Array], options: Any) -> list[Array]:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from gateway.runtime.halt import Halt
 from registry.signature import Signature
 
 Array = NDArray[Any]
@@ -21,7 +22,7 @@ class InputsRefused(RunFailed):
 
 
 class RunStopped(RunFailed):
-    """The run was stopped because its time was over."""
+    """The run was stopped because its time was over or nobody waits for it any more."""
 
 
 class LoadRefused(Exception):
@@ -33,10 +34,12 @@ class Session(Protocol):
 
     signature: Signature
 
-    def run(self, outputs: Sequence[str], inputs: Mapping[str, Array], until: float | None = None) -> list[Array]:
+    def run(
+        self, outputs: Sequence[str], inputs: Mapping[str, Array], until: float | None = None, halt: Halt | None = None
+    ) -> list[Array]:
         """
         The named outputs for these inputs, in that order. Raises RunFailed, and RunStopped when the Unix time ``until``
-        passes meanwhile (None: it runs as long as it takes).
+        passes meanwhile (None: it runs as long as it takes) or ``halt`` is asked for.
         """
         ...
 

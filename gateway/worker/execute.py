@@ -7,6 +7,7 @@ thread for the others; several threads may be here at once, each with another ve
 
 from __future__ import annotations
 
+import threading
 import time
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -14,12 +15,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from gateway.batching.merge import split_raw, split_rows
-from gateway.errors import DeadlinePassed, InferenceFailed, InvalidRequest
+from gateway.errors import CallerGone, DeadlinePassed, InferenceFailed, InvalidRequest
 from gateway.fleet import LATENCY_BOUNDS_S
 from gateway.quality.prediction_id import prefix
 from gateway.rpc.codec import prediction_id_of, raw_frame, typed_response
 from gateway.rpc.lane import Call, Lane, Trailers
 from gateway.rpc.status import describe
+from gateway.runtime.halt import Halt
 from gateway.runtime.session import Array, InputsRefused, RunFailed, RunStopped
 from gateway.runtime.tensors import to_raw, to_typed
 from gateway.telemetry.otel import Tracing
@@ -28,6 +30,8 @@ from gateway.worker.records import Executed, PredictionIds, Records, has_row_eac
 from gateway.worker.served import Served, Shapes, Target
 from gateway.worker.traces import request_trace
 
+STOPPED_GONE = CallerGone("the caller was gone while the model ran; it was stopped")
+STOPPED_LATE = DeadlinePassed("the deadline passed while the model ran; it was stopped")
 FAR_AWAY = 32_503_680_000.0  # the year 3000: gRPC's "no deadline" lies beyond
 
 
@@ -48,10 +52,12 @@ class Execution:
         self._ids = ids
         self._records = records
         self._tracing = tracing
+        self._refusing = threading.Lock()
 
-    def run(self, served: Served, items: list[Item]) -> dict[str, Array] | None:
+    def run(self, served: Served, items: list[Item], halt: Halt | None = None) -> dict[str, Array] | None:
         """
-        Runs requests of one group as one batch and answers every one of them. All hold a lease, which ends here.
+        Runs requests of one group as one batch and answers every one of them. All hold a lease, which ends here. ``halt``
+        is asked for when every caller is gone.
 
         Returns the outputs over all rows, or None when not all of the batch was answered with one run.
         """
@@ -60,7 +66,7 @@ class Execution:
         if not live:
             return None
         try:
-            outputs = self._outputs(served, live, timing)
+            outputs = self._outputs(served, live, timing, halt)
             if outputs is None:
                 return None
             rows = [item.binding.rows for item in live]
@@ -75,7 +81,7 @@ class Execution:
             return None
         timing.answered_ns = time.perf_counter_ns()
         served.release(len(live))
-        served.ran(timing.ran_ns - timing.merged_ns)
+        served.ran(rows, timing.ran_ns - timing.merged_ns)
         named = dict(zip(live[0].binding.run_outputs, outputs, strict=True))
         self._count(live, rows, timing, now_ms)
         self._record(served, live, named, rows, now_ms, counters)
@@ -87,7 +93,8 @@ class Execution:
         """Ends one request that holds no lease with an error."""
         code, message, trailers = describe(error)
         self._lane.fail(item.call, code, message, trailers)
-        item.target.count(code.name)
+        with self._refusing:  # the lane's thread and a version's own refuse requests of one version
+            item.target.count(code.name)
         if self._tracing.is_on:
             now_ns = time.perf_counter_ns()
             self._tracing.emit(request_trace(item, code.name, now_ns, now_ns, now_ns, now_ns, 0, error=message))
@@ -103,20 +110,20 @@ class Execution:
         served.release(len(expired))
         return [item for item in items if item.expires_at > now]
 
-    def _outputs(self, served: Served, items: list[Item], timing: Timing) -> list[Array] | None:
+    def _outputs(self, served: Served, items: list[Item], timing: Timing, halt: Halt | None) -> list[Array] | None:
         """The outputs of one run over all rows, or None when the run failed and the requests were dealt with one by one."""
         binding = items[0].binding
         try:
             inputs = merge_inputs(items)
             timing.merged_ns = time.perf_counter_ns()
-            outputs = served.session.run(binding.run_outputs, inputs, _patience(items))
+            outputs = served.session.run(binding.run_outputs, inputs, _patience(items), halt)
             timing.ran_ns = time.perf_counter_ns()
             if len(items) > 1:
                 _check_rows(outputs, sum(item.binding.rows for item in items))
             return outputs
         except RunStopped:
             for item in items:
-                self.refuse(item, DeadlinePassed("the deadline passed while the model ran; it was stopped"))
+                self.refuse(item, STOPPED_GONE if item.call.is_gone else STOPPED_LATE)
             served.release(len(items))
             return None
         except (RunFailed, InvalidRequest) as error:

@@ -8,8 +8,11 @@ from gateway.batching.merge import chunks
 from gateway.worker.item import Item
 
 
-def grouped(items: Iterable[Item], max_rows: int) -> list[list[Item]]:
-    """Batches of one version's requests, in order of arrival: equal groups together, at most ``max_rows`` rows each."""
+def grouped(items: Iterable[Item], max_rows: int, preferred: Sequence[int] = ()) -> list[list[Item]]:
+    """
+    Batches of one version's requests, in order of arrival: equal groups together, at most ``max_rows`` rows each, of
+    ``preferred`` sizes where they are filled.
+    """
     groups: dict[object, list[Item]] = {}
     for item in items:
         groups.setdefault(item.binding.group or item, []).append(item)
@@ -18,7 +21,7 @@ def grouped(items: Iterable[Item], max_rows: int) -> list[list[Item]]:
         if len(group) == 1:
             batches.append(group)
         else:
-            batches += chunks(group, [item.binding.rows for item in group], max_rows)
+            batches += chunks(group, [item.binding.rows for item in group], max_rows, preferred)
     return batches
 
 

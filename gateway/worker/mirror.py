@@ -75,12 +75,15 @@ class Mirror:
         """Starts the thread."""
         self._thread.start()
 
-    def offer(self, copy: Copy) -> None:
-        """Queues a copy if there is room and the shadow is to be had, else drops and counts it. Never blocks for long."""
+    def offer(self, copy: Copy, *, is_overloaded: bool = False) -> None:
+        """
+        Queues a copy if there is room and the shadow is to be had, else drops and counts it; drops it too where the primary
+        ``is_overloaded``, as a shadow is the first thing to do without. Never blocks for long.
+        """
         size = len(copy.kept)
         counts = self._counts_of(copy.primary.served.model, copy.primary.served.number, copy.shadow.served.number)
         with self._changed:
-            if self._size + size <= MAX_WAITING and copy.shadow.served.acquire(size):
+            if not is_overloaded and self._size + size <= MAX_WAITING and copy.shadow.served.acquire(size):
                 self._size += size
                 self._waiting.append(copy)
                 self._changed.notify()

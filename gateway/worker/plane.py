@@ -17,13 +17,14 @@ from dataclasses import dataclass, field
 import structlog
 
 from gateway.clock import Clock
-from gateway.errors import NotReady
+from gateway.errors import GatewayError, NotReady
 from gateway.fleet import ArmCounts, PredictionBatch, ShadowCounts, Telemetry
 from gateway.lifecycle.ports import Snapshot
 from gateway.routing.table import CANDIDATE, DEFAULT, SPACE, Route, position
 from gateway.rpc.codec import Decoder, check_typed
 from gateway.rpc.lane import Call, Lane
 from gateway.rpc.status import describe
+from gateway.runtime.halt import Halt
 from gateway.runtime.session import Array
 from gateway.telemetry.otel import Tracing
 from gateway.worker.execute import Execution
@@ -99,6 +100,7 @@ class DataPlane:
         self._read_keys = frozenset((config.unit_key, TRACE_KEY, TRAILERS_KEY))
         self._random = random.Random(seed).random
         self._table = ServingTable()
+        self._is_lane_full = False  # more is ready than one round takes: shadows wait for better times
         self._clock = clock
         self._thread: threading.Thread | None = None
         self._lane: Lane
@@ -133,6 +135,7 @@ class DataPlane:
         lane, most = self._lane, self._config.max_calls
         while not lane.is_closed():
             calls = lane.take(most, TAKE_TIMEOUT_S)
+            self._is_lane_full = len(calls) >= most
             try:
                 self._process(calls)
             except Exception as error:  # the loop's supervisor: without this thread the worker would answer nobody
@@ -221,16 +224,19 @@ class DataPlane:
             if len(items) == 1:
                 self._run(served, items)
             else:
-                for batch in grouped(items, served.max_rows):
+                for batch in grouped(items, served.max_rows, served.batching.preferred_rows):
                     self._run(served, batch)
             return
         runner = served.runner
         if runner is None:
-            runner = served.runner = Runner(served, self._run)
-        refused = runner.offer(items)
-        for item in refused:
-            self._execution.refuse(item, runner.overloaded())
-        served.release(len(refused))
+            runner = served.runner = Runner(served, self._run, self._drop)
+        runner.offer(items, self._lane.watch)
+
+    def _drop(self, served: Served, items: list[Item], error: GatewayError) -> None:
+        """Ends requests that were leased but are not run."""
+        for item in items:
+            self._execution.refuse(item, error)
+        served.release(len(items))
 
     def _reroute(self, items: list[Item], left: int) -> None:
         """The version was retired between reading the table and leasing: the newer table says who answers."""
@@ -243,10 +249,10 @@ class DataPlane:
             if again is not None:
                 self._dispatch(again.target.served, [again], left - 1)
 
-    def _run(self, served: Served, items: list[Item]) -> None:
+    def _run(self, served: Served, items: list[Item], halt: Halt | None = None) -> None:
         """Runs a batch, answers it, and offers it to the shadow."""
         try:
-            outputs = self._execution.run(served, items)
+            outputs = self._execution.run(served, items, halt)
             route = self._table.routes.get(served.model)
             if route is not None and route.shadow is not None and outputs is not None:
                 self._mirror_batch(route, route.shadow, items, outputs)
@@ -256,7 +262,9 @@ class DataPlane:
     def _mirror_batch(self, route: Route[Target], shadow: Target, items: list[Item], outputs: dict[str, Array]) -> None:
         kept = [index for index, item in enumerate(items) if self._is_mirrored(item, route)]
         if kept:
-            self._mirror.offer(Copy(items, items[0].target, outputs, shadow, kept))
+            runner = items[0].target.served.runner
+            is_overloaded = self._is_lane_full or (runner is not None and runner.is_overloaded)
+            self._mirror.offer(Copy(items, items[0].target, outputs, shadow, kept), is_overloaded=is_overloaded)
 
     def _is_mirrored(self, item: Item, route: Route[Target]) -> bool:
         """Whether a request is copied: those of callers who left the choice to the route, by the shadow's percentage."""

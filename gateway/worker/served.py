@@ -12,6 +12,7 @@ from collections.abc import Callable
 from statistics import median
 from typing import TYPE_CHECKING
 
+from gateway.batching.run_times import RunTimes
 from gateway.fleet import ArmCounts, DesiredVersion
 from gateway.lifecycle.ports import LoadFailed
 from gateway.rpc.codec import MAX_LAYOUTS, Layout, raw_frame, response_head
@@ -85,6 +86,7 @@ class Served:
         self.is_batched = is_wanted and desired.batching.max_rows > 1
         self.max_rows = desired.batching.max_rows if self.is_batched else 1
         self.is_inline = False  # until warm-up has measured it
+        self.run_times = RunTimes(self.max_rows)
         self.memory_bytes = 0
         self.datatypes = {spec.name: spec.datatype for spec in (*self.signature.outputs, *self.signature.inputs)}
         self.bindings: dict[Layout, Binding] = {}
@@ -175,14 +177,17 @@ class Served:
             if time.monotonic() - began > WARM_UP_BUDGET_S:
                 return  # a slow model: what is left to warm up is not worth the wait
             elapsed = [self._timed(outputs, inputs) for _ in range(WARM_UP_REPEATS)]
+            self.run_times.learn(rows, median(elapsed))
         self.is_inline = median(elapsed) <= INLINE_RUN_S and not self.batching.queue_delay_us
 
-    def ran(self, run_ns: int) -> None:
+    def ran(self, rows: list[int], run_ns: int) -> None:
         """
-        Learns how long a run took. A model that is slow on real inputs, although it was short at warm-up, does not run
-        inline any more: it would stop the lane for every other model.
+        Learns how long a run took for the rows of its requests. A model that is slow on real inputs, although it was short
+        at warm-up, does not run inline any more: it would stop the lane for every other model.
         """
-        if self.is_inline and run_ns > SLOW_RUN_NS:
+        if not self.is_inline:
+            self.run_times.learn(sum(rows) if self.is_batched else 1, run_ns * 1e-9)
+        elif run_ns > SLOW_RUN_NS:
             self._slow_runs += 1
             self.is_inline = self._slow_runs < SLOW_RUNS_ALLOWED
 

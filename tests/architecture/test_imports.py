@@ -52,9 +52,11 @@ ONLY_IN = {
 
 PURE = """
     gateway.fleet gateway.lifecycle.states gateway.lifecycle.policy gateway.routing.table gateway.batching.merge
+    gateway.batching.sizes gateway.batching.run_times gateway.batching.delay_control gateway.batching.adaptive_limit
     gateway.quality.metrics gateway.quality.compare gateway.quality.feedback gateway.quality.prediction_id
-    gateway.control.reconcile gateway.control.configuring gateway.rpc.codec
-    gateway.client.tensors gateway.client.inference gateway.client.feedback registry.signature registry.versions registry.deployment registry.names
+    gateway.control.reconcile gateway.control.configuring gateway.rpc.codec gateway.client.tensors
+    gateway.client.inference gateway.client.feedback registry.signature registry.versions registry.deployment
+    registry.names
 """.split()
 # Errors and messages: values too, though not the project's decisions.
 PURE_NEIGHBOURS = ("gateway.errors", "registry.errors", "gateway.rpc.call_errors", "gateway.rpc.messages")

@@ -75,6 +75,10 @@ class Gate:
     def infer(self, request: pb.ModelInferRequest, **options: object) -> pb.ModelInferResponse:
         return self.call(request.SerializeToString(), **options)
 
+    def start(self, request: pb.ModelInferRequest, timeout: float = 60) -> grpc.Future:
+        """A call under way: to be cancelled, or asked for its code."""
+        return self.channel.unary_unary(INFER_METHOD).future(request.SerializeToString(), timeout=timeout)
+
     def call(self, message: bytes, timeout: float = 20, **options: object) -> pb.ModelInferResponse:
         method = self.channel.unary_unary(INFER_METHOD, response_deserializer=pb.ModelInferResponse.FromString)
         return method(message, timeout=timeout, **options)

@@ -352,10 +352,10 @@ def test_predictions_are_kept_in_columns_for_the_log(open_gate, wait_for):
 def test_a_model_that_turns_out_slow_no_longer_runs_in_the_lanes_thread(gate):
     served = gate.load("m", 1, scale(2))
     assert served.is_inline
-    served.ran(1_000)
+    served.ran([1], 1_000)
     for _ in range(3):
         assert served.is_inline
-        served.ran(50_000_000)
+        served.ran([1], 50_000_000)
     assert not served.is_inline
     gate.route("m", 1)
     assert answer(gate.infer(ask("m", ONE))).tolist() == [[2, 2, 2, 2]]

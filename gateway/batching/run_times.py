@@ -1,0 +1,47 @@
+"""What a run of so many rows takes, learnt from warm-up and from every run since. Pure: time is measured elsewhere."""
+
+from __future__ import annotations
+
+WEIGHT = 0.1  # of the newest run in the moving average
+
+
+class RunTimes:
+    """
+    Moving averages of run times, one for each power of two of rows. ``max_rows`` is the largest batch that is made; 1 for
+    versions whose requests are not batched.
+    """
+
+    def __init__(self, max_rows: int) -> None:
+        self._max_rows = max_rows
+        self._by_class: dict[int, tuple[int, float]] = {}  # (rows last seen, seconds)
+
+    def learn(self, rows: int, run_s: float) -> None:
+        """Takes in one run."""
+        known = self._by_class.get(rows.bit_length())
+        before_s = run_s if known is None else known[1]
+        self._by_class[rows.bit_length()] = rows, before_s + WEIGHT * (run_s - before_s)
+
+    def expected_s(self, rows: int) -> float:
+        """
+        Seconds that a run of so many rows takes: as runs of that size took; else as the next larger known, or in
+        proportion to the largest known. 0 when nothing is known.
+        """
+        wanted = rows.bit_length()
+        known = self._by_class.get(wanted)
+        if known is not None:
+            return known[1]
+        larger = [size for size in self._by_class if size > wanted]
+        if larger:
+            return self._by_class[min(larger)][1]
+        if not self._by_class:
+            return 0.0
+        largest_rows, run_s = self._by_class[max(self._by_class)]
+        return run_s * rows / max(largest_rows, 1)
+
+    def longest_s(self) -> float:
+        """Seconds that a full batch takes."""
+        return self.expected_s(self._max_rows)
+
+    def cost_s(self, rows: int) -> float:
+        """Seconds for which so many rows occupy the model when it runs full batches."""
+        return self.longest_s() * rows / self._max_rows

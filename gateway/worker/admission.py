@@ -1,0 +1,95 @@
+"""
+Whether a request may join the line of a slow version: decided on arrival, so that a refusal costs next to nothing.
+
+Refused is what would find no room, what could not be answered before its deadline, what would wait too long while the
+line is overloaded, and what exceeds the adaptive limit. The line itself is `waiting`; that it is overloaded is found out
+by `gateway.batching.delay_control`.
+"""
+
+from __future__ import annotations
+
+from gateway.batching.adaptive_limit import AdaptiveLimit
+from gateway.batching.delay_control import PATIENCE, DelayControl
+from gateway.batching.run_times import RunTimes
+from gateway.errors import DeadlinePassed, GatewayError, Overloaded
+from gateway.worker.item import Item
+from gateway.worker.waiting import LAST, WaitingLine, rank_of
+from registry.deployment import Batching
+
+EXPIRED = DeadlinePassed("the deadline passed while the request was queued")
+SHORTEST_RETRY_S, LONGEST_RETRY_S = 0.008, 8.192
+
+
+class Admission:
+    """Of one version. Not thread-safe: its runner holds a lock. Times are seconds of the performance counter, and Unix."""
+
+    def __init__(self, name: str, batching: Batching, times: RunTimes, line: WaitingLine) -> None:
+        self._name, self._most, self._times, self._line = name, batching.max_waiting, times, line
+        self._delay = DelayControl(batching.queue_target_us / 1e6)
+        self._limit = AdaptiveLimit(batching.max_waiting) if batching.has_adaptive_limit else None
+        self._running = 0  # requests
+        self._free_at_s = 0.0  # when the present run is expected to end
+        self._errors: dict[tuple[str, float], Overloaded] = {}
+
+    @property
+    def is_overloaded(self) -> bool:
+        """Whether the line stands and requests are refused for it."""
+        return self._delay.is_overloaded
+
+    def refusal(self, item: Item, now_s: float, unix_s: float) -> GatewayError | None:
+        """Why a request that has just come may not join the line; None when it may."""
+        if item.expires_at <= unix_s:
+            return EXPIRED
+        rank, line, times = rank_of(item), self._line, self._times
+        rows = line.rows_of(item)
+        longest_s = times.longest_s()
+        self._delay.arrived(times.cost_s(rows), longest_s, now_s)
+        wait_s = max(self._free_at_s - now_s, 0.0) + line.delay_s(rank)
+        if len(line) >= self._most and rank >= rank_of(line.last):
+            return self.overloaded(f"{self._most} requests are waiting, the most allowed", wait_s, self._most)
+        if unix_s + wait_s + times.expected_s(rows) > item.expires_at:
+            return self.overloaded("the queue is too long for the request's deadline", wait_s)
+        if self._delay.is_overloaded and wait_s > self._delay.target_s(longest_s):
+            return self.overloaded("more comes than it can answer, and the queue has reached its target delay", wait_s)
+        if self._limit is not None and rank == LAST and len(line) + self._running >= self._limit.limit:
+            return self.overloaded("the adaptive limit of concurrent requests is reached", wait_s)
+        return None
+
+    def displaced(self) -> Item | None:
+        """Who has to leave since somebody more important has come and the line was full."""
+        return self._line.pop_last() if len(self._line) > self._most else None
+
+    def is_late(self, item: Item, now_s: float) -> bool:
+        """Whether a waiting request has waited so long that it is refused, the line being overloaded."""
+        patience_s = PATIENCE * self._delay.target_s(self._times.longest_s())
+        return self._delay.is_overloaded and now_s - item.received_ns * 1e-9 > patience_s
+
+    def began(self, batch: list[Item], now_s: float) -> None:
+        """A batch was taken out of the line and is about to run."""
+        self._delay.taken(now_s - batch[0].received_ns * 1e-9, self._times.longest_s(), now_s)
+        self._running = len(batch)
+        self._free_at_s = now_s + self._times.expected_s(sum(self._line.rows_of(item) for item in batch))
+
+    def ended(self, batch: list[Item], now_s: float) -> None:
+        """It has run, and is answered."""
+        if self._limit is not None:
+            self._limit.observe(now_s - batch[0].received_ns * 1e-9, len(self._line) + self._running)
+        self._running, self._free_at_s = 0, 0.0
+
+    def idle(self, now_s: float) -> None:
+        """Nobody waits."""
+        self._delay.taken(0.0, self._times.longest_s(), now_s)
+
+    def overloaded(self, why: str, wait_s: float = 0.0, limit: int = 0) -> Overloaded:
+        """
+        The error, with the time after which a retry may find room: how long the line is, up to the next power of two
+        milliseconds. Few different ones exist, so what goes with them on the wire is made once.
+        """
+        retry_s = SHORTEST_RETRY_S
+        while retry_s < min(wait_s, LONGEST_RETRY_S):
+            retry_s *= 2
+        error = self._errors.get((why, retry_s))
+        if error is None:
+            facts = {"limit": limit} if limit else {}
+            error = self._errors[why, retry_s] = Overloaded(f"{self._name}: {why}", retry_after_s=retry_s, **facts)
+        return error
