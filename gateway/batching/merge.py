@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from gateway.batching.sizes import batch_rows
 
 Array = NDArray[Any]
+Raw = bytes | memoryview
 T = TypeVar("T")
+LARGE_BYTES = 65_536  # an output of this size is not copied before it is put into its answer
 
 
 def join_raw(parts: Sequence[bytes | memoryview], dtype: np.dtype[Any], rows: int, tail: tuple[int, ...]) -> Array:
@@ -25,9 +27,16 @@ def join_raw(parts: Sequence[bytes | memoryview], dtype: np.dtype[Any], rows: in
     return array if array.flags.aligned else array.copy()
 
 
-def split_raw(array: Array, rows: Sequence[int]) -> list[bytes]:
+def raw_bytes(array: Array) -> Raw:
+    """The row-major bytes of a numeric array: copied when small, a view of it from LARGE_BYTES on."""
+    if array.nbytes < LARGE_BYTES:
+        return array.tobytes()
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
+def split_raw(array: Array, rows: Sequence[int]) -> list[Raw]:
     """The row-major bytes of each request's rows of a numeric output; ``rows`` sum to its first dimension."""
-    data = array.tobytes()
+    data = raw_bytes(array)
     row_bytes = len(data) // len(array) if len(array) else 0
     if len(rows) == len(array):  # the common case: one row each
         return [data[start : start + row_bytes] for start in range(0, len(data), row_bytes)] if data else [b""] * len(rows)

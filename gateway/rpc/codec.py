@@ -16,6 +16,7 @@ Wire format: https://protobuf.dev/programming-guides/encoding/
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,16 +35,21 @@ _CONTENTS = {
 }  # fmt: skip
 _NAME, _VERSION, _ID, _PARAMETERS, _INPUTS, _OUTPUTS, _RAW = range(1, 8)
 _LENGTH_DELIMITED = 2
+_RAW_OUTPUT_TAG = bytes([6 << 3 | _LENGTH_DELIMITED])
+_PACKED_TAGS = {"FP32": bytes([6 << 3 | _LENGTH_DELIMITED]), "FP64": bytes([7 << 3 | _LENGTH_DELIMITED])}
 
 
 @dataclass(frozen=True, slots=True)
 class InputLayout:
-    """One input as the request describes it. ``typed`` holds its typed contents, None when they are raw."""
+    """
+    One input as the request describes it. ``typed`` holds its typed contents (the elements of BYTES, else protobuf's packed
+    form of the field), None when they are raw.
+    """
 
     name: str
     datatype: str
     shape: tuple[int, ...]
-    typed: Any = None
+    typed: bytes | list[bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -284,7 +290,18 @@ def _input_layout(tensor: Any, *, is_raw: bool) -> InputLayout:
         raise InvalidRequest(
             f"input {name!r}: datatype {tensor.datatype} takes {attribute}, got {', '.join(filled)}", field=name
         )
-    return InputLayout(name, tensor.datatype, shape, getattr(tensor.contents, attribute))
+    return InputLayout(name, tensor.datatype, shape, _typed(tensor))
+
+
+def _typed(tensor: Any) -> bytes | list[bytes]:
+    """The typed contents, of which only the one field that fits is filled: numbers stay packed, to be read as a whole."""
+    if tensor.datatype == "BYTES":
+        return list(tensor.contents.bytes_contents)
+    field: bytes = tensor.contents.SerializeToString()
+    if not field:
+        return b""
+    _, start = _varint(field, 1)  # the tag is one byte, the length follows
+    return field[start:]
 
 
 def parse_parameters(encoded: bytes) -> Parameters:
@@ -339,8 +356,11 @@ def response_head(model: str, version: int, arm: str, outputs: tuple[Output, ...
 
 def raw_frame(size: int) -> bytes:
     """Tag and length of one raw_output_contents entry of ``size`` bytes."""
-    head, out = 6 << 3 | _LENGTH_DELIMITED, bytearray()
-    out.append(head)
+    return _RAW_OUTPUT_TAG + _length(size)
+
+
+def _length(size: int) -> bytes:
+    out = bytearray()
     while size > 0x7F:
         out.append(size & 0x7F | 0x80)
         size >>= 7
@@ -362,17 +382,23 @@ def typed_response(
     arm: str,
     prediction_id: str,
     outputs: tuple[Output, ...],
-    values: list[list[Any]],
+    values: Sequence[list[Any] | bytes],
     id_field: bytes,
 ) -> bytes:
-    """A response with typed contents (request parameter ``binary_data_output`` = false); ``values`` flat per output."""
+    """
+    A response with typed contents (request parameter ``binary_data_output`` = false); ``values`` are flat per output, bytes
+    where they are packed floats.
+    """
     message = pb.ModelInferResponse(model_name=model, model_version=str(version))
     message.parameters["arm"].string_param = arm
     message.parameters["prediction_id"].string_param = prediction_id
     for (name, datatype, shape), flat in zip(outputs, values, strict=True):
         check_typed(name, datatype)
         tensor = message.outputs.add(name=name, datatype=datatype, shape=shape)
-        getattr(tensor.contents, _CONTENTS[datatype]).extend(flat)
+        if isinstance(flat, bytes):
+            tensor.contents.MergeFromString(_PACKED_TAGS[datatype] + _length(len(flat)) + flat)
+        else:
+            getattr(tensor.contents, _CONTENTS[datatype]).extend(flat)
     encoded: bytes = message.SerializeToString()
     return encoded + id_field
 

@@ -63,19 +63,50 @@ def bytes_elements(name: str, raw: Buffer) -> list[bytes]:
     return elements
 
 
-def from_typed(name: str, datatype: str, shape: tuple[int, ...], values: Any) -> Array:
-    """The tensor in typed contents. Raises InvalidRequest naming the input."""
-    if datatype == "BYTES":
-        return _strings(name, shape, list(values))
-    if len(values) != element_count(shape):
+def from_typed(name: str, datatype: str, shape: tuple[int, ...], values: bytes | list[bytes]) -> Array:
+    """
+    The tensor in typed contents: the elements of BYTES, else protobuf's packed form of the field. Raises InvalidRequest
+    naming the input.
+    """
+    if not isinstance(values, bytes):
+        return _strings(name, shape, values)
+    array = _unpacked(name, datatype, values)
+    if len(array) != element_count(shape):
         raise InvalidRequest(
-            f"input {name!r}: shape {list(shape)} has {element_count(shape)} elements, got {len(values)}", field=name
+            f"input {name!r}: shape {list(shape)} has {element_count(shape)} elements, got {len(array)}", field=name
         )
-    try:
-        array: Array = np.fromiter(values, DTYPES[datatype], len(values)).reshape(shape)
-    except OverflowError:
-        raise InvalidRequest(f"input {name!r}: a value does not fit {datatype}", field=name) from None
-    return array
+    return array.reshape(shape)
+
+
+def _unpacked(name: str, datatype: str, packed: bytes) -> Array:
+    """
+    Packed numbers: fixed-width floats, varints of everything else
+    (https://protobuf.dev/programming-guides/encoding/#packed).
+    """
+    dtype = DTYPES[datatype]
+    if dtype.kind == "f":
+        return np.frombuffer(packed, dtype)
+    values = _varints(packed)
+    if dtype.kind == "b":
+        truths: Array = values != 0
+        return truths
+    wide = values.view(np.int64) if dtype.kind == "i" else values
+    limits = np.iinfo(dtype)
+    if len(wide) and (wide.min() < limits.min or wide.max() > limits.max):
+        raise InvalidRequest(f"input {name!r}: a value does not fit {datatype}", field=name)
+    return wide.astype(dtype)
+
+
+def _varints(packed: bytes) -> NDArray[np.uint64]:
+    parts = np.frombuffer(packed, np.uint8)
+    ends = np.flatnonzero(parts < 0x80)
+    if len(ends) == len(parts):  # one byte each
+        return parts.astype(np.uint64)
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    place = np.arange(len(parts)) - np.repeat(starts, ends - starts + 1)
+    bits = (parts & 0x7F).astype(np.uint64) << (7 * place).astype(np.uint64)
+    values: NDArray[np.uint64] = np.bitwise_or.reduceat(bits, starts)
+    return values
 
 
 def _strings(name: str, shape: tuple[int, ...], elements: list[bytes]) -> Array:
@@ -99,10 +130,12 @@ def to_raw(array: Array) -> bytes:
     return array.tobytes()
 
 
-def to_typed(array: Array) -> list[Any]:
-    """The elements of a tensor as Python values, flat and row-major; text as bytes."""
+def to_typed(array: Array) -> list[Any] | bytes:
+    """A tensor for typed contents, flat and row-major: floats packed, other numbers as Python values, text as bytes."""
     if array.dtype == np.object_:
         return [element.encode() for element in array.reshape(-1)]
+    if array.dtype.kind == "f":
+        return array.tobytes()
     flat: list[Any] = array.reshape(-1).tolist()
     return flat
 

@@ -25,7 +25,10 @@ class Admission:
 
     def __init__(self, name: str, batching: Batching, times: RunTimes, line: WaitingLine) -> None:
         self._name, self._most, self._times, self._line = name, batching.max_waiting, times, line
-        self._delay = DelayControl(batching.queue_target_us / 1e6)
+        target_us = (
+            batching.queue_target_us and batching.queue_target_us + batching.queue_delay_us
+        )  # the wanted wait is no excess
+        self._delay = DelayControl(target_us / 1e6)
         self._limit = AdaptiveLimit(batching.max_waiting) if batching.has_adaptive_limit else None
         self._running = 0  # requests
         self._free_at_s = 0.0  # when the present run is expected to end

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gateway.batching.merge import split_raw, split_rows
+from gateway.batching.merge import LARGE_BYTES, Raw, raw_bytes, split_raw, split_rows
 from gateway.errors import CallerGone, DeadlinePassed, InferenceFailed, InvalidRequest
 from gateway.fleet import LATENCY_BOUNDS_S
 from gateway.quality.prediction_id import prefix
@@ -142,8 +142,15 @@ class Execution:
         columns = _columns(arrays, rows)
         head_id = id_head.encode()
         templates: dict[tuple[Target, int], bytes] = {}
+        is_large = any(array.nbytes >= LARGE_BYTES for array in arrays)
         answers, special = [], []
         for index, (item, counter, parts) in enumerate(zip(items, counters, zip(*columns, strict=True), strict=True)):
+            if item.wants_trailers or not item.request.parameters.is_binary:
+                special.append(index)
+            if is_large:
+                head = item.target.template(names, _shapes(arrays, rows[index], len(items)), ()) % (head_id, counter, b"")
+                answers.append((item.call, _joined(head, arrays, parts, item.request.id_field)))
+                continue
             key = (item.target, rows[index])
             template = templates.get(key)
             if template is None:
@@ -151,8 +158,6 @@ class Execution:
                 template = item.target.template(names, _shapes(arrays, rows[index], len(items)), sizes)
                 templates[key] = template
             answers.append((item.call, template % (head_id, counter, *parts, item.request.id_field)))
-            if item.wants_trailers or not item.request.parameters.is_binary:
-                special.append(index)
         for index in special:
             own = [split_rows(array, rows)[index] if len(items) > 1 else array for array in arrays]
             answers[index] = self._special(items[index], own, f"{id_head}{counters[index]:012x}", answers[index])
@@ -232,10 +237,20 @@ class Execution:
                 self._tracing.emit(request_trace(item, "OK", *times, batch_rows, prediction_id=f"{id_head}{counter:012x}"))
 
 
-def _columns(arrays: Sequence[Array], rows: list[int]) -> list[list[bytes]]:
+def _joined(head: bytes, arrays: Sequence[Array], parts: Sequence[Raw], id_field: bytes) -> bytes:
+    """An answer with large outputs, whose contents are copied this one time: formatting would copy them twice."""
+    pieces: list[Raw] = [head]
+    for array, part in zip(arrays, parts, strict=True):
+        if array.dtype != np.object_:
+            pieces.append(raw_frame(len(part)))
+        pieces.append(part)
+    return b"".join((*pieces, id_field))
+
+
+def _columns(arrays: Sequence[Array], rows: list[int]) -> list[list[Raw]]:
     """Per output the raw contents of every request; of texts with their frame, whose length differs by request."""
     if len(rows) == 1:
-        return [[_framed(array) if array.dtype == np.object_ else array.tobytes()] for array in arrays]
+        return [[_framed(array) if array.dtype == np.object_ else raw_bytes(array)] for array in arrays]
     return [
         [_framed(part) for part in split_rows(array, rows)] if array.dtype == np.object_ else split_raw(array, rows)
         for array in arrays

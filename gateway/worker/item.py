@@ -59,7 +59,7 @@ def decode_inputs(request: Request, binding: Binding) -> dict[str, Array]:
 def _array(request: Request, feed: Feed) -> Array:
     if request.layout.raw_sizes:
         return from_raw(feed.name, feed.datatype, feed.shape, request.raw[feed.index])
-    return from_typed(feed.name, feed.datatype, feed.shape, request.layout.inputs[feed.index].typed)
+    return from_typed(feed.name, feed.datatype, feed.shape, request.layout.inputs[feed.index].typed or b"")
 
 
 def merge_inputs(items: Sequence[Item]) -> dict[str, Array]:
