@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gateway import __version__
-from gateway.child import Line, Orders
+from gateway.child import REPLACED, Line, Orders
 from gateway.clock import SystemClock
 from gateway.home import Home, write_note
 from gateway.ports import ClosesFirst
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from gateway.worker.worker import Worker
 
 READY_LOOK_S = 0.05
+REPLACE_MARGIN_S = 60.0  # more than the supervisor's own, which then says why
 
 _log = structlog.get_logger("interlock.app")
 
@@ -49,26 +50,29 @@ def run_child(orders: Orders) -> int:
     home = Home(orders.settings.home)
     try:
         if orders.role == "control":
-            run_control(orders.settings, home, stopping, line.serving)
+            run_control(orders.settings, home, stopping, line)
         else:
-            run_worker(orders, home, stopping, line.serving)
+            run_worker(orders, home, stopping, line)
     except (CannotStart, GatewayError, RegistryError, OSError) as error:
         line.failed(f"{orders.role} cannot start: {error}")
         return EXIT_MISCONFIGURED if isinstance(error, CannotStart | RegistryError) else 1
     return 0
 
 
-def run_control(settings: Settings, home: Home, stopping: Stop, on_serving: Callable[[], None]) -> None:
+def run_control(settings: Settings, home: Home, stopping: Stop, line: Line) -> None:
     """Control, its admin and HTTP servers and the workers' socket, until ``stopping`` is set."""
+    from gateway.restart_news import news_of
+
     with ExitStack() as parts:
-        build_control(settings, home, parts)
-        on_serving()
+        control = build_control(settings, home, parts, ask_restart=line.ask_restart)
+        line.listen(lambda news: control.restarts.heard(news_of(news)))
+        line.serving()
         stopping.wait()
         _log.info("control_stopping")
 
 
-def run_worker(orders: Orders, home: Home, stopping: Stop, on_serving: Callable[[], None]) -> None:
-    """One worker, until ``stopping`` is set; then it drains."""
+def run_worker(orders: Orders, home: Home, stopping: Stop, line: Line) -> None:
+    """One worker, until ``stopping`` is set, or another process has taken its place; then it drains."""
     from gateway.link import connect
     from gateway.worker.scheduling import in_background
 
@@ -77,13 +81,23 @@ def run_worker(orders: Orders, home: Home, stopping: Stop, on_serving: Callable[
     def serving() -> None:
         gc.collect()
         gc.freeze()  # what a start leaves behind lives as long as the worker: the collector need not look at it again
-        on_serving()
+        line.serving()
 
+    replaced = threading.Event()
+
+    def heard(words: bytes) -> None:
+        if words == REPLACED:
+            replaced.set()
+            stopping.set()
+
+    line.listen(heard)
     worker = build_worker(orders, home, lambda: connect(home.control_socket))
-    _serve(worker, stopping, serving)
+    _serve(worker, stopping, serving, replaced.is_set)
 
 
-def _serve(worker: Worker, stopping: Stop, on_serving: Callable[[], None]) -> None:
+def _serve(
+    worker: Worker, stopping: Stop, on_serving: Callable[[], None], is_replaced: Callable[[], bool] = lambda: False
+) -> None:
     """
     The life of a worker until it has drained. Its start may take long (it waits for control, then for the versions), so
     the stop comes from a thread beside it, and ends the start early.
@@ -95,7 +109,7 @@ def _serve(worker: Worker, stopping: Stop, on_serving: Callable[[], None]) -> No
         stopping.wait()
         for sockets in listening:
             sockets.release()
-        worker.stop()
+        worker.stop(is_replaced=is_replaced())
 
     stopper = threading.Thread(target=stop, name="stop-worker", daemon=True)
     stopper.start()
@@ -114,12 +128,12 @@ def run_in_process(settings: Settings, home: Home, *, on_ready: Callable[[], Non
     from gateway.telemetry.logs import configure_logs
 
     configure_logs(settings.log_level, role="gateway")
-    stopping = Stop().on_signals()
+    stopping = Stop().on_signals().on_hang_up()
     with ExitStack() as parts:
         control = build_control(settings, home, parts)
         worker = build_worker(Orders("worker", 0, 0, settings, line=-1), home, _joined_to(control))
         parts.callback(home.note.unlink, missing_ok=True)
-        write_note(home, settings, control_pid=os.getpid(), workers=[(os.getpid(), 0)])
+        write_note(home, settings, control_pid=os.getpid(), workers=[(os.getpid(), 0, 0)])
         readiness = Readiness(settings.http_address, on_ready=on_ready, report=report)
 
         def wait_until_ready() -> None:
@@ -130,8 +144,13 @@ def run_in_process(settings: Settings, home: Home, *, on_ready: Callable[[], Non
     return 0
 
 
-def build_control(settings: Settings, home: Home, parts: ExitStack) -> Control:
-    """Control with its servers, started; ``parts`` stops them in turn. Raises RegistryError, GatewayError or OSError."""
+def build_control(
+    settings: Settings, home: Home, parts: ExitStack, *, ask_restart: Callable[[], None] | None = None
+) -> Control:
+    """
+    Control with its servers, started; ``parts`` stops them in turn. ``ask_restart()`` has the workers replaced, where they
+    are processes of their own. Raises RegistryError, GatewayError or OSError.
+    """
     from gateway.control.config import ControlConfig
     from gateway.control.control import Control
     from gateway.control.http import HttpServer
@@ -145,6 +164,7 @@ def build_control(settings: Settings, home: Home, parts: ExitStack) -> Control:
         home=home.folder,
         workers=max(1, settings.workers),
         prepare_timeout_s=settings.load_timeout_s,
+        replace_timeout_s=settings.load_timeout_s + settings.grace_s + REPLACE_MARGIN_S,
         data_address=str(settings.data_address),
         http_address=str(settings.http_address),
         version=__version__,
@@ -157,7 +177,7 @@ def build_control(settings: Settings, home: Home, parts: ExitStack) -> Control:
     log = PredictionLog(home.predictions, log_config, clock)
     parts.callback(log.close)
     registry = open_registry(home.folder, clock)
-    control = Control(config, registry=registry, prediction_log=log, counts=Aggregate(), clock=clock)
+    control = Control(config, registry=registry, prediction_log=log, counts=Aggregate(), clock=clock, ask_restart=ask_restart)
     control.start()
     parts.callback(control.stop)
     admin = AdminServer(control, str(settings.admin_address))
@@ -190,6 +210,9 @@ def build_worker(orders: Orders, home: Home, connect: Callable[[], Link]) -> Wor
         threads=max(1, cores() // max(1, settings.workers)),
         unit_key=settings.unit_header,
         restarts=orders.restarts,
+        replacements=orders.replacements,
+        must_be_ready=orders.must_be_ready,
+        siblings=max(1, settings.workers),
     )
     return Worker(config, connect=connect, state_file=home.desired_state, clock=SystemClock())
 

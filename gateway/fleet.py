@@ -71,7 +71,9 @@ class Hello:
     """
     First message on every connection. ``incarnation`` is unique to one life of a worker process; ``epoch`` is the
     number in bits 26 to 0 of the random part of every prediction id it issues (`gateway.quality.prediction_id`).
-    ``restarts`` says how often this worker was started again since the gateway was; control may have been away meanwhile.
+    ``restarts`` says how often this worker died and was started again since the gateway was, ``replacements`` how often a
+    rolling restart put another process in its place; control may have been away meanwhile. ``started_at`` (Unix seconds)
+    is when this life began.
     """
 
     worker: int
@@ -80,6 +82,8 @@ class Hello:
     epoch: int
     lane: str
     restarts: int = 0
+    replacements: int = 0
+    started_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +159,10 @@ class ShadowCounts:
 
 @dataclass(frozen=True, slots=True)
 class Telemetry:
-    """Counts since the start of this worker's ``incarnation``: cumulative, so the last one wins and none can be lost."""
+    """
+    Counts since the start of this worker's ``incarnation``: cumulative, so the last one wins and none can be lost.
+    ``connections`` are the clients' connections to it now, -1 where that is not known.
+    """
 
     incarnation: str
     arms: tuple[ArmCounts, ...]
@@ -165,6 +172,7 @@ class Telemetry:
     rss_bytes: int
     loads: Mapping[str, int]  # "model|version|ok" and "model|version|failed"
     predictions_dropped: int = 0
+    connections: int = -1
 
 
 @dataclass(frozen=True, slots=True)

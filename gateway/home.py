@@ -95,10 +95,12 @@ def lock(home: Home, *, patience_s: float, report: Callable[[str], None] | None 
     return handle
 
 
-def write_note(home: Home, settings: Settings, *, control_pid: int | None, workers: Sequence[tuple[int | None, int]]) -> None:
+def write_note(
+    home: Home, settings: Settings, *, control_pid: int | None, workers: Sequence[tuple[int | None, int, int]]
+) -> None:
     """
-    Writes the note in one step: a reader finds the old or the new one, whole. ``workers`` are (pid, restarts), None
-    for one that is away.
+    Writes the note in one step: a reader finds the old or the new one, whole. ``workers`` are (pid, restarts,
+    replacements), None for the pid of one that is away.
     """
     facts = {
         "pid": os.getpid(),
@@ -106,7 +108,10 @@ def write_note(home: Home, settings: Settings, *, control_pid: int | None, worke
         "admin_address": str(settings.admin_address),
         "http_address": str(settings.http_address),
         "control_pid": control_pid,
-        "workers": [{"number": number, "pid": pid, "restarts": count} for number, (pid, count) in enumerate(workers)],
+        "workers": [
+            {"number": number, "pid": pid, "restarts": restarts, "replacements": replacements}
+            for number, (pid, restarts, replacements) in enumerate(workers)
+        ],
     }
     trial = home.note.with_suffix(".tmp")
     trial.write_text(json.dumps(facts, indent=1) + "\n")

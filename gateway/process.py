@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from gateway.child import SERVING, VARIABLE, Orders, encode
+from gateway.child import RESTART, SERVING, VARIABLE, Orders, encode
 from gateway.restarts import Deaths
 
 # Before grpc is imported, and only here. The event engine's listener and client cost a worker more than they give on few
@@ -48,6 +48,7 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._line: socket.socket | None = None
         self._words = b""
+        self._requests = 0
         self._started_s = 0.0
         self.deaths = Deaths()
         self.start_at_s = 0.0  # monotonic; when it is due while no process runs
@@ -77,11 +78,28 @@ class Child:
         """Why the last process failed, if it said so."""
         return self._words.removeprefix(SERVING).decode(errors="replace").strip()
 
-    def spawn(self) -> None:
+    @property
+    def number(self) -> int:
+        """Of a worker, from 0."""
+        return self._orders.number
+
+    @property
+    def replacements(self) -> int:
+        """How often another process has taken its place on purpose."""
+        return self._orders.replacements
+
+    def successor(self) -> Child:
+        """Who is to take its place; not started."""
+        made = Child(replace(self._orders, replacements=self._orders.replacements + 1), inherit=self._inherit)
+        # It is known that such a worker can serve: one that dies later is always started again.
+        made.deaths = replace(self.deaths, in_a_row=0, has_served=True)
+        return made
+
+    def spawn(self, *, must_be_ready: bool = False) -> None:
         """Starts a process: a new interpreter in its own process group, so that a terminal's Ctrl-C asks us alone."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        orders = replace(self._orders, line=theirs.fileno(), restarts=self.deaths.total)
+        orders = replace(self._orders, line=theirs.fileno(), restarts=self.deaths.total, must_be_ready=must_be_ready)
         number = [str(orders.number)] if orders.role == "worker" else []
         self._words = b""
         self._started_s = time.monotonic()
@@ -110,7 +128,22 @@ class Child:
                 return  # nothing more now, or reset by its death
             if not data:
                 return
-            self._words += data
+            self._requests += data.count(RESTART)
+            self._words += data.replace(RESTART, b"")
+
+    def take_request(self) -> bool:
+        """Whether it has asked for a rolling restart since the last call."""
+        found, self._requests = self._requests > 0, 0
+        return found
+
+    def tell(self, line: bytes) -> bool:
+        """Says a line to the process; False when it does not run or does not listen."""
+        if self._line is None:
+            return False
+        try:
+            return self._line.send(line) == len(line)
+        except OSError:
+            return False
 
     def reap(self) -> int | None:
         """The exit code when the process has ended (negative: the signal), once; None while it runs or none does."""
@@ -138,3 +171,13 @@ class Child:
         """Signals the process if it runs."""
         if self._process is not None:
             self._process.send_signal(number)
+
+
+def end_of(code: int) -> str:
+    """In words, how a process with this exit code ended (negative: the signal)."""
+    if code >= 0:
+        return f"ended with code {code}"
+    try:
+        return f"was ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was ended by signal {-code}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import sys
 from types import FrameType
 
 
@@ -28,7 +29,36 @@ class Stop:
             signal.signal(number, self._signalled)
         return self
 
+    def on_hang_up(self) -> Stop:
+        """Makes SIGHUP set it when the terminal is gone, and do nothing else. For the main thread."""
+        terminal = Terminal()
+
+        def hung_up(number: int, frame: FrameType | None) -> None:
+            if terminal.is_gone():
+                self._signalled(number, frame)
+
+        signal.signal(signal.SIGHUP, hung_up)
+        return self
+
     def _signalled(self, number: int, _frame: FrameType | None) -> None:
         if self.wait(0):
             os._exit(128 + number)
         self.set()
+
+
+class Terminal:
+    """
+    The terminal that this process was started at, if it was. SIGHUP from a closed terminal means that nobody is there any
+    more and the gateway should end; from elsewhere it is an operator's request.
+    """
+
+    def __init__(self) -> None:
+        self._was_there = _is_at_terminal()
+
+    def is_gone(self) -> bool:
+        """Whether there was one, and it was closed."""
+        return self._was_there and not _is_at_terminal()
+
+
+def _is_at_terminal() -> bool:
+    return sys.__stderr__ is not None and os.isatty(2)

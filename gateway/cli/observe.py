@@ -89,11 +89,12 @@ def operations(limit: Limit = 20, admin: Admin = DEFAULT_ADMIN, as_json: AsJson 
 
 def head(status: admin.Status) -> str:
     """The gateway in one line."""
-    serving = sum(worker.state == "serving" for worker in status.workers)
+    serving = len({worker.worker for worker in status.workers if worker.state == "serving"})
+    count = len({worker.worker for worker in status.workers})
     facts = [
         f"interlock {status.gateway_version}",
         "ready" if status.ready else "not ready",
-        f"{serving}/{len(status.workers)} workers serving",
+        f"{serving}/{count} workers serving",
     ]
     if status.start_time.seconds:
         facts.append(f"up {duration(time.time() - status.start_time.seconds)}")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import typer
 
 from gateway import __version__
-from gateway.cli import configuring, infer, observe, publish, traffic, truth
+from gateway.cli import configuring, infer, observe, publish, restart, traffic, truth
 from gateway.cli.output import fail
 from gateway.cli.problems import EXPECTED, described
 
@@ -94,6 +94,7 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "configure": configuring.configure,
         "undeploy": traffic.undeploy,
     },
+    "Gateway": {"restart": restart.restart},
     "Watching": {
         "status": observe.status,
         "history": observe.history,

@@ -101,9 +101,17 @@ def operation_json(operation: admin.Operation, resource: str) -> dict[str, Any]:
     from gateway.rpc.messages import as_json
 
     about = as_json(operation)
+    return {**(about[resource] or {"model": operation.model}), "operation": operation_facts(operation)}
+
+
+def operation_facts(operation: admin.Operation) -> dict[str, Any]:
+    """The operation itself, as JSON shows it."""
+    from gateway.rpc.messages import as_json
+
+    about = as_json(operation)
     took_ms = (operation.end_time.ToNanoseconds() - operation.create_time.ToNanoseconds()) / 1e6
     kept = {key: about[key] for key in ("name", "verb", "steps", "missing", "create_time", "end_time")}
-    return {**(about[resource] or {"model": operation.model}), "operation": {**kept, "duration_ms": max(0.0, took_ms)}}
+    return {**kept, "duration_ms": max(0.0, took_ms)}
 
 
 def _nobody(error: Unreachable, option: str) -> NoGateway:

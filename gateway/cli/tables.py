@@ -19,7 +19,9 @@ _STATES = {
     "READY": "green", "serving": "green", "FAILED": "red", "away": "red", "DRAINING": "yellow", "draining": "yellow",
     "LOADING": "cyan", "WARMING": "cyan", "starting": "cyan",
 }  # fmt: skip
-_RIGHT = frozenset("share workers requests errors p50 p99 memory version latest revision size pid worker restarts".split())
+_RIGHT = frozenset(
+    "share workers requests errors p50 p99 memory version latest revision size pid worker restarts replaced connections".split()
+)
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> RenderableType:
@@ -93,15 +95,37 @@ def operations_table(operations: Sequence[admin.Operation]) -> RenderableType:
 def status_view(status: admin.Status, head: str) -> RenderableType:
     """The head line, the workers, and a table for every model."""
     parts: list[RenderableType] = [Text(head)]
-    rows = [
-        (str(w.worker), str(w.pid), w.state, str(w.restarts or ""), w.lane, size(w.rss_bytes) if w.rss_bytes else "")
-        for w in status.workers
-    ]
-    parts.append(table("", ("worker", "pid", "state", "restarts", "lane", "memory"), rows, empty="no workers"))
-    parts += [_model_view(model, len(status.workers)) for model in status.models]
+    parts.append(workers_table(status.workers))
+    count = len({worker.worker for worker in status.workers})
+    parts += [_model_view(model, count) for model in status.models]
     if not status.models:
         parts.append(Text("no models: `interlock register MODEL PATH` makes one", style="dim"))
     return Group(*parts)
+
+
+def workers_table(workers: Sequence[admin.WorkerStatus]) -> RenderableType:
+    """A row a process: while a worker is replaced there are two of it."""
+    rows = [
+        (
+            str(w.worker),
+            str(w.pid or ""),
+            w.state,
+            when(w.start_time) if w.HasField("start_time") else "",
+            str(w.restarts or ""),
+            str(w.replacements or ""),
+            str(w.requests),
+            str(w.in_flight),
+            str(w.connections) if w.HasField("connections") else "",
+            w.lane,
+            size(w.rss_bytes) if w.rss_bytes else "",
+        )
+        for w in workers
+    ]
+    columns = (
+        *("worker", "pid", "state", "since", "restarts", "replaced", "requests", "in flight", "connections", "lane"),
+        "memory",
+    )
+    return table("", columns, rows, empty="no workers")
 
 
 def _model_view(model: admin.ModelStatus, workers: int) -> RenderableType:

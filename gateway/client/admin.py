@@ -229,6 +229,16 @@ class AdminClient:
         request = admin.RollbackRequest(model=model, etag=etag, request_id=request_id, **self._who(reason))
         return self._operation(self._rpc.Rollback, request)
 
+    # ---- the workers
+
+    def restart_workers(self, *, timeout_s: float = OPERATION_TIMEOUT_S, request_id: str = "", reason: str = "") -> Updates:
+        """
+        Puts a new process in the place of every worker, one after the other, without a failed request. ``timeout_s``
+        bounds the watching; the restart goes on.
+        """
+        request = admin.RestartWorkersRequest(request_id=request_id, **self._who(reason))
+        return self._operation(self._rpc.RestartWorkers, request, timeout_s)
+
     # ---- what is
 
     def deployments(self) -> list[admin.Deployment]:
@@ -295,8 +305,8 @@ class AdminClient:
                 return
             request.page_token = response.next_page_token
 
-    def _operation(self, rpc: Any, request: Any | Iterable[Any]) -> Updates:
-        return Updates(self._channel.stream(rpc, request, timeout_s=OPERATION_TIMEOUT_S))
+    def _operation(self, rpc: Any, request: Any | Iterable[Any], timeout_s: float = OPERATION_TIMEOUT_S) -> Updates:
+        return Updates(self._channel.stream(rpc, request, timeout_s=timeout_s))
 
 
 def _raise_failed(operation: admin.Operation) -> None:

@@ -18,6 +18,7 @@ class ControlConfig:
     attach_timeout_s: seconds that a change waits for the first worker while none is attached.
     prepare_timeout_s: seconds within which every worker has to have loaded and warmed up a version.
     acknowledge_timeout_s: seconds to wait for the workers to put a committed route in force; who is late is reported.
+    replace_timeout_s: seconds within which a rolling restart has to come a step further.
     report_timeout_s: seconds to wait for the workers' fresh counts.
     tick_interval_s: seconds between looks at expired rollback windows and at the registry.
     upload_bytes: largest artifact that can be registered.
@@ -30,6 +31,7 @@ class ControlConfig:
     attach_timeout_s: float = 3.0
     prepare_timeout_s: float = 120.0
     acknowledge_timeout_s: float = 10.0
+    replace_timeout_s: float = 210.0
     report_timeout_s: float = 2.0
     tick_interval_s: float = 1.0
     upload_bytes: int = 8 * GIB

@@ -21,6 +21,7 @@ from gateway.control.metrics import SWAPS, QualityFigures, route_facts, version_
 from gateway.control.operations import Operation, Operations
 from gateway.control.recorder import Recorder
 from gateway.control.registering import Registering, Trial
+from gateway.control.restart import Restarts
 from gateway.control.rollover import Rollover
 from gateway.control.status import GatewayStatus, gateway_status, readiness
 from gateway.control.traffic import Traffic
@@ -96,8 +97,9 @@ def run_trial(path: Path, prediction: Prediction | None) -> Facts:
 
 class Control:
     """
-    Everything that decides what is served. ``registry``, ``traffic``, ``aliases``, ``registering``, ``operations`` and
-    ``fleet`` are for the services of the admin port; ``answer`` takes calls that workers pass on, once one is set.
+    Everything that decides what is served. ``registry``, ``traffic``, ``aliases``, ``registering``, ``restarts``,
+    ``operations`` and ``fleet`` are for the services of the admin port; ``answer`` takes calls that workers pass on, once
+    one is set. ``ask_restart()`` asks the supervisor to replace the workers.
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class Control:
         counts: Aggregate,
         clock: Clock,
         trial: Trial = run_trial,
+        ask_restart: Callable[[], None] | None = None,
     ) -> None:
         self.config, self.registry, self.prediction_log, self.counts, self.clock = (
             config,
@@ -128,6 +131,7 @@ class Control:
         self.traffic = Traffic(registry, self.operations, rollover)
         self.aliases = Aliases(registry, self.operations, rollover, self.fleet)
         self.registering = Registering(config, registry, self.operations, self.aliases, trial=trial)
+        self.restarts = Restarts(config, self.operations, self.fleet, ask_restart)
         self._recorder = Recorder(prediction_log, clock)
         self._stopping = threading.Event()
         self._listener: socket.socket | None = None
@@ -158,6 +162,7 @@ class Control:
             self._listener.close()
             self._listener = None
         self.fleet.close()
+        self.restarts.stop()
         self.operations.close(STOP_S)
         self._recorder.close()
 

@@ -2,7 +2,8 @@
 The attached workers: what each last said, what all are told, and waiting until they have come somewhere.
 
 One thread reads each connection (the caller of `attach`), one sends to it. What workers say beside their state (counts,
-predictions, asks) is passed on to `Listener`. A worker may leave at any moment; nothing here waits for it then.
+predictions, asks) is passed on to `Listener`. A worker may leave at any moment; nothing here waits for it then. While a
+worker is replaced, two lives of it are attached: both are told everything, the newest that serves is the worker.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import structlog
 
 from gateway.clock import Clock
 from gateway.control.attachment import Outbox
-from gateway.control.progress import FleetView, WorkerView
+from gateway.control.progress import FleetView, WorkerView, fleet_view
 from gateway.fleet import Answer, Ask, DesiredState, Hello, Observed, PredictionBatch, Report, Reported, Telemetry
 from gateway.link import Link, LinkClosed
 
@@ -45,7 +46,7 @@ class Listener(Protocol):
         ...
 
     def left(self, hello: Hello) -> None:
-        """The worker's connection ended, and no newer one took its place."""
+        """This life's connection ended, and it has made no newer one."""
         ...
 
     def asked(self, ask: Ask) -> Answer:
@@ -63,7 +64,7 @@ class _Attached:
 @dataclass(slots=True)
 class _History:
     departures: dict[int, int] = field(default_factory=dict)
-    incarnations: dict[int, str] = field(default_factory=dict)  # the last one of each worker
+    last: dict[int, Hello] = field(default_factory=dict)  # of each worker
     restarts: dict[int, int] = field(default_factory=dict)
 
 
@@ -73,7 +74,7 @@ class Fleet:
     def __init__(self, listener: Listener, clock: Clock, *, expected: int) -> None:
         self._listener, self._clock, self._expected = listener, clock, expected
         self._changed = threading.Condition()
-        self._attached: dict[int, _Attached] = {}
+        self._attached: dict[str, _Attached] = {}  # by incarnation, in the order in which they came
         self._history = _History()
         self._desired: DesiredState | None = None
         self._token = 0
@@ -116,11 +117,11 @@ class Fleet:
         with self._changed:
             if self._is_closed:
                 return False
-            before = self._attached.pop(hello.worker, None)
-            self._attached[hello.worker] = attached
+            before = self._attached.pop(hello.incarnation, None)
+            self._attached[hello.incarnation] = attached
             self._count_life(hello)
             if before is not None:
-                self._history.departures[hello.worker] = self._history.departures.get(hello.worker, 0) + 1
+                self._count_departure(hello.worker)
                 before.outbox.close()
             if self._desired is not None:
                 attached.outbox.put(self._desired)
@@ -129,22 +130,28 @@ class Fleet:
         return True
 
     def _count_life(self, hello: Hello) -> None:
-        seen = self._history.restarts.get(hello.worker, 0)
-        if self._history.incarnations.get(hello.worker, hello.incarnation) != hello.incarnation:
-            seen += 1
+        seen, last = self._history.restarts.get(hello.worker, 0), self._history.last.get(hello.worker, hello)
+        if last.incarnation != hello.incarnation and last.replacements == hello.replacements:
+            seen += 1  # another life, and not by a rolling restart
         # The worker's own count goes back to before this control process started.
         self._history.restarts[hello.worker] = max(seen, hello.restarts)
-        self._history.incarnations[hello.worker] = hello.incarnation
+        self._history.last[hello.worker] = hello
+
+    def _count_departure(self, worker: int) -> None:
+        self._history.departures[worker] = self._history.departures.get(worker, 0) + 1
 
     def _leave(self, hello: Hello, attached: _Attached) -> None:
         with self._changed:
-            if self._attached.get(hello.worker) is not attached:
-                return  # a newer connection of this worker has taken the place
-            del self._attached[hello.worker]
-            self._history.departures[hello.worker] = self._history.departures.get(hello.worker, 0) + 1
+            if self._attached.get(hello.incarnation) is not attached:
+                return  # a newer connection of this life has taken the place
+            del self._attached[hello.incarnation]
+            has_successor = any(one.view.hello.worker == hello.worker for one in self._attached.values())
+            if not has_successor:
+                self._count_departure(hello.worker)
             self._changed.notify_all()
         self._listener.left(hello)
-        _log.warning("worker_left", worker=hello.worker, pid=hello.pid, incarnation=hello.incarnation)
+        log = _log.info if has_successor else _log.warning
+        log("worker_left", worker=hello.worker, pid=hello.pid, incarnation=hello.incarnation)
 
     # ---- what it says ----------------------------------------------------------------------------------------------
 
@@ -216,9 +223,9 @@ class Fleet:
             return self._view()
 
     def _view(self) -> FleetView:
-        attached = {number: one.view for number, one in sorted(self._attached.items())}
         history = self._history
-        return FleetView(attached, dict(history.departures), dict(history.restarts), self._expected)
+        lives = [one.view for one in self._attached.values()]
+        return fleet_view(lives, dict(history.departures), dict(history.restarts), self._expected)
 
     def wait(self, condition: Callable[[FleetView], T], timeout_s: float) -> T:
         """Waits until ``condition(view)`` is true and gives its value; a false one when the time is up or at `close`."""
@@ -243,7 +250,8 @@ class Fleet:
                 attached.outbox.put(Report(token))
 
         def late() -> list[int]:
-            return [n for n, one in asked.items() if one.reported < token and self._attached.get(n) is one]
+            silent = [life for life, one in asked.items() if one.reported < token and self._attached.get(life) is one]
+            return sorted({asked[life].view.hello.worker for life in silent})
 
         self.wait(lambda _: not late(), timeout_s)
         with self._changed:

@@ -59,9 +59,11 @@ def worker_facts(view: FleetView) -> tuple[WorkerFacts, ...]:
         WorkerFacts(
             number,
             is_up=True,
-            is_serving=worker.observed is not None and worker.observed.is_serving,
+            is_serving=worker.is_serving,
             revision=worker.observed.revision if worker.observed else 0,
             restarts=view.restarts.get(number, 0),
+            replacements=worker.hello.replacements,
+            started_at=worker.hello.started_at,
         )
         for number, worker in view.attached.items()
     ]

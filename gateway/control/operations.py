@@ -36,12 +36,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What an operation made. ``missing`` says what had not acknowledged when it ended."""
+    """What an operation made. ``missing`` says what had not acknowledged when it ended; ``workers`` are those replaced."""
 
     deployment: Deployment | None = None
     version: ModelVersion | None = None
     model: Model | None = None
     missing: tuple[str, ...] = ()
+    workers: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,11 @@ class Operations:
             self._threads.add(thread)
             thread.start()
         return operation
+
+    def is_repeat(self, request: Request) -> bool:
+        """Whether `start` would give what this request began before. Raises RequestReplayed."""
+        with self._changed:
+            return self._replayed(request) is not None
 
     def _replayed(self, request: Request) -> Operation | None:
         if not request.request_id or request.request_id not in self._requests:

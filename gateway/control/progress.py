@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gateway.fleet import Hello, Observed, ObservedVersion, Telemetry
@@ -24,6 +24,11 @@ class WorkerView:
         versions = self.observed.versions if self.observed else ()
         object.__setattr__(self, "held", {(version.model, version.number): version for version in versions})
 
+    @property
+    def is_serving(self) -> bool:
+        """Whether it takes requests."""
+        return self.observed is not None and self.observed.is_serving
+
     def version(self, model: str, number: int) -> ObservedVersion | None:
         """What it says of one version."""
         return self.held.get((model, number))
@@ -33,19 +38,37 @@ class WorkerView:
 class FleetView:
     """
     All workers at one moment. ``attached`` is by worker number, ``departures`` and ``restarts`` count per worker since
-    control started, ``expected`` is how many there should be.
+    control started, ``expected`` is how many there should be. ``beside`` are second lives of attached workers while they
+    are replaced: the one that is coming, or the one that is going.
     """
 
     attached: Mapping[int, WorkerView] = field(default_factory=dict)
     departures: Mapping[int, int] = field(default_factory=dict)
     restarts: Mapping[int, int] = field(default_factory=dict)
     expected: int = 0
+    beside: tuple[WorkerView, ...] = ()
+
+    def lives(self) -> tuple[WorkerView, ...]:
+        """Every attached process."""
+        return (*self.attached.values(), *self.beside)
 
     def away(self) -> tuple[int, ...]:
         """Numbers of the workers that should be attached and are not."""
         gone = [worker for worker in sorted(self.departures) if worker not in self.attached]
         never = [n for n in range(self.expected) if n not in self.attached and n not in gone]
         return tuple([*gone, *never][: max(0, self.expected - len(self.attached))])
+
+
+def fleet_view(
+    lives: Sequence[WorkerView], departures: Mapping[int, int], restarts: Mapping[int, int], expected: int
+) -> FleetView:
+    """The view of these ``lives``, in the order in which they came: of one number the newest that serves is the worker."""
+    newest = {}
+    for place, life in sorted(enumerate(lives), key=lambda at: (at[1].is_serving, at[0])):
+        newest[life.hello.worker] = place
+    attached = {number: lives[place] for number, place in sorted(newest.items())}
+    beside = tuple(life for place, life in enumerate(lives) if place not in newest.values())
+    return FleetView(attached, departures, restarts, expected, beside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +95,8 @@ class Stand:
 
 def prepared(view: FleetView, goal: Preparation) -> Stand:
     """
-    Whether every worker holds every version READY: the workers attached now and those that were when it began.
+    Whether every worker holds every version READY: the workers attached now, in all their lives, and those that were when
+    it began.
 
     One that left has to come back and be READY too, since the version itself may have brought it down; one that left
     twice has shown it.
@@ -83,6 +107,8 @@ def prepared(view: FleetView, goal: Preparation) -> Stand:
         if left >= STOPS_THAT_CONDEMN:
             return Stand(failure=f"worker {worker} stopped {left} times while it prepared {_names(goal)}")
         waiting += _lacks(view.attached.get(worker), worker, goal)
+    for life in view.beside:
+        waiting += _lacks(life, life.hello.worker, goal)
     failures = [text for text in waiting if text.startswith("!")]
     if failures:
         return Stand(failure="; ".join(text[1:] for text in failures))
@@ -113,24 +139,28 @@ def _names(goal: Preparation) -> str:
 class Commitment:
     """
     A route that must be in force: ``deployed`` is the deployment's revision (None: no route any more), ``revision`` the
-    desired state that brought it, ``workers`` those attached when it was sent, by their incarnation.
+    desired state that brought it, ``lives`` those attached when it was sent: worker number and incarnation.
     """
 
     model: str
     deployed: int | None
     revision: int
-    workers: Mapping[int, str]
+    lives: frozenset[tuple[int, str]]
+
+    @property
+    def workers(self) -> frozenset[int]:
+        """The numbers of the workers."""
+        return frozenset(number for number, _ in self.lives)
 
 
 def unacknowledged(view: FleetView, goal: Commitment) -> tuple[int, ...]:
     """Workers of the commitment that are still attached and have not put it in force yet."""
-    return tuple(
-        number
-        for number, incarnation in sorted(goal.workers.items())
-        if number in view.attached
-        and view.attached[number].hello.incarnation == incarnation
-        and not _is_in_force(view.attached[number].observed, goal)
-    )
+    late = (life for life in view.lives() if _is_of(life, goal) and not _is_in_force(life.observed, goal))
+    return tuple(sorted({life.hello.worker for life in late}))
+
+
+def _is_of(life: WorkerView, goal: Commitment) -> bool:
+    return (life.hello.worker, life.hello.incarnation) in goal.lives
 
 
 def _is_in_force(observed: Observed | None, goal: Commitment) -> bool:
@@ -152,5 +182,4 @@ def missing(view: FleetView, goal: Commitment) -> tuple[str, ...]:
 
 def _is_behind(worker: WorkerView, goal: Commitment) -> bool:
     """Whether this is another life of the worker, and one that has not put the route in force yet."""
-    is_same = goal.workers.get(worker.hello.worker) == worker.hello.incarnation
-    return not is_same and not _is_in_force(worker.observed, goal)
+    return not _is_of(worker, goal) and not _is_in_force(worker.observed, goal)

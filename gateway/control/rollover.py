@@ -121,8 +121,8 @@ def _settled(stand: Stand) -> Stand | None:
 
 
 def _is_taken(view: FleetView, revision: int) -> bool:
-    return all(worker.observed is not None and worker.observed.revision >= revision for worker in view.attached.values())
+    return all(worker.observed is not None and worker.observed.revision >= revision for worker in view.lives())
 
 
-def _lives(view: FleetView) -> dict[int, str]:
-    return {number: worker.hello.incarnation for number, worker in view.attached.items()}
+def _lives(view: FleetView) -> frozenset[tuple[int, str]]:
+    return frozenset((life.hello.worker, life.hello.incarnation) for life in view.lives())

@@ -18,7 +18,12 @@ PENDING = "PENDING"  # wanted, but some worker has not said anything about it ye
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """``state`` is serving, starting, draining or away; ``pid`` 0 while away."""
+    """
+    One process of a worker; while it is replaced there are two with its number. ``state`` is serving, starting, draining
+    or away; ``pid`` 0 while away. ``restarts`` counts deaths, ``replacements`` rolling restarts. ``requests`` are those that
+    the worker has answered, in all its lives that control has seen. ``connections`` is -1 where not known; ``started_at``
+    Unix seconds, 0 while away.
+    """
 
     worker: int
     state: str
@@ -26,6 +31,11 @@ class WorkerStatus:
     restarts: int = 0
     lane: str = ""
     rss_bytes: int = 0
+    replacements: int = 0
+    started_at: float = 0.0
+    requests: int = 0
+    in_flight: int = 0
+    connections: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +93,7 @@ def gateway_status(plans: Mapping[str, ModelPlan], view: FleetView, merged: Merg
     """The status of all workers and of the models in ``plans``."""
     counts = _Counts(by_version(merged), _by_shadow(merged))
     models = tuple(_model(name, plan, view, counts) for name, plan in plans.items())
-    return GatewayStatus(_workers(view), models, readiness(plans, view))
+    return GatewayStatus(_workers(view, merged), models, readiness(plans, view))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,26 +111,36 @@ def _by_shadow(merged: Merged) -> dict[tuple[str, int], list[ShadowCounts]]:
     return found
 
 
-def _workers(view: FleetView) -> tuple[WorkerStatus, ...]:
-    present = [
-        WorkerStatus(
-            number,
-            _worker_state(worker),
-            worker.hello.pid,
-            view.restarts.get(number, 0),
-            worker.hello.lane,
-            worker.telemetry.rss_bytes if worker.telemetry else 0,
-        )
-        for number, worker in view.attached.items()
+def _workers(view: FleetView, merged: Merged) -> tuple[WorkerStatus, ...]:
+    present = [_worker(worker, view, merged) for worker in view.lives()]
+    absent = [
+        WorkerStatus(number, "away", restarts=view.restarts.get(number, 0), requests=merged.worker_requests.get(number, 0))
+        for number in view.away()
     ]
-    absent = [WorkerStatus(number, "away", restarts=view.restarts.get(number, 0)) for number in view.away()]
     return tuple(sorted([*present, *absent], key=lambda worker: worker.worker))
 
 
+def _worker(worker: WorkerView, view: FleetView, merged: Merged) -> WorkerStatus:
+    hello, said = worker.hello, worker.telemetry
+    return WorkerStatus(
+        hello.worker,
+        _worker_state(worker),
+        hello.pid,
+        view.restarts.get(hello.worker, 0),
+        hello.lane,
+        said.rss_bytes if said else 0,
+        hello.replacements,
+        hello.started_at,
+        merged.worker_requests.get(hello.worker, 0),
+        said.in_flight if said else 0,
+        said.connections if said else -1,
+    )
+
+
 def _worker_state(worker: WorkerView) -> str:
-    if worker.observed is None:
-        return "starting"
-    return "serving" if worker.observed.is_serving else "draining" if worker.has_served else "starting"
+    if worker.is_serving:
+        return "serving"
+    return "draining" if worker.has_served else "starting"
 
 
 def _model(name: str, plan: ModelPlan, view: FleetView, counts: _Counts) -> ModelStatus:

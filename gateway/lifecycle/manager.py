@@ -120,6 +120,18 @@ class VersionManager:
                 if number in policy.named(model.route)
             )
 
+    def lacking(self) -> tuple[str, ...]:
+        """What callers of a desired route would miss here: the versions that may answer them and are not READY, and why."""
+        with self._lock:
+            reasons = {(version.model, version.number): version.reason for version in self.observed().versions}
+            return tuple(
+                f"{model.name} v{number} is {state.name} {reasons.get((model.name, number), '')}".rstrip()
+                for model in self._desired.models
+                if model.route
+                for number, state in self._states(model).items()
+                if number in policy.needed(model.route) and state is not VersionState.READY
+            )
+
     def loads(self) -> dict[str, int]:
         """Loads that have ended since the start: ``model|version|ok`` and ``model|version|failed``."""
         with self._lock:

@@ -144,6 +144,7 @@ def operation_message(operation: Operation) -> pb.Operation:
         done=operation.is_done,
         steps=[_step(step) for step in operation.steps],
         missing=operation.result.missing,
+        workers=operation.result.workers,
         create_time=timestamp(operation.created_at),
         end_time=timestamp(operation.ended_at),
     )
@@ -189,6 +190,11 @@ def _worker(worker: WorkerStatus) -> pb.WorkerStatus:
         restarts=worker.restarts,
         lane=worker.lane,
         rss_bytes=worker.rss_bytes,
+        replacements=worker.replacements,
+        start_time=timestamp(worker.started_at),
+        requests=worker.requests,
+        in_flight=worker.in_flight,
+        connections=worker.connections if worker.connections >= 0 else None,
     )
 
 

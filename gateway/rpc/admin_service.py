@@ -194,6 +194,10 @@ class AdminService:
         for operation in self._operations.watch(request.name, context.is_active):
             yield messages.operation_message(operation)
 
+    def restart_workers(self, request: pb.RestartWorkersRequest, context: grpc.ServicerContext) -> Iterator[pb.Operation]:
+        """A new process in the place of every worker."""
+        return self._stream(self._control.restarts.restart(messages.change_of(request)), context)
+
     def _stream(self, operation: Operation, context: grpc.ServicerContext) -> Iterator[pb.Operation]:
         """
         The operation after every step. One that failed ends the call with its error too, for clients that look at the

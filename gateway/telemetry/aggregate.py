@@ -2,7 +2,8 @@
 The sum of what all workers counted, over their deaths and reconnections.
 
 Workers send cumulative counts (`gateway.fleet.Telemetry`), one stream per incarnation: the last one wins. Dead
-incarnations stay in the sums, so no total ever falls. Nothing here renders or measures anything.
+incarnations stay in the sums, so no total ever falls. While a worker is replaced, two of its incarnations count at once.
+Nothing here renders or measures anything.
 """
 
 from __future__ import annotations
@@ -25,23 +26,30 @@ K = TypeVar("K")
 MAX_DEAD = 64
 # Names of summed incarnations that are remembered, to refuse what would be counted twice.
 MAX_BURIED = 4096
+# Incarnations of one worker that may be alive at once: the one that serves, and its replacement or predecessor.
+MAX_LIVES = 2
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerCounts:
-    """What a connected worker last said about itself. ``rss_bytes`` is its resident memory."""
+    """
+    What a connected worker last said about itself; while it is replaced, the sum over both processes. ``incarnation`` is
+    the newest. ``rss_bytes`` is its resident memory, ``connections`` -1 where not known.
+    """
 
     worker: int
     incarnation: str
     in_flight: int
     rss_bytes: int
+    connections: int = -1
 
 
 @dataclass(frozen=True, slots=True)
 class Merged:
     """
     Sums over every incarnation known since control started. ``not_routed`` is by gRPC code name, ``workers`` holds the
-    connected ones only, sorted by number. The counts are copies: nobody else writes to them.
+    connected ones only, sorted by number. ``worker_requests`` are the requests each worker has answered, shadow copies left
+    out. The counts are copies: nobody else writes to them.
     """
 
     arms: Mapping[ArmKey, ArmCounts] = field(default_factory=dict)
@@ -50,6 +58,7 @@ class Merged:
     loads: Mapping[LoadKey, int] = field(default_factory=dict)
     predictions_dropped: int = 0
     workers: tuple[WorkerCounts, ...] = ()
+    worker_requests: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def in_flight(self) -> int:
@@ -57,53 +66,67 @@ class Merged:
         return sum(worker.in_flight for worker in self.workers)
 
 
+@dataclass(frozen=True, slots=True)
+class _Life:
+    worker: int
+    telemetry: Telemetry
+
+
 class Aggregate:
     """The latest telemetry of every incarnation, and their sum. Thread-safe; takes ownership of what it is given."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._latest: dict[str, Telemetry] = {}  # by incarnation, in order of first sight
-        self._connected: dict[int, str] = {}  # worker -> incarnation
+        self._latest: dict[str, _Life] = {}  # by incarnation, in order of first sight
+        self._connected: dict[int, list[str]] = {}  # worker -> incarnations, the newest last
         self._base = Merged()
         self._buried: dict[str, None] = {}  # ordered set
 
     def update(self, worker: int, telemetry: Telemetry) -> None:
         """
-        Takes a worker's counts in place of its earlier ones. A new incarnation takes the worker's place; a late
-        message of an earlier one counts, but does not take the place back.
+        Takes a worker's counts in place of its earlier ones. A new incarnation becomes the worker's newest; a late
+        message of an earlier one counts, but does not bring it back.
         """
         with self._lock:
             incarnation = telemetry.incarnation
             if incarnation in self._buried:
                 return
             is_new = incarnation not in self._latest
-            self._latest[incarnation] = telemetry
+            self._latest[incarnation] = _Life(worker, telemetry)
             if is_new or worker not in self._connected:
-                self._connected[worker] = incarnation
+                self._connected[worker] = [*self._connected.get(worker, ()), incarnation][-MAX_LIVES:]
                 self._bury()
 
     def forget(self, worker: int, incarnation: str | None = None) -> None:
         """
-        The worker is gone: no facts about it any more, but its counts stay. With ``incarnation`` only if that one is
-        still the worker's (a connection that closes after its successor's has opened changes nothing).
+        The worker is gone, or only one ``incarnation`` of it: no facts about it any more, but its counts stay.
         """
         with self._lock:
-            if incarnation is None or self._connected.get(worker) == incarnation:
-                self._connected.pop(worker, None)
-                self._bury()
+            left = [name for name in self._connected.pop(worker, ()) if incarnation not in (None, name)]
+            if left:
+                self._connected[worker] = left
+            self._bury()
 
     def merged(self) -> Merged:
         """The sums now."""
         with self._lock:
-            workers = tuple(
-                WorkerCounts(worker, name, self._latest[name].in_flight, self._latest[name].rss_bytes)
-                for worker, name in sorted(self._connected.items())
-            )
+            workers = tuple(self._worker(worker, names) for worker, names in sorted(self._connected.items()))
             return _merge(self._base, self._latest.values(), workers)
+
+    def _worker(self, worker: int, names: Sequence[str]) -> WorkerCounts:
+        said = [self._latest[name].telemetry for name in names]
+        known = [one.connections for one in said if one.connections >= 0]
+        return WorkerCounts(
+            worker,
+            names[-1],
+            sum(one.in_flight for one in said),
+            sum(one.rss_bytes for one in said),
+            sum(known) if known else -1,
+        )
 
     def _bury(self) -> None:
         """Sums the oldest dead incarnations into the base when there are more than MAX_DEAD."""
-        alive = set(self._connected.values())
+        alive = {name for names in self._connected.values() for name in names}
         dead = [name for name in self._latest if name not in alive]
         for name in dead[: max(0, len(dead) - MAX_DEAD)]:
             self._base = _merge(self._base, (self._latest.pop(name),), ())
@@ -149,18 +172,26 @@ def summed(arms: Iterable[ArmCounts]) -> ArmCounts:
     return total or ArmCounts("", 0, "")
 
 
-def _merge(base: Merged, telemetries: Iterable[Telemetry], workers: tuple[WorkerCounts, ...]) -> Merged:
+def _merge(base: Merged, lives: Iterable[_Life], workers: tuple[WorkerCounts, ...]) -> Merged:
     arms: dict[ArmKey, ArmCounts] = {}
     shadows: dict[ShadowKey, ShadowCounts] = {}
-    not_routed, loads = Counter(base.not_routed), Counter(base.loads)
+    not_routed, loads, answered = Counter(base.not_routed), Counter(base.loads), Counter(base.worker_requests)
     dropped = base.predictions_dropped
     _add_all(arms, shadows, base.arms.values(), base.shadows.values())
-    for telemetry in telemetries:
+    for life in lives:
+        telemetry = life.telemetry
+        answered[life.worker] += _answered(telemetry)
         _add_all(arms, shadows, telemetry.arms, telemetry.shadows)
         not_routed.update(telemetry.not_routed)
         loads.update({_load_key(key): count for key, count in telemetry.loads.items()})
         dropped += telemetry.predictions_dropped
-    return Merged(arms, shadows, dict(not_routed), dict(loads), dropped, workers)
+    return Merged(arms, shadows, dict(not_routed), dict(loads), dropped, workers, dict(answered))
+
+
+def _answered(telemetry: Telemetry) -> int:
+    """Requests of callers; a shadow's copies are none."""
+    routed = sum(sum(arm.requests.values()) for arm in telemetry.arms if arm.arm != "shadow")
+    return routed + sum(telemetry.not_routed.values())
 
 
 def _add_all(

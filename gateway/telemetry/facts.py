@@ -19,13 +19,18 @@ SWAP_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 
 
 @dataclass(frozen=True, slots=True)
 class WorkerFacts:
-    """One worker process that should run. ``restarts`` counts since the gateway started."""
+    """
+    One worker process that should run. ``restarts`` (after a death) and ``replacements`` (by rolling restarts, None where
+    it is away) count since the gateway started; ``started_at`` is Unix seconds, 0 = not known.
+    """
 
     worker: int
     is_up: bool
     is_serving: bool = False
     revision: int = 0  # of the last desired state it took
     restarts: int = 0
+    replacements: int | None = None
+    started_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

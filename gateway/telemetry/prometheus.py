@@ -155,7 +155,15 @@ def _workers(facts: MetricsFacts) -> Iterator[Metric]:
         yield _gauge(name, text, ("worker",), [(labels, value(worker)) for labels, worker in workers])
     restarts = [(labels, worker.restarts) for labels, worker in workers]
     yield _counter("worker_restarts", "Restarts of a worker that died.", ("worker",), restarts)
+    replaced = [(labels, worker.replacements) for labels, worker in workers if worker.replacements is not None]
+    yield _counter("worker_replacements", "Times that a rolling restart replaced a worker.", ("worker",), replaced)
+    started = [(labels, worker.started_at) for labels, worker in workers if worker.started_at]
+    yield _gauge("worker_start_time_seconds", "Unix time at which the worker's process started.", ("worker",), started)
+    answered = [((str(worker),), count) for worker, count in sorted(facts.merged.worker_requests.items())]
+    yield _counter("worker_requests", "Requests that a worker has answered.", ("worker",), answered)
     live = [((str(worker.worker),), worker) for worker in facts.merged.workers]
+    open_ones = [(labels, worker.connections) for labels, worker in live if worker.connections >= 0]
+    yield _gauge("worker_connections", "Clients' connections that a worker holds.", ("worker",), open_ones)
     rss = [(labels, worker.rss_bytes) for labels, worker in live]
     yield _gauge("worker_rss_bytes", "Resident memory of a worker.", ("worker",), rss)
     yield _gauge("in_flight", "Requests that a worker holds now.", ("worker",), [(at, worker.in_flight) for at, worker in live])

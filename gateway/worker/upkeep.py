@@ -19,6 +19,7 @@ from gateway.fleet import DesiredState, Hello, Observed, PredictionBatch, Report
 from gateway.lifecycle.manager import Executor, VersionManager
 from gateway.lifecycle.ports import Loader, Snapshot
 from gateway.link import Link
+from gateway.worker.connections import Connections
 from gateway.worker.control_link import ControlLink
 from gateway.worker.prediction_buffer import PredictionBuffer
 
@@ -72,6 +73,7 @@ class Upkeep:
         self.has_state = threading.Event()
         self.is_settled = threading.Event()
         self._predictions = PredictionBuffer()
+        self.connections = Connections(clock)
         self._lock = threading.Lock()
         self._desired: DesiredState | None = None
         self._tokens: list[int] = []
@@ -160,7 +162,7 @@ class Upkeep:
             self.link.send(self._observed(self.manager.observed()))
         due_in_s = self._reported_at + self._period_s - self._clock.monotonic()
         if tokens or due_in_s <= 0:
-            self._report_counts()
+            self._report_counts(is_asked=bool(tokens))
             due_in_s = self._period_s
         for token in tokens:
             self.link.send(Reported(token))
@@ -172,7 +174,7 @@ class Upkeep:
     def _observed(self, observed: Observed) -> Observed:
         return replace(observed, is_serving=self._is_serving)
 
-    def _report_counts(self) -> None:
+    def _report_counts(self, *, is_asked: bool = False) -> None:
         """Sends the counts, then every prediction that waits; keeps predictions while control is away."""
         self._reported_at = self._clock.monotonic()
         self._predictions.add(self._plane.take_predictions())
@@ -182,6 +184,7 @@ class Upkeep:
                 counts,
                 incarnation=self._incarnation,
                 loads=self.manager.loads(),
+                connections=self.connections.count(is_fresh=is_asked),
                 predictions_dropped=counts.predictions_dropped + self._predictions.dropped,
             )
         )

@@ -53,7 +53,9 @@ class WorkerConfig:
 
     ``sample_rate`` (0 to 1) of predictions are recorded, ``trace_ratio`` (0 to 1) of requests traced. ``threads``:
     intra-op threads of a model. ``load_threads``: versions loading at once. ``unit_key``: metadata key of the unit id.
-    ``report_period_s``: seconds between two reports of counts to control. ``restarts``: how often it was started again.
+    ``report_period_s``: seconds between two reports of counts to control. ``restarts``: how often it was started again,
+    ``replacements``: how often another process took its place. ``must_be_ready``: it ends instead of serving without all
+    that is routed. ``siblings``: workers on the port, itself included.
     """
 
     number: int = 0
@@ -75,6 +77,9 @@ class WorkerConfig:
     unit_key: str = "x-unit-id"
     report_period_s: float = 0.25
     restarts: int = 0
+    replacements: int = 0
+    must_be_ready: bool = False
+    siblings: int = 1
 
     def __post_init__(self) -> None:
         """Raises ValueError naming the field."""
@@ -120,7 +125,16 @@ class Worker:
     ) -> None:
         self._config, self._state_file = config, state_file
         epoch = secrets.randbelow(EPOCHS)
-        hello = Hello(config.number, os.getpid(), uuid.uuid4().hex, epoch, config.lane, config.restarts)
+        hello = Hello(
+            config.number,
+            os.getpid(),
+            uuid.uuid4().hex,
+            epoch,
+            config.lane,
+            config.restarts,
+            config.replacements,
+            clock.now(),
+        )
         self.incarnation = hello.incarnation
         self.address = ""
         self.snapshot = Snapshot()
@@ -146,7 +160,8 @@ class Worker:
     def start(self) -> None:
         """
         Follows control and opens the port once what is routed is ready. Raises CannotListen, and NotReady when there is
-        no desired state to be had. Returns without serving when it is stopped meanwhile.
+        no desired state to be had, or (``must_be_ready``) not all that is routed. Returns without serving when it is
+        stopped meanwhile.
         """
         self._upkeep.start()
         try:
@@ -158,20 +173,22 @@ class Worker:
             self._upkeep.stop()
             raise
 
-    def stop(self) -> None:
+    def stop(self, *, is_replaced: bool = False) -> None:
         """
         Health NOT_SERVING → ``drain_delay_s`` → no further call, those in flight end within ``grace_s`` → last counts and
-        predictions to control. Safe to call twice.
+        predictions to control. Safe to call twice. ``is_replaced``: another worker serves on the port in its place, so
+        the gateway stays SERVING for load balancers, and nobody has to be given time to go elsewhere.
         """
         if self._stopping.is_set():
             return
         self._stopping.set()
-        self._health.drain()
-        self.is_serving = False
+        if not is_replaced:
+            self._health.drain()
+            self.is_serving = False
         self._upkeep.show_serving(False)
         with self._port_changing:
             if self._server is not None:
-                threading.Event().wait(self._config.drain_delay_s)
+                threading.Event().wait(0.0 if is_replaced else self._config.drain_delay_s)
                 self._close_port()
         self._upkeep.stop()
         self._upkeep.manager.apply(DesiredState(revision=0))  # frees what is loaded, in the executor's threads
@@ -195,6 +212,9 @@ class Worker:
             raise NotReady(f"control did not answer and there is no state in {self._state_file}: nothing to serve")
         if not self._wait(upkeep.is_settled, config.start_timeout_s):
             _log.error("versions_not_ready_in_time", timeout_s=config.start_timeout_s)
+        lacking = upkeep.manager.lacking() if config.must_be_ready and not self._stopping.is_set() else ()
+        if lacking:
+            raise NotReady(f"not everything that is routed is ready: {'; '.join(lacking)}")
 
     def _wait(self, event: threading.Event, timeout_s: float) -> bool:
         """Whether the event came in time; True at once when the worker is stopped."""
@@ -220,6 +240,7 @@ class Worker:
         self._lane.start()
         self._plane.serve(self._lane)
         self.is_serving = True
+        self._upkeep.connections.look_at(int(self.address.rpartition(":")[2]))
         self._health.serve()
         self._upkeep.show_serving(True)
         _log.info("worker_serving", worker=config.number, address=self.address, lane=self._lane.kind)
@@ -229,6 +250,7 @@ class Worker:
         self._lane.hold()
         pause(GOODBYE_S)  # calls under way arrive
         wait = begin_stop(self._server, self._config.grace_s)
+        self.is_serving = False
         pause(GOODBYE_S)  # the goodbye reaches callers before their answers do
         self._lane.release()
         self._health.end_watches()

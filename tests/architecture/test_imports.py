@@ -11,14 +11,17 @@ from sources import GENERATED, internal, is_within, modules
 LAYERS: list[tuple[tuple[str, ...], bool]] = [
     (("gateway.__main__", "gateway.demo"), True),
     (("gateway.cli",), True),
-    (("gateway.app", "gateway.launch", "gateway.supervisor", "gateway.process", "gateway.environment"), True),
+    (
+        ("gateway.app", "gateway.launch", "gateway.supervisor", "gateway.rolling", "gateway.process", "gateway.environment"),
+        True,
+    ),
     (("gateway.child", "gateway.home", "gateway.ports", "gateway.readiness", "gateway.settings"), True),
     (("gateway.restarts", "gateway.stopping"), True),
     (("gateway.client",), False),
     (("gateway.rpc", "gateway.control", "gateway.worker"), True),
     (("gateway.lifecycle", "gateway.routing", "gateway.batching", "gateway.quality"), False),
     (("gateway.runtime", "gateway.telemetry"), False),
-    (("gateway.errors", "gateway.clock", "gateway.fleet", "gateway.link"), True),
+    (("gateway.errors", "gateway.clock", "gateway.fleet", "gateway.link", "gateway.restart_news"), True),
     (("registry",), True),
 ]
 # What may be known of the registry below the control process: its values.
@@ -51,7 +54,8 @@ ONLY_IN = {
 }
 
 PURE = """
-    gateway.fleet gateway.lifecycle.states gateway.lifecycle.policy gateway.routing.table gateway.batching.merge
+    gateway.fleet gateway.restart_news gateway.lifecycle.states gateway.lifecycle.policy gateway.routing.table
+    gateway.batching.merge
     gateway.batching.sizes gateway.batching.run_times gateway.batching.delay_control gateway.batching.adaptive_limit
     gateway.quality.metrics gateway.quality.compare gateway.quality.feedback gateway.quality.prediction_id
     gateway.control.reconcile gateway.control.configuring gateway.rpc.codec gateway.client.tensors

@@ -53,23 +53,23 @@ def test_with_no_worker_nothing_is_prepared() -> None:
 
 
 def test_a_route_is_acknowledged_when_it_is_in_force() -> None:
-    asked = Commitment("m", 7, 5, {0: "a", 1: "a", 2: "a"})
+    asked = Commitment("m", 7, 5, frozenset({(0, "a"), (1, "a"), (2, "a")}))
     view = FleetView({**worker(0, routes={"m": 7}), **worker(1, routes={"m": 6}), **worker(2, revision=4, routes={"m": 7})})
     assert unacknowledged(view, asked) == (1, 2)
 
 
 def test_the_end_of_a_route_is_acknowledged_when_it_is_gone() -> None:
     view = FleetView({**worker(0), **worker(1, routes={"m": 6})})
-    assert unacknowledged(view, Commitment("m", None, 5, {0: "a", 1: "a"})) == (1,)
+    assert unacknowledged(view, Commitment("m", None, 5, frozenset({(0, "a"), (1, "a")}))) == (1,)
 
 
 def test_nobody_waits_for_a_worker_that_has_died_since() -> None:
     view = FleetView({**worker(0, routes={"m": 7}), **worker(1, life="b")})
-    assert unacknowledged(view, Commitment("m", 7, 5, {0: "a", 1: "a", 2: "a"})) == ()
+    assert unacknowledged(view, Commitment("m", 7, 5, frozenset({(0, "a"), (1, "a"), (2, "a")}))) == ()
 
 
 def test_what_is_missing_is_told_per_worker() -> None:
-    asked = Commitment("m", 7, 5, {0: "a", 1: "a", 2: "a", 3: "a"})
+    asked = Commitment("m", 7, 5, frozenset({(0, "a"), (1, "a"), (2, "a"), (3, "a")}))
     view = FleetView(
         {**worker(0, routes={"m": 7}), **worker(1), **worker(2, life="b"), **worker(4, life="c", routes={"m": 7})}, expected=6
     )

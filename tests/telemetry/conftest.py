@@ -21,11 +21,14 @@ def full_facts() -> MetricsFacts:
         0,
         sent("a", counted(ok=4, failed=1), shadows=(shadow,), not_routed={"NOT_FOUND": 5}, loads=loads, predictions_dropped=3),
     )
-    aggregate.update(1, sent("b", counted(ok=6), counted(arm="candidate", version=3, ok=2)))
+    aggregate.update(1, sent("b", counted(ok=6), counted(arm="candidate", version=3, ok=2), connections=4))
     recorder.record("digits", "promote", is_ok=True, duration_s=0.02)
     return MetricsFacts(
         merged=aggregate.merged(),
-        workers=(WorkerFacts(0, is_up=True, is_serving=True, revision=7), WorkerFacts(1, is_up=False, restarts=2)),
+        workers=(
+            WorkerFacts(0, is_up=True, is_serving=True, revision=7, replacements=1, started_at=1.7e9),
+            WorkerFacts(1, is_up=False, restarts=2),
+        ),
         versions=(VersionFacts(0, "digits", 2, "READY", memory_bytes=4096, in_flight=1, load_s=0.2),),
         routes=(RouteFacts("digits", 7, {2: 0.7, 3: 0.3}, shadow=3, shadow_percent=50.0),),
         swaps=recorder.counts(),
