@@ -10,7 +10,7 @@ from control_fakes import FakeLog, FakeWorker
 from world import World
 
 from gateway import link
-from gateway.fleet import ArmCounts, PredictionBatch, Reported
+from gateway.fleet import ArmCounts, Observed, PredictionBatch, Reported
 
 Wait = Callable[..., object]
 BATCH = PredictionBatch(1, "digits", 1, ("default",), "class", ("p1",), ("",), (1,), ("7",))
@@ -60,6 +60,57 @@ def test_a_reconnection_is_no_restart_and_takes_the_place_of_the_old_connection(
     assert world.control.fleet.view().restarts == {0: 0}
     wait_for(lambda: not first.is_connected)
     second.leave()
+
+
+def _replacement(world: World, of: FakeWorker) -> FakeWorker:
+    """A second life of a worker, attached beside the first, that does not serve yet."""
+    hello = replace(of.hello, incarnation=f"after {of.hello.incarnation}", pid=of.hello.pid + 100, replacements=1)
+    worker = FakeWorker(world.control, of.number, hello=hello, is_awaited=False)
+    world.workers.append(worker)
+    world.control.fleet.wait(lambda view: len(view.lives()) == 2, 10)
+    return worker
+
+
+def test_a_replacement_is_the_worker_only_when_it_serves(world: World, wait_for: Wait) -> None:
+    old = world.worker()
+    fleet = world.control.fleet
+    new = _replacement(world, old)
+    new.send(Observed(0, (), {}, is_serving=False))
+    wait_for(lambda: fleet.view().attached[0].hello == old.hello)
+    new.send(Observed(0, (), {}, is_serving=True))
+    wait_for(lambda: fleet.view().attached[0].hello == new.hello)
+    assert [life.hello for life in fleet.view().beside] == [old.hello]
+    assert [(w.worker, w.pid, w.replacements) for w in world.control.status().workers] == [(0, 1100, 1), (0, 1000, 0)]
+
+
+def test_a_replaced_worker_is_neither_restarted_nor_gone(world: World, wait_for: Wait) -> None:
+    old = world.worker()
+    _replacement(world, old)
+    old.leave()
+    wait_for(lambda: len(world.control.fleet.view().lives()) == 1)
+    assert (world.control.fleet.view().restarts, world.control.fleet.view().departures) == ({0: 0}, {})
+
+
+def test_counts_of_both_lives_are_summed_while_a_worker_is_replaced(world: World) -> None:
+    old = world.worker()
+    for worker, count in ((old, 5), (_replacement(world, old), 2)):
+        worker.telemetry = replace(worker.telemetry, arms=(ArmCounts("digits", 1, "default", {"OK": count}),), connections=3)
+    assert world.control.fleet.report(10) == ()
+    (counts,) = world.control.counts.merged().workers
+    assert (world.control.counts.merged().worker_requests, counts.connections) == ({0: 7}, 6)
+
+
+def test_a_change_waits_for_a_replacement_that_is_coming_too(world: World, wait_for: Wait) -> None:
+    (old,) = world.deployed(1)
+    new = _replacement(world, old)
+    wait_for(lambda: ("digits", 1) in new.loaded)
+    new.gate.clear()
+    promoted = world.control.traffic.promote("digits", "2")
+    wait_for(lambda: ("digits", 2) in old.loaded)
+    assert not world.control.operations.get(promoted.name).is_done
+    new.gate.set()
+    world.done(promoted)
+    assert new.route_default == {"digits": 2}
 
 
 @pytest.mark.parametrize("config", [{"workers": 3}])
