@@ -126,7 +126,7 @@ class VersionManager:
             reasons = {(version.model, version.number): version.reason for version in self.observed().versions}
             return tuple(
                 f"{model.name} v{number} is {state.name} {reasons.get((model.name, number), '')}".rstrip()
-                for model in self._desired.models
+                for model in self._wanted.values()
                 if model.route
                 for number, state in self._states(model).items()
                 if number in policy.needed(model.route) and state is not VersionState.READY
