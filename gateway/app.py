@@ -50,7 +50,7 @@ def run_child(orders: Orders) -> int:
     home = Home(orders.settings.home)
     try:
         if orders.role == "control":
-            run_control(orders.settings, home, stopping, line)
+            run_control(orders, home, stopping, line)
         else:
             run_worker(orders, home, stopping, line)
     except (CannotStart, GatewayError, RegistryError, OSError) as error:
@@ -59,12 +59,13 @@ def run_child(orders: Orders) -> int:
     return 0
 
 
-def run_control(settings: Settings, home: Home, stopping: Stop, line: Line) -> None:
+def run_control(orders: Orders, home: Home, stopping: Stop, line: Line) -> None:
     """Control, its admin and HTTP servers and the workers' socket, until ``stopping`` is set."""
     from gateway.restart_news import news_of
 
     with ExitStack() as parts:
-        control = build_control(settings, home, parts, ask_restart=line.ask_restart)
+        is_restarted = orders.restarts > 0
+        control = build_control(orders.settings, home, parts, ask_restart=line.ask_restart, is_restarted=is_restarted)
         line.listen(lambda news: control.restarts.heard(news_of(news)))
         line.serving()
         stopping.wait()
@@ -145,11 +146,17 @@ def run_in_process(settings: Settings, home: Home, *, on_ready: Callable[[], Non
 
 
 def build_control(
-    settings: Settings, home: Home, parts: ExitStack, *, ask_restart: Callable[[], None] | None = None
+    settings: Settings,
+    home: Home,
+    parts: ExitStack,
+    *,
+    ask_restart: Callable[[], None] | None = None,
+    is_restarted: bool = False,
 ) -> Control:
     """
     Control with its servers, started; ``parts`` stops them in turn. ``ask_restart()`` has the workers replaced, where they
-    are processes of their own. Raises RegistryError, GatewayError or OSError.
+    are processes of their own. ``is_restarted``: the supervisor has started it again. Raises RegistryError, GatewayError or
+    OSError.
     """
     from gateway.control.config import ControlConfig
     from gateway.control.control import Control
@@ -165,6 +172,8 @@ def build_control(
         workers=max(1, settings.workers),
         prepare_timeout_s=settings.load_timeout_s,
         replace_timeout_s=settings.load_timeout_s + settings.grace_s + REPLACE_MARGIN_S,
+        is_shared_memory=settings.shared_memory,
+        is_restarted=is_restarted,
         data_address=str(settings.data_address),
         http_address=str(settings.http_address),
         version=__version__,
@@ -200,6 +209,7 @@ def build_worker(orders: Orders, home: Home, connect: Callable[[], Link]) -> Wor
         lane=settings.lane,
         max_message_bytes=settings.max_message_bytes,
         is_model_control=settings.model_control,
+        is_shared_memory=settings.shared_memory,
         has_reflection=settings.reflection,
         max_connection_age_s=settings.max_connection_age_s,
         drain_delay_s=settings.drain_delay_s,

@@ -5,6 +5,8 @@ The gateway's expected errors: one small tree whose messages are for the caller.
       InvalidRequest      the request is wrong; names the field
       ModelNotFound       no such model, version or alias is served or registered
       OperationNotFound   no such long operation is remembered
+      RegionNotFound      no such shared memory region is registered
+      AlreadyThere        something of that name is there already
       NotReady            known, but not serving now; worth a retry
       Overloaded          a queue or a limit is full; worth a retry after `retry_after_s`
       DeadlinePassed      the caller's deadline passed while the request waited
@@ -46,6 +48,18 @@ class OperationNotFound(GatewayError):
     """No operation of that name is remembered."""
 
     reason = "OPERATION_NOT_FOUND"
+
+
+class RegionNotFound(GatewayError):
+    """No shared memory region of that name is registered."""
+
+    reason = "REGION_NOT_FOUND"
+
+
+class AlreadyThere(GatewayError):
+    """Something of that name is there already and is not replaced."""
+
+    reason = "ALREADY_THERE"
 
 
 class NotReady(GatewayError):

@@ -52,6 +52,20 @@ class DesiredModel:
 
 
 @dataclass(frozen=True, slots=True)
+class Region:
+    """
+    Bytes ``offset`` to ``offset + byte_size`` of the POSIX shared memory object ``key``, which callers may name as ``name``.
+    ``identity`` tells the object from a later one of the same key.
+    """
+
+    name: str
+    key: str
+    offset: int
+    byte_size: int
+    identity: str
+
+
+@dataclass(frozen=True, slots=True)
 class DesiredState:
     """
     Everything a worker should hold and route. Always whole: what is left out is unloaded, the last one wins.
@@ -61,6 +75,7 @@ class DesiredState:
 
     revision: int
     models: tuple[DesiredModel, ...] = ()
+    regions: tuple[Region, ...] = ()
 
 
 # ---- up: worker -> control ------------------------------------------------------------------------------------------

@@ -67,6 +67,7 @@ class Settings:
     workers: worker processes; 0 runs control and one worker inside one process.
     lane: "fast" (completion-queue lane, falls back by itself) or "standard" (grpcio's public server only).
     model_control: answer RepositoryModelLoad and Unload on the data port too.
+    shared_memory: let callers register shared memory objects of the gateway's own user and keep tensors there.
     reflection: gRPC reflection on the data port.
     drain_delay_s: seconds between health NOT_SERVING and the refusal of new calls; 0 = at once.
     grace_s: seconds that calls in flight get to end at a stop; what runs longer is cut.
@@ -88,6 +89,7 @@ class Settings:
     workers: int = field(default_factory=cores)
     lane: Literal["fast", "standard"] = "fast"
     model_control: bool = False
+    shared_memory: bool = False
     reflection: bool = False
     drain_delay_s: float = 0.5
     grace_s: float = 30.0

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -38,3 +40,18 @@ def h2load() -> str:
     if path is None:
         pytest.skip("h2load is not installed: run .ci/install-system-packages")
     return path
+
+
+@pytest.fixture
+def make_object() -> Iterator[Callable[..., str]]:
+    """``make_object(content)``: the key of a new POSIX shared memory object with these bytes; gone after the test."""
+    made: list[Path] = []
+
+    def make(content: bytes) -> str:
+        made.append(Path(f"/dev/shm/interlock-test-{uuid.uuid4().hex}"))
+        made[-1].write_bytes(content)
+        return f"/{made[-1].name}"
+
+    yield make
+    for path in made:
+        path.unlink(missing_ok=True)

@@ -34,6 +34,10 @@ def serve(
     model_control: Annotated[
         bool | None, typer.Option("--model-control", help="Let callers of the data port load and unload.", show_default=False)
     ] = None,
+    shared_memory: Annotated[
+        bool | None,
+        typer.Option("--shared-memory", help="Let callers keep tensors in shared memory of this user.", show_default=False),
+    ] = None,
     reflection: Annotated[
         bool | None, typer.Option("--reflection", help="gRPC reflection on the data port.", show_default=False)
     ] = None,

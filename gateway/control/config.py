@@ -23,6 +23,8 @@ class ControlConfig:
     tick_interval_s: seconds between looks at expired rollback windows and at the registry.
     upload_bytes: largest artifact that can be registered.
     history: finished operations that are kept, the oldest are forgotten.
+    is_shared_memory: callers may register shared memory regions.
+    is_restarted: control was started again while the gateway runs; what it remembered is read back.
     data_address, http_address, version: shown by GetStatus, nothing else.
     """
 
@@ -36,6 +38,8 @@ class ControlConfig:
     tick_interval_s: float = 1.0
     upload_bytes: int = 8 * GIB
     history: int = 1000
+    is_shared_memory: bool = False
+    is_restarted: bool = False
     data_address: str = ""
     http_address: str = ""
     version: str = ""

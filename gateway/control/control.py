@@ -20,6 +20,7 @@ from gateway.control.http import Health
 from gateway.control.metrics import SWAPS, QualityFigures, route_facts, version_facts, worker_facts
 from gateway.control.operations import Operation, Operations
 from gateway.control.recorder import Recorder
+from gateway.control.regions import Regions
 from gateway.control.registering import Registering, Trial
 from gateway.control.restart import Restarts
 from gateway.control.rollover import Rollover
@@ -98,8 +99,8 @@ def run_trial(path: Path, prediction: Prediction | None) -> Facts:
 class Control:
     """
     Everything that decides what is served. ``registry``, ``traffic``, ``aliases``, ``registering``, ``restarts``,
-    ``operations`` and ``fleet`` are for the services of the admin port; ``answer`` takes calls that workers pass on, once
-    one is set. ``ask_restart()`` asks the supervisor to replace the workers.
+    ``operations`` and ``fleet`` are for the services of the admin port, ``regions`` for callers' shared memory; ``answer``
+    takes calls that workers pass on, once one is set. ``ask_restart()`` asks the supervisor to replace the workers.
     """
 
     def __init__(
@@ -123,13 +124,21 @@ class Control:
         self.answer: Callable[[Ask], Answer] = _not_yet
         self.started_at = clock.now()
         self.fleet = Fleet(self, clock, expected=config.workers)
-        self.wanted = Wanted(registry, clock, config.desired_file, broadcast=self.fleet.broadcast, met=self._met)
+        self.wanted = Wanted(
+            registry,
+            clock,
+            config.desired_file,
+            broadcast=self.fleet.broadcast,
+            met=self._met,
+            keeps_regions=config.is_shared_memory and config.is_restarted,
+        )
         self._swaps = SwapRecorder()
         self._quality = QualityFigures(prediction_log, clock)
         self.operations = Operations(clock, history=config.history, ended=self._ended)
         rollover = Rollover(config, self.fleet, self.wanted)
         self.traffic = Traffic(registry, self.operations, rollover)
         self.aliases = Aliases(registry, self.operations, rollover, self.fleet)
+        self.regions = Regions(config, self.wanted, rollover)
         self.registering = Registering(config, registry, self.operations, self.aliases, trial=trial)
         self.restarts = Restarts(config, self.operations, self.fleet, ask_restart)
         self._recorder = Recorder(prediction_log, clock)

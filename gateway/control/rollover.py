@@ -99,9 +99,9 @@ class Rollover:
         note("acknowledged", f"by {count} of {max(len(goal.workers), view.expected)} workers" if lacking else "by all workers")
         return lacking
 
-    def taken(self, revision: int) -> None:
-        """Waits until every attached worker has taken the desired state, up to ``acknowledge_timeout_s``."""
-        self._fleet.wait(lambda view: _is_taken(view, revision), self._config.acknowledge_timeout_s)
+    def taken(self, revision: int) -> bool:
+        """Waits until every attached worker has taken the desired state, up to ``acknowledge_timeout_s``; whether all have."""
+        return self._fleet.wait(lambda view: _is_taken(view, revision), self._config.acknowledge_timeout_s)
 
     def change_aliases(self, model: Model) -> None:
         """Brings a model's aliases, as the registry has them, to the workers."""

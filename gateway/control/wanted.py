@@ -16,7 +16,7 @@ import structlog
 
 from gateway.clock import Clock
 from gateway.control.reconcile import ModelPlan, Preparing, desired_model, held, warm_until
-from gateway.fleet import DesiredModel, DesiredState
+from gateway.fleet import DesiredModel, DesiredState, Region
 from registry.deployment import Deployment
 from registry.errors import ArtifactCorrupt
 from registry.registry import Registry
@@ -30,7 +30,8 @@ _log = structlog.get_logger("interlock.control")
 class Wanted:
     """
     The current plans and the desired state made of them. Thread-safe; ``broadcast`` gets every new state, in order.
-    ``met(version)`` is told of each version before it is wanted for the first time.
+    ``met(version)`` is told of each version before it is wanted for the first time. ``keeps_regions``: shared memory regions
+    in the state that an earlier control has written are still registered.
     """
 
     def __init__(
@@ -41,9 +42,12 @@ class Wanted:
         *,
         broadcast: Callable[[DesiredState], None],
         met: Callable[[ModelVersion], None] = lambda version: None,
+        keeps_regions: bool = False,
     ) -> None:
         self._registry, self._clock, self._file = registry, clock, file
         self._broadcast, self._met = broadcast, met
+        self._keeps_regions = keeps_regions
+        self._regions: Mapping[str, Region] = {}
         self._lock = threading.RLock()
         self._deployments: dict[str, Deployment] = {}
         self._predecessors: dict[str, Deployment] = {}
@@ -59,7 +63,10 @@ class Wanted:
     def start(self) -> DesiredState:
         """Reads everything and sends the first state, with a revision above any that was sent before."""
         with self._lock:
-            self._last_revision = _last_revision(self._file)
+            last = _last_state(self._file)
+            self._last_revision = last.revision
+            if self._keeps_regions:
+                self._regions = {region.name: region for region in last.regions}
             self.refresh()
             return self.publish()
 
@@ -133,6 +140,16 @@ class Wanted:
             self._take_model(model)
             return self.publish().revision
 
+    def change_regions(self, change: Callable[[Mapping[str, Region]], Mapping[str, Region]]) -> int:
+        """Puts ``change(regions)`` in the place of the shared memory regions by name. Gives the revision; raises as it does."""
+        with self._lock:
+            self._regions = change(self._regions)
+            return self.publish().revision
+
+    def regions(self) -> Mapping[str, Region]:
+        """The registered shared memory regions by name."""
+        return self._regions
+
     # ---- what follows from it --------------------------------------------------------------------------------------
 
     def plans(self) -> Mapping[str, ModelPlan]:
@@ -190,9 +207,10 @@ class Wanted:
         with self._lock:
             made = (self._model(name, plan) for name, plan in self.plans().items())
             models = tuple(model for model in made if model is not None)
-            if self._state is None or models != self._state.models:
+            regions = tuple(self._regions.values())
+            if self._state is None or models != self._state.models or regions != self._state.regions:
                 self._last_revision = max(self._last_revision + 1, int(self._clock.now() * 1000))
-                self._state = DesiredState(self._last_revision, models)
+                self._state = DesiredState(self._last_revision, models, regions)
                 self._write(self._state)
                 self._broadcast(self._state)
             return self._state
@@ -218,9 +236,9 @@ class Wanted:
             _log.error("desired_state_not_written", path=str(self._file), error=str(error))
 
 
-def _last_revision(file: Path) -> int:
-    """The revision of the state that an earlier control wrote; 0 when there is none that can be read."""
+def _last_state(file: Path) -> DesiredState:
+    """The state that an earlier control wrote; an empty one of revision 0 when there is none that can be read."""
     try:
-        return msgspec.json.decode(file.read_bytes(), type=DesiredState).revision
+        return msgspec.json.decode(file.read_bytes(), type=DesiredState)
     except (OSError, msgspec.MsgspecError):
-        return 0
+        return DesiredState(0)

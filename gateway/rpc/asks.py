@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from gateway.control.control import Control
 from gateway.control.operations import Operation
 from gateway.errors import InvalidRequest, NotReady, Unsupported
-from gateway.fleet import Answer, Ask
+from gateway.fleet import Answer, Ask, Region
 from gateway.rpc.feedback import answer_feedback
 from gateway.rpc.pb import inference_pb2 as pb
 from gateway.rpc.statistics import statistics_response
@@ -44,6 +44,9 @@ class Asks:
             "RepositoryIndex": (pb.RepositoryIndexRequest, self.index),
             "RepositoryModelLoad": (pb.RepositoryModelLoadRequest, self.load),
             "RepositoryModelUnload": (pb.RepositoryModelUnloadRequest, self.unload),
+            "SystemSharedMemoryStatus": (pb.SystemSharedMemoryStatusRequest, self.regions),
+            "SystemSharedMemoryRegister": (pb.SystemSharedMemoryRegisterRequest, self.register_region),
+            "SystemSharedMemoryUnregister": (pb.SystemSharedMemoryUnregisterRequest, self.unregister_region),
         }
 
     def answer(self, ask: Ask) -> Answer:
@@ -124,6 +127,25 @@ class Asks:
         if deployment is not None and deployment.default is not None:
             self._wait(self._control.traffic.undeploy(name))
         return pb.RepositoryModelUnloadResponse(model_name=name, is_unloaded=True)
+
+    def regions(self, request: pb.SystemSharedMemoryStatusRequest) -> pb.SystemSharedMemoryStatusResponse:
+        """The registered shared memory regions, or the one that is named."""
+        response = pb.SystemSharedMemoryStatusResponse()
+        for region in self._control.regions.status(request.name):
+            told = response.regions[region.name]
+            told.name, told.key, told.offset, told.byte_size = region.name, region.key, region.offset, region.byte_size
+        return response
+
+    def register_region(self, request: pb.SystemSharedMemoryRegisterRequest) -> pb.SystemSharedMemoryRegisterResponse:
+        """Registers a shared memory region with every worker."""
+        region = Region(request.name, request.key, request.offset, request.byte_size, identity="")
+        self._control.regions.register(region)
+        return pb.SystemSharedMemoryRegisterResponse()
+
+    def unregister_region(self, request: pb.SystemSharedMemoryUnregisterRequest) -> pb.SystemSharedMemoryUnregisterResponse:
+        """Lets go of one region, or of all where none is named."""
+        self._control.regions.unregister(request.name)
+        return pb.SystemSharedMemoryUnregisterResponse()
 
     def _wait(self, operation: Operation) -> None:
         done = self._control.operations.wait(operation.name)

@@ -24,6 +24,7 @@ from google.protobuf.message import DecodeError
 
 from gateway.errors import InvalidRequest
 from gateway.rpc.pb import inference_pb2 as pb
+from gateway.rpc.placement import REGION, Placement, placement_of
 
 MAX_LAYOUTS = 4096  # interned layouts; at the bound all are forgotten, which costs a parse each and nothing else
 MAX_HEAD_SIZES = 4  # sizes of header looked up for one length of message; names of models differ in a few lengths only
@@ -43,20 +44,22 @@ _PACKED_TAGS = {"FP32": bytes([6 << 3 | _LENGTH_DELIMITED]), "FP64": bytes([7 <<
 class InputLayout:
     """
     One input as the request describes it. ``typed`` holds its typed contents (the elements of BYTES, else protobuf's packed
-    form of the field), None when they are raw.
+    form of the field), None when they are raw or ``placement`` says where in shared memory they lie.
     """
 
     name: str
     datatype: str
     shape: tuple[int, ...]
     typed: bytes | list[bytes] | None = None
+    placement: Placement | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layout:
     """
-    The part of a request that repeats: model, version, input descriptions, requested outputs, sizes of raw contents.
-    Compared by identity, so that whatever depends on it can be cached on it.
+    The part of a request that repeats: model, version, input descriptions, requested outputs, sizes of raw contents (of the
+    inputs that are not in shared memory, in their order). ``placements`` are those of the requested outputs, empty when none
+    has one. Compared by identity, so that whatever depends on it can be cached on it.
     """
 
     model: str
@@ -64,6 +67,12 @@ class Layout:
     inputs: tuple[InputLayout, ...]
     outputs: tuple[str, ...]  # requested ones; empty: all
     raw_sizes: tuple[int, ...]
+    placements: tuple[Placement | None, ...] = ()
+
+    @property
+    def is_typed(self) -> bool:
+        """Whether it holds contents of its own, so that it belongs to one request alone."""
+        return any(tensor.typed is not None for tensor in self.inputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +179,7 @@ class Decoder:
         layout = self._layouts.get(key)
         if layout is None:
             layout = parse_layout(fields.header, sizes)
-            if not any(spec.typed is not None for spec in layout.inputs):
+            if not layout.is_typed:
                 self._remember(key, layout)
         if not fields.id_field and not fields.parameters and fields.is_raw_last and layout.raw_sizes:
             known = self._by_length[len(message)] = _known(message, fields, layout)
@@ -260,20 +269,28 @@ def parse_layout(header: bytes, raw_sizes: tuple[int, ...]) -> Layout:
     names = [tensor.name for tensor in message.inputs]
     for name in {name for name in names if names.count(name) > 1}:
         raise InvalidRequest(f"input {name!r}: given {names.count(name)} times, expected once", field=name)
-    if raw_sizes and len(raw_sizes) != len(names):
+    inputs = tuple(_input_layout(tensor, is_raw=bool(raw_sizes)) for tensor in message.inputs)
+    sent = sum(tensor.placement is None for tensor in inputs)
+    if raw_sizes and len(raw_sizes) != sent:
         raise InvalidRequest(
-            f"raw_input_contents: {len(raw_sizes)} entries for {len(names)} inputs, expected one each",
+            f"raw_input_contents: {len(raw_sizes)} entries for {sent} inputs, expected one each",
             field="raw_input_contents",
         )
-    inputs = tuple(_input_layout(tensor, is_raw=bool(raw_sizes)) for tensor in message.inputs)
     outputs = tuple(tensor.name for tensor in message.outputs)
-    return Layout(message.model_name, message.model_version, inputs, outputs, raw_sizes)
+    placements = tuple(placement_of(f"output {tensor.name!r}", tensor.parameters) for tensor in message.outputs)
+    is_placed = any(placement is not None for placement in placements)
+    return Layout(message.model_name, message.model_version, inputs, outputs, raw_sizes, placements if is_placed else ())
 
 
 def _input_layout(tensor: Any, *, is_raw: bool) -> InputLayout:
     name, shape = tensor.name, tuple(tensor.shape)
     if any(dim < 0 for dim in shape):
         raise InvalidRequest(f"input {name!r}: shape {list(shape)} has a negative dimension", field=name)
+    placement = placement_of(f"input {name!r}", tensor.parameters) if tensor.parameters else None
+    if placement is not None:
+        if tensor.HasField("contents"):
+            raise InvalidRequest(f"input {name!r}: has contents beside {REGION}, expected one form", field=name)
+        return InputLayout(name, tensor.datatype, shape, placement=placement)
     if is_raw and tensor.HasField("contents"):
         raise InvalidRequest(f"input {name!r}: has typed contents beside raw_input_contents, expected one form", field=name)
     if is_raw:
@@ -393,14 +410,21 @@ def typed_response(
     message.parameters["arm"].string_param = arm
     message.parameters["prediction_id"].string_param = prediction_id
     for (name, datatype, shape), flat in zip(outputs, values, strict=True):
-        check_typed(name, datatype)
-        tensor = message.outputs.add(name=name, datatype=datatype, shape=shape)
-        if isinstance(flat, bytes):
-            tensor.contents.MergeFromString(_PACKED_TAGS[datatype] + _length(len(flat)) + flat)
-        else:
-            getattr(tensor.contents, _CONTENTS[datatype]).extend(flat)
+        fill_typed(message.outputs.add(name=name, datatype=datatype, shape=shape), flat)
     encoded: bytes = message.SerializeToString()
     return encoded + id_field
+
+
+def fill_typed(tensor: Any, flat: list[Any] | bytes) -> None:
+    """
+    Gives an output of a response its typed contents, bytes where they are packed floats. Raises InvalidRequest for a datatype
+    that has none.
+    """
+    check_typed(tensor.name, tensor.datatype)
+    if isinstance(flat, bytes):
+        tensor.contents.MergeFromString(_PACKED_TAGS[tensor.datatype] + _length(len(flat)) + flat)
+    else:
+        getattr(tensor.contents, _CONTENTS[tensor.datatype]).extend(flat)
 
 
 def prediction_id_of(response: bytes) -> str:

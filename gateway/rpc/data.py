@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol, TypeVar
 
@@ -26,11 +27,17 @@ from gateway.rpc.status import guarded, trailers
 
 SERVER_NAME = "interlock"
 EXTENSIONS = ("model_repository", "model_configuration", "statistics", "parameters", "binary_tensor_data")
+SHARED_MEMORY_EXTENSION = "system_shared_memory"
 ASK_TIMEOUT_S = 10.0
 LOAD_TIMEOUT_S = 120.0
 ASKING_THREADS = 16  # calls that wait for control at once; more wait their turn
 STREAMING_THREADS = 64  # feedback streams open at once; more wait their turn
-ASKED = ("ModelStatistics", "RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload", "SendFeedback")
+SHARED_MEMORY_TIMEOUT_S = 30.0
+MODEL_CONTROL = ("RepositoryModelLoad", "RepositoryModelUnload")
+MODEL_CONTROL_OFF = "changes what is served and is off on the data port: start the gateway with {}, or use the admin port"
+SHARED_MEMORY = ("SystemSharedMemoryStatus", "SystemSharedMemoryRegister", "SystemSharedMemoryUnregister")
+SHARED_MEMORY_OFF = "concerns this machine's memory and is off: start the gateway with {}"
+ASKED = ("ModelStatistics", "RepositoryIndex", "SendFeedback", *MODEL_CONTROL, *SHARED_MEMORY)
 M = TypeVar("M", bound=Message)
 
 
@@ -52,12 +59,23 @@ class Backend(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Optional:
+    """Methods that are refused unless an option is set. ``timeout_s``: how long control may take to answer them."""
+
+    is_on: bool
+    option: str
+    timeout_s: float
+    text_when_off: str
+
+
 class DataServices:
     """The behaviours; errors are raised and become statuses in `gateway.rpc.status`."""
 
-    def __init__(self, backend: Backend, *, is_model_control: bool) -> None:
+    def __init__(self, backend: Backend, *, is_model_control: bool, is_shared_memory: bool = False) -> None:
         self._backend = backend
-        self._is_model_control = is_model_control
+        self._model_control = _Optional(is_model_control, "--model-control", LOAD_TIMEOUT_S, MODEL_CONTROL_OFF)
+        self._shared_memory = _Optional(is_shared_memory, "--shared-memory", SHARED_MEMORY_TIMEOUT_S, SHARED_MEMORY_OFF)
         self._asking = ThreadPoolExecutor(ASKING_THREADS, thread_name_prefix="ask")
         self._streaming = ThreadPoolExecutor(STREAMING_THREADS, thread_name_prefix="stream")
 
@@ -67,10 +85,8 @@ class DataServices:
         methods: dict[str, Callable[[Any, grpc.ServicerContext], Any]] = {method.__name__: method for method in local}
         methods["ModelStatistics"] = self.ModelStatistics
         methods["RepositoryIndex"] = self._passed_on("RepositoryIndex", inference_pb2.RepositoryIndexResponse)
-        methods["RepositoryModelLoad"] = self._if_allowed("RepositoryModelLoad", inference_pb2.RepositoryModelLoadResponse)
-        methods["RepositoryModelUnload"] = self._if_allowed(
-            "RepositoryModelUnload", inference_pb2.RepositoryModelUnloadResponse
-        )
+        methods |= {name: self._if_allowed(name, self._model_control) for name in MODEL_CONTROL}
+        methods |= {name: self._if_allowed(name, self._shared_memory) for name in SHARED_MEMORY}
         feedback = {
             "SendFeedback": self._passed_on("SendFeedback", feedback_pb2.SendFeedbackResponse),
             "StreamFeedback": self.StreamFeedback,
@@ -110,7 +126,8 @@ class DataServices:
 
     def ServerMetadata(self, request: Any, context: Any) -> inference_pb2.ServerMetadataResponse:
         """Name, version, and the extensions that work."""
-        return inference_pb2.ServerMetadataResponse(name=SERVER_NAME, version=_release(), extensions=EXTENSIONS)
+        extensions = (*EXTENSIONS, SHARED_MEMORY_EXTENSION) if self._shared_memory.is_on else EXTENSIONS
+        return inference_pb2.ServerMetadataResponse(name=SERVER_NAME, version=_release(), extensions=extensions)
 
     def ModelReady(self, request: inference_pb2.ModelReadyRequest, context: Any) -> inference_pb2.ModelReadyResponse:
         """Whether a request for this model and version would be served; what is unknown here is not ready."""
@@ -150,15 +167,13 @@ class DataServices:
     def _passed_on(self, method: str, response: type[M]) -> Callable[[Any, grpc.ServicerContext], M]:
         return lambda request, context: self._ask(method, request, response, context)
 
-    def _if_allowed(self, method: str, response: type[M]) -> Callable[[Any, grpc.ServicerContext], M]:
-        def call(request: Any, context: grpc.ServicerContext) -> M:
-            if not self._is_model_control:
-                raise NotAllowed(
-                    f"{method} changes what is served and is off on the data port: start the gateway with --model-control, "
-                    f"or use the admin port",
-                    option="--model-control",
-                )
-            return self._ask(method, request, response, context, timeout_s=LOAD_TIMEOUT_S)
+    def _if_allowed(self, method: str, feature: _Optional) -> Callable[[Any, grpc.ServicerContext], Message]:
+        response: type[Message] = getattr(inference_pb2, f"{method}Response")
+
+        def call(request: Any, context: grpc.ServicerContext) -> Message:
+            if not feature.is_on:
+                raise NotAllowed(f"{method} {feature.text_when_off.format(feature.option)}", option=feature.option)
+            return self._ask(method, request, response, context, timeout_s=feature.timeout_s)
 
         return call
 

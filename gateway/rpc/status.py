@@ -29,6 +29,8 @@ CODES: dict[type[Exception], grpc.StatusCode] = {
     gateway_errors.InvalidRequest: Code.INVALID_ARGUMENT,
     gateway_errors.ModelNotFound: Code.NOT_FOUND,
     gateway_errors.OperationNotFound: Code.NOT_FOUND,
+    gateway_errors.RegionNotFound: Code.NOT_FOUND,
+    gateway_errors.AlreadyThere: Code.ALREADY_EXISTS,
     gateway_errors.NotReady: Code.UNAVAILABLE,
     gateway_errors.Overloaded: Code.RESOURCE_EXHAUSTED,
     gateway_errors.DeadlinePassed: Code.DEADLINE_EXCEEDED,

@@ -11,6 +11,7 @@ import numpy as np
 
 from gateway.errors import InvalidRequest
 from gateway.rpc.codec import InputLayout, Layout
+from gateway.rpc.placement import Placement
 from gateway.runtime.tensors import DTYPES, element_count
 from registry.signature import Signature, TensorSpec
 from registry.versions import Prediction
@@ -20,13 +21,17 @@ _EAGER = frozenset(("BYTES", "BOOL"))  # their raw contents must be looked into,
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """One input to feed: its place in the request, and how its contents become an array."""
+    """
+    One input to feed: its place in the request (``index`` among the raw contents, or among the inputs where they are typed;
+    ``placement`` when it lies in shared memory), and how its contents become an array.
+    """
 
     name: str
     index: int
     datatype: str
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
+    placement: Placement | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +39,8 @@ class Binding:
     """
     A layout that fits a version. ``rows`` is the first dimension of every input when the request may share a batch
     (``group`` is then the same for all requests it may be batched with), else ``group`` is None. ``outputs`` go to the
-    caller; ``run_outputs`` begin with them and may have the prediction after them.
+    caller; ``run_outputs`` begin with them and may have the prediction after them. ``regions`` are the names of all shared
+    memory regions that are used, ``placements`` where outputs go, one for each of ``outputs`` or none at all.
     """
 
     feeds: tuple[Feed, ...]
@@ -43,6 +49,8 @@ class Binding:
     rows: int
     group: tuple[object, ...] | None
     is_eager: bool
+    regions: frozenset[str] = frozenset()
+    placements: tuple[Placement | None, ...] = ()
 
 
 def bind(layout: Layout, signature: Signature, prediction: Prediction | None, *, is_batched: bool, max_rows: int) -> Binding:
@@ -59,12 +67,20 @@ def bind(layout: Layout, signature: Signature, prediction: Prediction | None, *,
         elif not spec.is_optional:
             raise InvalidRequest(f"input {spec.name!r}: missing, expected {spec}", field=spec.name)
     outputs = _outputs(layout, signature)
-    is_eager = not layout.raw_sizes or any(feed.datatype in _EAGER for feed in feeds)
+    regions = _regions(feeds, layout)
+    is_eager = not layout.raw_sizes or bool(regions) or any(feed.datatype in _EAGER for feed in feeds)
     rows = _rows(feeds)
     group = None
     if is_batched and 0 < rows <= max_rows:
-        group = (outputs, is_eager, tuple((feed.name, feed.shape[1:]) for feed in feeds))
-    return Binding(tuple(feeds), outputs, _run_outputs(outputs, prediction), max(rows, 1), group, is_eager)
+        group = (outputs, is_eager, bool(layout.placements), tuple((feed.name, feed.shape[1:]) for feed in feeds))
+    run_outputs = _run_outputs(outputs, prediction)
+    return Binding(tuple(feeds), outputs, run_outputs, max(rows, 1), group, is_eager, regions, layout.placements)
+
+
+def _regions(feeds: list[Feed], layout: Layout) -> frozenset[str]:
+    """The names of the shared memory regions that inputs come from and outputs go to."""
+    placements = (*(feed.placement for feed in feeds), *layout.placements)
+    return frozenset(placement.region for placement in placements if placement is not None)
 
 
 def _run_outputs(outputs: tuple[str, ...], prediction: Prediction | None) -> tuple[str, ...]:
@@ -97,14 +113,23 @@ def _feed(spec: TensorSpec, tensor: InputLayout, index: int, layout: Layout) -> 
             f"input {name!r}: expected shape [{', '.join(map(str, expected))}], got {list(tensor.shape)}", field=name
         )
     dtype = DTYPES[spec.datatype]
-    if layout.raw_sizes and spec.datatype != "BYTES":
+    if layout.raw_sizes:  # those in shared memory have none
+        index -= sum(before.placement is not None for before in layout.inputs[:index])
+    got = _byte_size(tensor, index, layout)
+    if got is not None and spec.datatype != "BYTES":
         expected_bytes = element_count(tensor.shape) * dtype.itemsize
-        got = layout.raw_sizes[index]
         if got != expected_bytes:
             raise InvalidRequest(
                 f"input {name!r}: {spec.datatype} {list(tensor.shape)} is {expected_bytes} bytes, got {got}", field=name
             )
-    return Feed(name, index, spec.datatype, dtype, tensor.shape)
+    return Feed(name, index, spec.datatype, dtype, tensor.shape, tensor.placement)
+
+
+def _byte_size(tensor: InputLayout, index: int, layout: Layout) -> int | None:
+    """The bytes of an input's contents; None where they are typed."""
+    if tensor.placement is not None:
+        return tensor.placement.byte_size
+    return layout.raw_sizes[index] if layout.raw_sizes else None
 
 
 def _fits(shape: tuple[int, ...], spec: TensorSpec) -> bool:

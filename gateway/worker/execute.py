@@ -26,6 +26,7 @@ from gateway.runtime.session import Array, InputsRefused, RunFailed, RunStopped
 from gateway.runtime.tensors import to_raw, to_typed
 from gateway.telemetry.otel import Tracing
 from gateway.worker.item import Item, merge_inputs
+from gateway.worker.placing import place_outputs, placed_answers
 from gateway.worker.records import Executed, PredictionIds, Records, has_row_each
 from gateway.worker.served import Served, Shapes, Target
 from gateway.worker.traces import request_trace
@@ -120,6 +121,8 @@ class Execution:
             timing.ran_ns = time.perf_counter_ns()
             if len(items) > 1:
                 _check_rows(outputs, sum(item.binding.rows for item in items))
+            if binding.placements:
+                place_outputs(items, outputs)
             return outputs
         except RunStopped:
             for item in items:
@@ -137,6 +140,9 @@ class Execution:
 
     def _answer(self, items: list[Item], outputs: list[Array], rows: list[int], id_head: str, counters: list[int]) -> None:
         """Encodes all answers, then sends them; nothing is sent when anything cannot be encoded."""
+        if items[0].binding.placements:
+            self._reply_each(items, placed_answers(items, outputs, id_head, counters))
+            return
         names = items[0].binding.outputs
         arrays = outputs[: len(names)]
         columns = _columns(arrays, rows)
@@ -163,7 +169,11 @@ class Execution:
             answers[index] = self._special(items[index], own, f"{id_head}{counters[index]:012x}", answers[index])
         if not special:
             self._lane.reply(answers)
-            return
+        else:
+            self._reply_each(items, answers)
+
+    def _reply_each(self, items: list[Item], answers: list[tuple[Call, bytes]]) -> None:
+        """Sends answers of which some have trailers."""
         for answer, item in zip(answers, items, strict=True):
             self._lane.reply([answer], _trailers(item, answer[1]) if item.wants_trailers else None)
 

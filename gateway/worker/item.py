@@ -13,13 +13,15 @@ from gateway.runtime.session import Array
 from gateway.runtime.tensors import from_raw, from_typed
 from gateway.telemetry.trace import TraceContext
 from gateway.worker.binding import Binding, Feed
+from gateway.worker.regions import Memory
 from gateway.worker.served import Target
 
 
 class Item:
     """
     A routed request: its call, what it asks for, who answers it. ``arrays`` are its inputs where they had to be decoded
-    before batching. ``received_ns`` is on the performance counter; ``expires_at`` Unix seconds.
+    before batching, ``memory`` its shared memory (set where outputs go there). ``received_ns`` is on the
+    performance counter; ``expires_at`` Unix seconds.
     """
 
     __slots__ = (
@@ -27,6 +29,7 @@ class Item:
         "binding",
         "call",
         "expires_at",
+        "memory",
         "received_ns",
         "request",
         "routed_ns",
@@ -49,14 +52,16 @@ class Item:
         self.wants_trailers = False
         self.target: Target
         self.binding: Binding
+        self.memory: Memory
 
 
 def decode_inputs(request: Request, binding: Binding) -> dict[str, Array]:
-    """Every input of one request as an array. Raises InvalidRequest naming the input."""
-    return {feed.name: _array(request, feed) for feed in binding.feeds}
+    """Every input of one request as an array; none may lie in shared memory. Raises InvalidRequest naming the input."""
+    return {feed.name: decode_input(request, feed) for feed in binding.feeds}
 
 
-def _array(request: Request, feed: Feed) -> Array:
+def decode_input(request: Request, feed: Feed) -> Array:
+    """One input that the request itself holds. Raises InvalidRequest naming it."""
     if request.layout.raw_sizes:
         return from_raw(feed.name, feed.datatype, feed.shape, request.raw[feed.index])
     return from_typed(feed.name, feed.datatype, feed.shape, request.layout.inputs[feed.index].typed or b"")

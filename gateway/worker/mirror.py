@@ -171,7 +171,8 @@ def shadow_outputs(served: Served, items: Sequence[Item]) -> dict[str, Array]:
     for item in items[1:]:
         if item.request.layout is not layout:
             served.bindings.get(item.request.layout) or served.bind(item.request.layout)
-    inputs = merge_inputs(items) if len(items) > 1 else decode_inputs(items[0].request, binding)
+    is_decoded = len(items) > 1 or items[0].arrays is not None
+    inputs = merge_inputs(items) if is_decoded else decode_inputs(items[0].request, binding)
     return dict(zip(binding.run_outputs, served.session.run(binding.run_outputs, inputs), strict=True))
 
 

@@ -18,7 +18,7 @@ import structlog
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError, NotReady
-from gateway.fleet import ArmCounts, PredictionBatch, ShadowCounts, Telemetry
+from gateway.fleet import ArmCounts, PredictionBatch, Region, ShadowCounts, Telemetry
 from gateway.lifecycle.ports import Snapshot
 from gateway.routing.table import CANDIDATE, DEFAULT, SPACE, Route, position
 from gateway.rpc.codec import Decoder, check_typed
@@ -32,7 +32,9 @@ from gateway.worker.grouping import grouped
 from gateway.worker.item import Item, decode_inputs
 from gateway.worker.loader import OnnxLoader, resident_bytes
 from gateway.worker.mirror import Copy, Mirror
+from gateway.worker.placing import take_inputs
 from gateway.worker.records import PredictionIds, Records
+from gateway.worker.regions import Regions
 from gateway.worker.runner import Runner
 from gateway.worker.scheduling import in_foreground
 from gateway.worker.served import Served, Target
@@ -53,12 +55,14 @@ class PlaneConfig:
     """
     ``max_calls``: most calls taken from the lane at once. ``threads``: intra-op threads of a model. ``sample_rate`` (0 to
     1): share of predictions recorded for feedback. ``unit_key``: the metadata key that carries the unit id.
+    ``is_shared_memory``: tensors may lie in shared memory.
     """
 
     max_calls: int = 256
     threads: int = 1
     sample_rate: float = 1.0
     unit_key: str = UNIT_KEY
+    is_shared_memory: bool = False
 
 
 @dataclass(slots=True)
@@ -96,6 +100,7 @@ class DataPlane:
         self.counters = Counters()
         self.loader = OnnxLoader(config.threads, self.counters.arm)
         self._mirror = Mirror(self.counters.shadow)
+        self._regions = Regions(is_on=config.is_shared_memory)
         self._decoder = Decoder()
         self._read_keys = frozenset((config.unit_key, TRACE_KEY, TRAILERS_KEY))
         self._random = random.Random(seed).random
@@ -111,6 +116,10 @@ class DataPlane:
     def publish(self, snapshot: Snapshot) -> None:
         """Serves by this snapshot from now on: one assignment."""
         self._table = compile_table(snapshot, self._table)
+
+    def hold_regions(self, regions: tuple[Region, ...]) -> None:
+        """The shared memory that requests may name from now on."""
+        self._regions.hold(regions)
 
     # ---- serving ----------------------------------------------------------------------------------------------------
 
@@ -169,7 +178,10 @@ class DataPlane:
             layout = request.layout
             item.binding = target.served.bindings.get(layout) or target.served.bind(layout)
             if item.binding.is_eager:
-                item.arrays = decode_inputs(request, item.binding)
+                if item.binding.regions:
+                    item.arrays = take_inputs(item, self._regions)
+                else:
+                    item.arrays = decode_inputs(request, item.binding)
             if not request.parameters.is_binary:
                 for name in item.binding.outputs:
                     check_typed(name, target.served.datatypes[name])

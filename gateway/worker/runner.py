@@ -109,6 +109,7 @@ class Runner:
                     self._admission.began(batch, now_s)
                     self._running = batch, halt
             self._tell(refused)
+            del refused  # what they hold must not wait here for the next batch
             if batch:
                 self._run(self._served, batch, halt)
                 with self._changed:

@@ -148,9 +148,9 @@ class Served:
         return target
 
     def bind(self, layout: Layout) -> Binding:
-        """How requests of a layout are run here; kept for layouts whose contents are raw. Raises InvalidRequest."""
+        """How requests of a layout are run here; kept for layouts that repeat. Raises InvalidRequest."""
         binding = bind(layout, self.signature, self.prediction, is_batched=self.is_batched, max_rows=self.max_rows)
-        if layout.raw_sizes:
+        if not layout.is_typed:
             if len(self.bindings) >= MAX_LAYOUTS:
                 self.bindings.clear()
             self.bindings[layout] = binding

@@ -15,7 +15,7 @@ from typing import Protocol
 import structlog
 
 from gateway.clock import Clock
-from gateway.fleet import DesiredState, Hello, Observed, PredictionBatch, Report, Reported, Telemetry
+from gateway.fleet import DesiredState, Hello, Observed, PredictionBatch, Region, Report, Reported, Telemetry
 from gateway.lifecycle.manager import Executor, VersionManager
 from gateway.lifecycle.ports import Loader, Snapshot
 from gateway.link import Link
@@ -38,6 +38,10 @@ class Plane(Protocol):
 
     def publish(self, snapshot: Snapshot) -> None:
         """Serves by this snapshot from now on."""
+        ...
+
+    def hold_regions(self, regions: tuple[Region, ...]) -> None:
+        """The shared memory that requests may name from now on."""
         ...
 
     def telemetry(self) -> Telemetry:
@@ -153,6 +157,7 @@ class Upkeep:
             tokens, self._tokens = self._tokens, []
             is_observed_due, self._is_observed_due = self._is_observed_due, False
         if desired is not None:
+            self._plane.hold_regions(desired.regions)  # before the revision is said to be taken
             self.manager.apply(desired)
             self.has_state.set()
         is_draining = self.manager.tick()

@@ -44,8 +44,8 @@ class WorkerConfig:
     """
     ``number`` tells the workers of a gateway apart. ``data_address`` is ``host:port``, port 0 any free one.
     ``lane`` is fast or standard. ``max_message_bytes`` bounds a message. ``is_model_control`` lets callers load and unload
-    models. ``has_reflection`` adds server reflection. ``is_port_shared`` lets siblings listen on the same port.
-    ``max_connection_age_s`` asks clients to reconnect, 0 = never.
+    models, ``is_shared_memory`` keep tensors in shared memory. ``has_reflection`` adds server reflection. ``is_port_shared``
+    lets siblings listen on the same port. ``max_connection_age_s`` asks clients to reconnect, 0 = never.
 
     ``drain_delay_s``: seconds between health NOT_SERVING and the stop, for load balancers to notice; 0 = none.
     ``grace_s``: seconds that calls under way have to end. ``control_wait_s``: seconds to wait for control before the
@@ -63,6 +63,7 @@ class WorkerConfig:
     lane: str = "fast"
     max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES
     is_model_control: bool = False
+    is_shared_memory: bool = False
     has_reflection: bool = False
     is_port_shared: bool = True
     max_connection_age_s: float = 0.0
@@ -228,7 +229,7 @@ class Worker:
         config = self._config
         threads = 8 + (STANDARD_THREADS if config.lane == "standard" else 0)
         options = ServerOptions(config.max_message_bytes, threads, config.is_port_shared, config.max_connection_age_s)
-        self._services = DataServices(self, is_model_control=config.is_model_control)
+        self._services = DataServices(self, is_model_control=config.is_model_control, is_shared_memory=config.is_shared_memory)
         server = make_server(options, self._services.handlers())
         self._health.add_to(server)
         if config.has_reflection:
@@ -272,6 +273,11 @@ def _data_plane(config: WorkerConfig, hello: Hello, clock: Clock) -> ServingPlan
     from gateway.telemetry.otel import Tracing
     from gateway.worker.plane import DataPlane, PlaneConfig
 
-    plane_config = PlaneConfig(threads=config.threads, sample_rate=config.sample_rate, unit_key=config.unit_key)
+    plane_config = PlaneConfig(
+        threads=config.threads,
+        sample_rate=config.sample_rate,
+        unit_key=config.unit_key,
+        is_shared_memory=config.is_shared_memory,
+    )
     tracing = Tracing(config.trace_ratio, config.number)
     return DataPlane(plane_config, epoch=hello.epoch, incarnation=hello.incarnation, tracing=tracing, clock=clock)

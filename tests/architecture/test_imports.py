@@ -21,7 +21,10 @@ LAYERS: list[tuple[tuple[str, ...], bool]] = [
     (("gateway.rpc", "gateway.control", "gateway.worker"), True),
     (("gateway.lifecycle", "gateway.routing", "gateway.batching", "gateway.quality"), False),
     (("gateway.runtime", "gateway.telemetry"), False),
-    (("gateway.errors", "gateway.clock", "gateway.fleet", "gateway.link", "gateway.restart_news"), True),
+    (
+        ("gateway.errors", "gateway.clock", "gateway.fleet", "gateway.link", "gateway.restart_news", "gateway.shared_memory"),
+        True,
+    ),
     (("registry",), True),
 ]
 # What may be known of the registry below the control process: its values.
@@ -58,9 +61,9 @@ PURE = """
     gateway.batching.merge
     gateway.batching.sizes gateway.batching.run_times gateway.batching.delay_control gateway.batching.adaptive_limit
     gateway.quality.metrics gateway.quality.compare gateway.quality.feedback gateway.quality.prediction_id
-    gateway.control.reconcile gateway.control.configuring gateway.rpc.codec gateway.client.tensors
-    gateway.client.inference gateway.client.feedback registry.signature registry.versions registry.deployment
-    registry.names
+    gateway.control.reconcile gateway.control.configuring gateway.rpc.codec gateway.rpc.placement
+    gateway.rpc.placed_response gateway.client.tensors gateway.client.inference gateway.client.feedback
+    registry.signature registry.versions registry.deployment registry.names
 """.split()
 # Errors and messages: values too, though not the project's decisions.
 PURE_NEIGHBOURS = ("gateway.errors", "registry.errors", "gateway.rpc.call_errors", "gateway.rpc.messages")

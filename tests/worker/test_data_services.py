@@ -75,6 +75,7 @@ def test_the_server_is_live_ready_and_says_what_it_is(client: triton.InferenceSe
     metadata = client.get_server_metadata()
     assert metadata.name == "interlock"
     assert {"model_repository", "model_configuration", "statistics", "binary_tensor_data"} <= set(metadata.extensions)
+    assert "system_shared_memory" not in metadata.extensions
 
 
 def test_metadata_is_of_the_routed_version_with_all_ready_ones_listed(client: triton.InferenceServerClient) -> None:
@@ -218,6 +219,26 @@ def test_load_and_unload_reach_control_when_switched_on(bench: WorkerBench, cont
         client.load_model("digits")
         client.unload_model("digits")
     assert [ask.method for ask in control.of(Ask)] == ["RepositoryModelLoad", "RepositoryModelUnload"]
+
+
+@pytest.mark.parametrize("method", ["Status", "Register", "Unregister"])
+def test_shared_memory_is_off_unless_switched_on(channel: grpc.Channel, control: FakeControl, method: str) -> None:
+    name = f"SystemSharedMemory{method}"
+    with pytest.raises(grpc.RpcError, match="--shared-memory") as raised:
+        getattr(stub(channel), name)(getattr(inference_pb2, f"{name}Request")(name="r"))
+    assert raised.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert control.of(Ask) == []
+
+
+def test_shared_memory_reaches_control_and_is_announced_when_switched_on(bench: WorkerBench, control: FakeControl) -> None:
+    control.answers["SystemSharedMemoryRegister"] = lambda body: Answer(0, b"")
+    worker = bench.started(control, is_shared_memory=True)
+    with triton.InferenceServerClient(worker.address) as client:
+        assert "system_shared_memory" in client.get_server_metadata().extensions
+        client.register_system_shared_memory("r", "/key", 64, offset=8)
+    (ask,) = control.of(Ask)
+    request = inference_pb2.SystemSharedMemoryRegisterRequest.FromString(ask.body)
+    assert (request.name, request.key, request.offset, request.byte_size) == ("r", "/key", 8, 64)
 
 
 def echoed(body: bytes) -> Answer:

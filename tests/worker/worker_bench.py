@@ -17,6 +17,7 @@ from gateway.fleet import (
     DesiredVersion,
     Observed,
     PredictionBatch,
+    Region,
     Telemetry,
 )
 from gateway.lifecycle.ports import LoadFailed, Snapshot
@@ -56,6 +57,7 @@ class FakePlane:
         self.answer_gate = threading.Event()
         self.answer_gate.set()
         self.snapshot = Snapshot()
+        self.regions: tuple[Region, ...] = ()
         self.predictions: list[PredictionBatch] = []
         self.has_call = threading.Event()
         self._thread: threading.Thread | None = None
@@ -68,6 +70,9 @@ class FakePlane:
 
     def publish(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
+
+    def hold_regions(self, regions: tuple[Region, ...]) -> None:
+        self.regions = regions
 
     def telemetry(self) -> Telemetry:
         return Telemetry("", (), (), {}, 0, 1, {})
