@@ -34,7 +34,12 @@ OnGone = Callable[[Call], None]
 
 
 class Lane(Protocol):
-    """One thread takes; any thread replies. Every call taken must be answered exactly once, by `reply` or `fail`."""
+    """
+    One thread takes; any thread replies. Every call taken must be answered exactly once, by `reply` or `fail`.
+
+    A message of a stream is a call like any other. Its answer keeps the order of the stream's messages, its failure is an
+    answer too, and the stream goes on.
+    """
 
     kind: str
 
@@ -64,6 +69,13 @@ class Lane(Protocol):
 
     def fail(self, call: Call, code: grpc.StatusCode, message: str, trailers: Trailers) -> None:
         """Ends one call with an error."""
+        ...
+
+    def end_streams(self) -> None:
+        """
+        The server stops: streams that idle end with UNAVAILABLE now, others as soon as what was received is answered. May be
+        called by any thread, more than once.
+        """
         ...
 
     def is_closed(self) -> bool:

@@ -112,6 +112,16 @@ def id_text(id_field: bytes) -> str:
     return pb.ModelInferRequest.FromString(id_field).id if id_field else ""
 
 
+def id_field_of(message: bytes) -> bytes:
+    """The `id` field of a request as encoded; empty where there is none that can be read, as in a malformed message."""
+    try:
+        id_field = _Fields(message).id_field
+        id_text(id_field)
+    except (InvalidRequest, DecodeError):
+        return b""
+    return id_field
+
+
 @dataclass(frozen=True, slots=True)
 class _KnownMessage:
     """Where the raw contents of a known message begin and end: way 1. ``only`` is the one cut of a small message."""

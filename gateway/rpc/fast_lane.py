@@ -17,8 +17,12 @@ import structlog
 from grpc._cython import cygrpc
 
 from gateway.rpc.call import Call, OnGone, Trailers
+from gateway.rpc.fast_stream import FastStream, Operations
+from gateway.rpc.stream import Stream, StreamCall, answered, failed
+from gateway.rpc.streams import Streams
 
 OUTSTANDING = 256  # calls that gRPC core may hand over before we ask again
+OUTSTANDING_STREAMS = 16
 _log = structlog.get_logger("interlock.lane")
 
 
@@ -27,32 +31,51 @@ class FastLane:
 
     kind = "fast"
 
-    def __init__(self, server: Any, method: str) -> None:
+    def __init__(self, server: Any, method: str, stream_method: str = "", max_stream_age_s: float = 0.0) -> None:
         self._core = server._cy_server
         self._queue = cygrpc.CompletionQueue()
         self._core.register_completion_queue(self._queue)
-        self._core.register_method(method)
-        self._method = method
+        self._method, self._stream_method = method, stream_method
+        for name in filter(None, (method, stream_method)):
+            self._core.register_method(name)
         self._asked = 0  # requests that gRPC core holds; only the taking thread changes it
         self._open = 0  # completions that are due for calls taken over; only the taking thread changes it
+        self._streams = Streams(max_stream_age_s)
         # Operations that carry nothing of a call are shared: they hold no state between start and completion.
         self._send_initial = cygrpc.SendInitialMetadataOperation(None, 0)
         self._status_ok = cygrpc.SendStatusFromServerOperation(None, cygrpc.StatusCode.ok, b"", 0)
         self._receive_close = cygrpc.ReceiveCloseOnServerOperation(0)
+        self._operations = Operations(
+            self._send_initial,
+            self._receive_close,
+            cygrpc.ReceiveMessageOperation,
+            cygrpc.SendMessageOperation,
+            _status,
+            cygrpc.WriteFlag.buffer_hint,
+        )
 
     def start(self) -> None:
         """See Lane."""
         for _ in range(OUTSTANDING):
-            self._ask()
+            self._ask(self._method, _ASKED)
+        if self._stream_method:
+            for _ in range(OUTSTANDING_STREAMS):
+                self._ask(self._stream_method, self._receive_stream)
 
-    def _ask(self) -> None:
-        self._core.request_registered_call(self._queue, self._queue, self._method, _ASKED)
-        self._asked += 1
+    def _ask(self, method: str, tag: Any) -> None:
+        try:
+            self._core.request_registered_call(self._queue, self._queue, method, tag)
+            self._asked += 1
+        except Exception as error:  # gRPC core refuses new requests once it shuts down
+            _log.debug("lane_not_asking", error=str(error))
 
     def take(self, max_calls: int, timeout_s: float) -> list[Call]:
         """See Lane."""
         calls: list[Call] = []
-        poll, until = self._queue.poll, time.time() + timeout_s
+        now = time.time()
+        if now >= self._streams.due_at:
+            self._streams.tend(now)
+        poll, until = self._queue.poll, now + timeout_s
         event = poll(until)
         while True:
             if event.completion_type == _TIMEOUT:
@@ -64,36 +87,54 @@ class FastLane:
             if tag is _FINISHED:
                 self._open -= 1
             elif tag is _ASKED:
-                self._asked -= 1
-                if event.success:
-                    self._receive(event)
-            elif tag.__class__ is _Watch:
-                self._open -= 1
-                tag.completed()
-            elif event.success and (message := event.batch_operations[0].message()) is not None:
-                tag.message = message
-                calls.append(tag)
+                self._receive(event)
+            else:
+                if tag.__class__ is not Call:  # a stream's, or a watch's
+                    tag(event, calls)
+                elif event.success and (message := event.batch_operations[0].message()) is not None:
+                    tag.message = message
+                    calls.append(tag)
+                else:  # the client went away before its message came
+                    self.fail(tag, grpc.StatusCode.CANCELLED, "cancelled", ())
                 if len(calls) >= max_calls:
                     return calls
-            else:  # the client went away before its message came
-                self.fail(tag, grpc.StatusCode.CANCELLED, "cancelled", ())
             event = poll(0)
 
     def _receive(self, event: Any) -> None:
+        self._asked -= 1
+        if not event.success:
+            self.end_streams()
+            return
         call = Call(event.call, event.call_details.deadline, event.invocation_metadata)
         self._open += 1
         event.call.start_server_batch((cygrpc.ReceiveMessageOperation(0),), call)
-        try:
-            self._ask()
-        except Exception as error:  # gRPC core refuses new requests once it shuts down
-            _log.debug("lane_not_asking", error=str(error))
+        self._ask(self._method, _ASKED)
+
+    def _receive_stream(self, event: Any, calls: list[Call]) -> None:
+        self._asked -= 1
+        if not event.success:
+            self.end_streams()
+            return
+        self._streams.add(FastStream(event, self._operations, self._streams.discard))
+        self._ask(self._stream_method, self._receive_stream)
+
+    def end_streams(self) -> None:
+        """See Lane. Called by the lane itself too, when gRPC core tells that it shuts down."""
+        self._streams.stop()
 
     def watch(self, calls: Sequence[Call], on_gone: OnGone) -> None:
         """See Lane. The call's close is awaited from now on, by a batch of its own; its answer leaves that out."""
         for call in calls:
-            call.via = watch = _Watch(call, on_gone)
+            if isinstance(call, StreamCall):
+                call.via.watch(call, on_gone)
+                continue
+            call.via = watch = _Watch(self, call, on_gone)
             self._open += 1
-            call.core.start_server_batch((self._receive_close,), watch)
+            call.core.start_server_batch((self._receive_close,), watch.completed)
+
+    def watch_completed(self) -> None:
+        """A watched call has ended, one completion less is due; the taking thread's."""
+        self._open -= 1
 
     def reply(self, answers: Sequence[tuple[Call, bytes]], trailers: Trailers | None = None) -> None:
         """See Lane."""
@@ -101,16 +142,31 @@ class FastLane:
         if trailers:
             status = cygrpc.SendStatusFromServerOperation(trailers, cygrpc.StatusCode.ok, b"", 0)
         message = cygrpc.SendMessageOperation
+        streams: set[Stream] | None = None
         for call, payload in answers:
-            if call.via is None:
+            via = call.via
+            if via is None:
                 call.core.start_server_batch((initial, message(payload, 0), status, close), _FINISHED)
+            elif via.__class__ is FastStream:
+                call.answer = answered(payload)  # type: ignore[attr-defined]  # a StreamCall
+                if streams is None:
+                    streams = {via}
+                else:
+                    streams.add(via)
             else:
-                call.via.is_answered = True
+                via.is_answered = True
                 call.core.start_server_batch((initial, message(payload, 0), status), _FINISHED)
+        if streams is not None:
+            for stream in streams:
+                stream.flush()
 
     def fail(self, call: Call, code: grpc.StatusCode, message: str, trailers: Trailers) -> None:
         """See Lane."""
-        status = cygrpc.SendStatusFromServerOperation(trailers, code.value[0], message.encode(), 0)
+        if isinstance(call, StreamCall):
+            call.answer = failed(call.message, code, message, trailers)
+            call.via.flush()
+            return
+        status = _status(code, message, trailers)
         if call.via is None:
             call.core.start_server_batch((self._send_initial, status, self._receive_close), _FINISHED)
         else:
@@ -119,10 +175,11 @@ class FastLane:
 
     def is_closed(self) -> bool:
         """See Lane."""
-        return self._asked == 0 and self._open == 0
+        return self._asked == 0 and self._open == 0 and not self._streams
 
     def close(self) -> None:
         """See Lane."""
+        self._streams.abandon()  # a late answer must not meet a queue that is shut down
         self._queue.shutdown()
         while self._queue.poll(time.time() + 1).completion_type is not cygrpc.CompletionType.queue_shutdown:
             pass
@@ -132,18 +189,24 @@ _TIMEOUT = cygrpc.CompletionType.queue_timeout
 _ASKED, _FINISHED = object(), object()
 
 
+def _status(code: grpc.StatusCode, message: str, trailers: Trailers = ()) -> Any:
+    return cygrpc.SendStatusFromServerOperation(trailers, code.value[0], message.encode(), 0)
+
+
 class _Watch:
     """Waits for the end of one call: it comes after the answer, or before, when nobody waits any more."""
 
-    __slots__ = ("_call", "_on_gone", "is_answered")
+    __slots__ = ("_call", "_lane", "_on_gone", "is_answered")
 
-    def __init__(self, call: Call, on_gone: OnGone) -> None:
+    def __init__(self, lane: FastLane, call: Call, on_gone: OnGone) -> None:
+        self._lane = lane
         self._call = call
         self._on_gone = on_gone
         self.is_answered = False
 
-    def completed(self) -> None:
+    def completed(self, event: Any, calls: list[Call]) -> None:
         """The call has ended."""
+        self._lane.watch_completed()
         if not self.is_answered:
             self._call.is_gone = True
             self._on_gone(self._call)
@@ -156,7 +219,7 @@ def fast_lane_problem(server: grpc.Server) -> str | None:
         name
         for owner, names in (
             (core, ("register_completion_queue", "register_method", "request_registered_call")),
-            (cygrpc, ("CompletionQueue", "CompletionType", "ReceiveMessageOperation", "SendMessageOperation")),
+            (cygrpc, ("CompletionQueue", "CompletionType", "ReceiveMessageOperation", "SendMessageOperation", "WriteFlag")),
             (cygrpc, ("SendInitialMetadataOperation", "SendStatusFromServerOperation", "ReceiveCloseOnServerOperation")),
         )
         for name in names

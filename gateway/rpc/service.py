@@ -18,6 +18,7 @@ from gateway.rpc.pb import admin_pb2, feedback_pb2, inference_pb2
 
 INFERENCE_NAME = "inference.GRPCInferenceService"
 INFER_METHOD = f"/{INFERENCE_NAME}/ModelInfer"
+STREAM_METHOD = f"/{INFERENCE_NAME}/ModelStreamInfer"
 ADMIN = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
 FEEDBACK = feedback_pb2.DESCRIPTOR.services_by_name["FeedbackService"]
 INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]

@@ -5,11 +5,15 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import grpc
 
 from gateway.rpc.call import Call, OnGone, Trailers
+from gateway.rpc.standard_stream import StandardStream
+from gateway.rpc.stream import StreamCall, answered, failed
+from gateway.rpc.streams import Streams
 
 STANDARD_THREADS = 64  # concurrent calls of the standard lane; set as the server's thread pool
 
@@ -19,24 +23,35 @@ class StandardLane:
 
     kind = "standard"
 
-    def __init__(self, server: grpc.Server, method: str) -> None:
+    def __init__(self, server: grpc.Server, method: str, stream_method: str = "", max_stream_age_s: float = 0.0) -> None:
         self._ready: queue.SimpleQueue[Call] = queue.SimpleQueue()
         self._server = server
         self._open = 0
         self._lock = threading.Lock()
+        self._streams = Streams(max_stream_age_s)
         self._is_stopped = False
+        self._add(server, method, grpc.unary_unary_rpc_method_handler(self._handle))
+        if stream_method:
+            self._add(server, stream_method, grpc.stream_stream_rpc_method_handler(self._handle_stream))
+
+    def _add(self, server: grpc.Server, method: str, handler: grpc.RpcMethodHandler[Any, Any]) -> None:
         service, name = method.strip("/").split("/")
-        handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self._handle)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {name: handler}),))
 
     def start(self) -> None:
         """See Lane."""
 
+    def _handle_stream(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        stream = StandardStream(_deadline(context), context.invocation_metadata() or (), self._streams.discard)
+        self._streams.add(stream)
+        if not context.add_callback(stream.over):
+            stream.over()
+        threading.Thread(target=stream.receive, args=(requests, self._ready.put), daemon=True).start()
+        return stream.answers(context)
+
     def _handle(self, message: bytes, context: grpc.ServicerContext) -> bytes:
-        remaining = context.time_remaining()
-        deadline = time.time() + remaining if remaining is not None else float("inf")
         waiting = _Waiting(context)
-        call = Call(waiting, deadline, context.invocation_metadata() or ())
+        call = Call(waiting, _deadline(context), context.invocation_metadata() or ())
         call.message = message
         with self._lock:
             self._open += 1
@@ -55,6 +70,9 @@ class StandardLane:
     def take(self, max_calls: int, timeout_s: float) -> list[Call]:
         """See Lane."""
         calls: list[Call] = []
+        now = time.time()
+        if now >= self._streams.due_at:
+            self._streams.tend(now)
         try:
             calls.append(self._ready.get(timeout=timeout_s))
             while len(calls) < max_calls:
@@ -66,27 +84,46 @@ class StandardLane:
     def watch(self, calls: Sequence[Call], on_gone: OnGone) -> None:
         """See Lane. ``on_gone`` is called by a thread of gRPC."""
         for call in calls:
-            call.core.watch(call, on_gone)
+            (call.via or call.core).watch(call, on_gone)
 
     def reply(self, answers: Sequence[tuple[Call, bytes]], trailers: Trailers | None = None) -> None:
         """See Lane."""
         for call, payload in answers:
+            if isinstance(call, StreamCall):
+                call.answer = answered(payload)
+                call.via.flush()
+                continue
             call.core.finish(grpc.StatusCode.OK, "", trailers or (), payload)
 
     def fail(self, call: Call, code: grpc.StatusCode, message: str, trailers: Trailers) -> None:
         """See Lane."""
+        if isinstance(call, StreamCall):
+            call.answer = failed(call.message, code, message, trailers)
+            call.via.flush()
+            return
         call.core.finish(code, message, trailers, b"")
 
     def stopped(self) -> None:
         """Told when the server accepts no more calls, as the public API does not say so."""
+        self.end_streams()
         self._is_stopped = True
+
+    def end_streams(self) -> None:
+        """See Lane."""
+        self._streams.stop()
 
     def is_closed(self) -> bool:
         """See Lane."""
-        return self._is_stopped and self._open == 0 and self._ready.empty()
+        return self._is_stopped and self._open == 0 and not self._streams and self._ready.empty()
 
     def close(self) -> None:
         """See Lane."""
+
+
+def _deadline(context: grpc.ServicerContext) -> float:
+    """Unix seconds; infinity when there is none."""
+    remaining = context.time_remaining()
+    return time.time() + remaining if remaining is not None else float("inf")
 
 
 class _Waiting:

@@ -31,9 +31,10 @@ class LaneGate:
         self._is_held = True
 
     def release(self) -> None:
-        """Goes on; cannot be held again."""
+        """Goes on; cannot be held again. The server has begun to stop, so streams end."""
         self._is_held = False
         self._released.set()
+        self._lane.end_streams()
 
     def start(self) -> None:
         """See Lane."""
@@ -60,6 +61,10 @@ class LaneGate:
         if self._is_held:
             self._released.wait(HOLD_LIMIT_S)
         self._lane.fail(call, code, message, trailers)
+
+    def end_streams(self) -> None:
+        """See Lane."""
+        self._lane.end_streams()
 
     def ended(self) -> None:
         """The server has stopped and every call has ended: whoever takes from the lane may close it."""

@@ -234,7 +234,7 @@ class Worker:
         self._health.add_to(server)
         if config.has_reflection:
             enable_reflection(server)
-        self._lane = LaneGate(open_lane(server, config.lane))
+        self._lane = LaneGate(open_lane(server, config.lane, max_stream_age_s=config.max_connection_age_s))
         self.address = bind(server, config.data_address)
         server.start()
         self._server = server

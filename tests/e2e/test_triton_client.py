@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import queue
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
+import tritonclient.grpc.aio as triton_aio
 from running import Running
 from tiny import scaler
 from tritonclient.utils import InferenceServerException
@@ -128,3 +131,48 @@ def test_an_unknown_model_or_version_is_not_found(client: triton.InferenceServer
         with pytest.raises(InferenceServerException) as caught:
             client.infer(name, _inputs(), model_version=version)
         assert caught.value.status() == "StatusCode.NOT_FOUND"
+
+
+def test_it_streams_and_a_failed_request_leaves_the_stream_open(client: triton.InferenceServerClient, model: str) -> None:
+    came: queue.SimpleQueue[tuple[triton.InferResult | None, InferenceServerException | None]] = queue.SimpleQueue()
+    client.start_stream(lambda result, error: came.put((result, error)))
+    for number in range(50):
+        client.async_stream_infer(model, _inputs(ROWS + number), request_id=str(number), enable_empty_final_response=True)
+    client.async_stream_infer(model, _inputs(name="no-such-input"), request_id="wrong")
+    client.async_stream_infer(model, _inputs(), request_id="last")
+    answers = [came.get(timeout=20) for _ in range(52)]
+    client.stop_stream()
+    for number, (result, error) in enumerate(answers[:50]):
+        assert error is None
+        assert result is not None
+        assert result.as_numpy("y").tolist() == ((ROWS + number) * 2).tolist()
+        assert result.get_response().id == str(number)
+        assert result.get_response().parameters["triton_final_response"].bool_param
+    assert "no-such-input" in str(answers[50][1])
+    last = answers[51][0]
+    assert last is not None
+    assert last.get_response().id == "last"
+
+
+def test_its_asyncio_client_streams(gateway: Running, model: str) -> None:
+    async def stream() -> list[list[list[float]]]:
+        async def requests() -> AsyncIterator[dict[str, object]]:
+            for number in range(50):
+                yield {"model_name": model, "inputs": _inputs(ROWS + number), "request_id": str(number)}
+
+        async with triton_aio.InferenceServerClient(gateway.data) as client:
+            return [result.as_numpy("y").tolist() async for result, error in client.stream_infer(requests()) if not error]
+
+    assert asyncio.run(stream()) == [((ROWS + number) * 2).tolist() for number in range(50)]
+
+
+def test_its_cancelled_stream_is_told_as_cancelled(client: triton.InferenceServerClient, model: str) -> None:
+    came: queue.SimpleQueue[InferenceServerException | None] = queue.SimpleQueue()
+    client.start_stream(lambda result, error: came.put(error))
+    client.async_stream_infer(model, _inputs())
+    assert came.get(timeout=20) is None
+    client.stop_stream(cancel_requests=True)
+    error = came.get(timeout=20)
+    assert error is not None
+    assert "CANCELLED" in str(error.status())
+    assert client.infer(model, _inputs()).as_numpy("y").tolist() == (ROWS * 2).tolist()

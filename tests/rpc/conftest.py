@@ -30,11 +30,12 @@ class ServedLane:
 
 @pytest.fixture(params=["fast", "standard"])
 def lane_server(request: pytest.FixtureRequest) -> Iterator[ServedLane]:
-    """At the end, whatever was not answered is, and the lane must close."""
+    """Of a kind, or (kind, maximum age of a stream). At the end, whatever was not answered is, and the lane must close."""
+    kind, age_s = request.param if isinstance(request.param, tuple) else (request.param, 0.0)
     server = grpc.server(futures.ThreadPoolExecutor(32))
     port = server.add_insecure_port("127.0.0.1:0")
-    lane = open_lane(server, request.param)
-    assert lane.kind == request.param
+    lane = open_lane(server, kind, max_stream_age_s=age_s)
+    assert lane.kind == kind
     server.start()
     lane.start()
 
