@@ -36,8 +36,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 @pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """One gateway with two workers for all tests of a module; each uses models of its own."""
-    running = Running(tmp_path_factory.mktemp("shared") / "home", "--model-control", workers=2)
+def gateway(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Running]:
+    """One gateway with two workers for all tests of a module (with its OPTIONS); each uses models of its own."""
+    options = getattr(request.module, "OPTIONS", ("--model-control",))
+    running = Running(tmp_path_factory.mktemp("shared") / "home", *options, workers=2)
     yield running
     assert _ended(running) == []

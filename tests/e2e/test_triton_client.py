@@ -61,6 +61,13 @@ def test_it_reads_metadata_and_config(client: triton.InferenceServerClient, mode
     assert client.get_server_metadata().name == "interlock"
 
 
+def test_shared_memory_is_off_by_default_and_not_announced(client: triton.InferenceServerClient) -> None:
+    assert "system_shared_memory" not in client.get_server_metadata().extensions
+    with pytest.raises(InferenceServerException, match="--shared-memory") as caught:
+        client.register_system_shared_memory("r", "/any", 8)
+    assert caught.value.status() == "StatusCode.PERMISSION_DENIED"
+
+
 def test_it_sees_what_is_ready(client: triton.InferenceServerClient, model: str) -> None:
     assert client.is_server_live()
     assert client.is_server_ready()
