@@ -19,7 +19,7 @@ from gateway.errors import AlreadyThere, InvalidRequest, NotAllowed, NotReady, O
 from gateway.fleet import Region
 from gateway.shared_memory import open_object
 
-MAX_REGIONS = 512  # each is an open file in every worker
+MAX_REGIONS = 256  # each is an open file in every worker, of which there are often 1,024 at most
 MAX_NAME = 255
 _log = structlog.get_logger("interlock.control")
 

@@ -140,6 +140,41 @@ def test_texts_in_shared_memory(memory: Memory) -> None:
     assert response.outputs[0].parameters["shared_memory_byte_size"].int64_param == len(encoded)
 
 
+@pytest.mark.parametrize(
+    ("kind", "datatype", "dtype"),
+    [
+        (TensorProto.BOOL, "BOOL", np.bool_),
+        (TensorProto.FLOAT16, "FP16", np.float16),
+        (TensorProto.BFLOAT16, "BF16", np.uint16),
+    ],
+    ids=["bool", "fp16", "bf16"],
+)
+def test_datatypes_of_other_widths_lie_there_as_they_travel(memory: Memory, kind: int, datatype: str, dtype: type) -> None:
+    memory.gate.load("same", 1, identity(kind, ["n"]))
+    memory.gate.route("same", 1)
+    values = np.array([1, 0, 1], dtype)
+    memory.put(values, 32)
+    request = asking("same", [3], datatype, size=values.nbytes, offset=32)
+    lies(request.outputs.add(name="y"), 64, 256)
+    memory.gate.infer(request)
+    assert memory.get(3, 256, dtype).tolist() == values.tolist()
+
+
+def test_typed_contents_beside_shared_memory(memory: Memory) -> None:
+    names = [tensor(name, TensorProto.FLOAT, ["n"]) for name in ("a", "b", "sum")]
+    memory.gate.load("add", 1, model([helper.make_node("Add", ["a", "b"], ["sum"])], names[:2], names[2:]))
+    memory.gate.route("add", 1)
+    memory.put(np.array([10, 20], np.float32))
+    request = pb.ModelInferRequest(model_name="add")
+    request.parameters["binary_data_output"].bool_param = False
+    lies(request.inputs.add(name="a", datatype="FP32", shape=[2]), 8)
+    request.inputs.add(name="b", datatype="FP32", shape=[2]).contents.fp32_contents.extend([1, 2])
+    assert list(memory.gate.infer(request).outputs[0].contents.fp32_contents) == [11, 22]
+    lies(request.outputs.add(name="sum"), 8, 64)
+    assert not memory.gate.infer(request).outputs[0].HasField("contents")
+    assert memory.get(2, 64).tolist() == [11, 22]
+
+
 @pytest.mark.parametrize("shape", [[0, 4], [1, 4]], ids=str)
 def test_the_first_and_the_empty_shape(doubler: Memory, shape: list[int]) -> None:
     request = asking("m", shape)
@@ -328,3 +363,5 @@ def test_the_shadow_sees_what_the_primary_saw(memory: Memory, wait_for: Callable
         list(pool.map(memory.gate.infer, [request] * requests))
     wait_for(lambda: counts.compared == requests)
     assert (counts.disagreed, counts.failed, counts.dropped) == (0, 0, 0)
+    memory.gate.plane.hold_regions(())
+    wait_for(lambda: open_files(memory.key) == 0)  # the last copy, which the shadow's thread still has, keeps nothing open
