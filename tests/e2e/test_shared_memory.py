@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import threading
 import uuid
 from collections import Counter
@@ -110,6 +111,22 @@ def test_tensors_go_through_shared_memory_in_every_worker(
         assert (output.datatype, list(output.shape)) == ("FP32", [4, 2])
         assert shm.get_contents_as_numpy(handle, np.float32, [4, 2], BYTES).tolist() == (ROWS * 2).tolist()
         assert client.infer("doubler", ask(name)).as_numpy("y").tolist() == (ROWS * 2).tolist()
+
+
+def test_it_works_on_a_stream(client: triton.InferenceServerClient, region: tuple[str, object]) -> None:
+    name, handle = region
+    answers: queue.Queue[tuple[triton.InferResult | None, InferenceServerException | None]] = queue.Queue()
+    client.start_stream(lambda result, error: answers.put((result, error)))
+    client.async_stream_infer("doubler", ask(name), outputs=want(name))
+    client.async_stream_infer("doubler", ask("nobody"))
+    told = [answers.get(timeout=10) for _ in range(2)]
+    client.stop_stream()
+    (result,) = [result for result, error in told if error is None]
+    assert result is not None
+    assert result.get_output("y").parameters["shared_memory_region"].string_param == name
+    assert shm.get_contents_as_numpy(handle, np.float32, [4, 2], BYTES).tolist() == (ROWS * 2).tolist()
+    (error,) = [error for result, error in told if error is not None]
+    assert "'nobody': not registered" in str(error)
 
 
 def test_the_extension_is_announced_and_its_status_read(
