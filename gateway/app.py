@@ -132,7 +132,7 @@ def run_in_process(settings: Settings, home: Home, *, on_ready: Callable[[], Non
     stopping = Stop().on_signals().on_hang_up()
     with ExitStack() as parts:
         control = build_control(settings, home, parts)
-        worker = build_worker(Orders("worker", 0, 0, settings, line=-1), home, _joined_to(control))
+        worker = build_worker(Orders("worker", 0, 0, settings, line=-1), home, joined_to(control))
         parts.callback(home.note.unlink, missing_ok=True)
         write_note(home, settings, control_pid=os.getpid(), workers=[(os.getpid(), 0, 0)])
         readiness = Readiness(settings.http_address, on_ready=on_ready, report=report)
@@ -227,7 +227,7 @@ def build_worker(orders: Orders, home: Home, connect: Callable[[], Link]) -> Wor
     return Worker(config, connect=connect, state_file=home.desired_state, clock=SystemClock())
 
 
-def _joined_to(control: Control) -> Callable[[], Link]:
+def joined_to(control: Control) -> Callable[[], Link]:
     """Connects a worker of this process: the other end is served by control in a thread of its own."""
     from gateway.link import pair
 

@@ -19,7 +19,10 @@ from registry.versions import Prediction
 
 @dataclass(frozen=True, slots=True)
 class DesiredVersion:
-    """A version to hold ready. ``path`` is the ONNX file on this machine."""
+    """
+    A version to hold ready. ``path`` is the ONNX file on this machine, ``examples`` the file with example requests to warm
+    it up with (`registry.examples`), empty when there are none.
+    """
 
     number: int
     path: str
@@ -28,6 +31,7 @@ class DesiredVersion:
     prediction: Prediction | None
     is_batchable: bool
     batching: Batching
+    examples: str = ""
 
 
 @dataclass(frozen=True, slots=True)

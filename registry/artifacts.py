@@ -44,8 +44,12 @@ class ArtifactStore(Protocol):
         """
         ...
 
+    def keep(self, name: str, content: bytes) -> Artifact:
+        """An artifact of one file with that name and content; durable when this returns."""
+        ...
+
     def path(self, artifact: Artifact) -> Path:
-        """The ONNX file on this machine's disk. Raises ArtifactCorrupt when a file is missing or has another size."""
+        """The ONNX (or the only) file on this machine. Raises ArtifactCorrupt when a file is missing or has another size."""
         ...
 
     def verify(self, artifact: Artifact) -> None:

@@ -8,7 +8,7 @@ visible. Which changes of a deployment make sense is in `registry.deployment`, h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +16,7 @@ from typing import Protocol
 from registry.artifacts import ArtifactStore, select
 from registry.deployment import Deployment, check_deployment
 from registry.errors import InvalidValue, RegistryUnavailable, VersionUnknown
+from registry.examples import FILE_NAME, Example, check_bounds, check_examples, to_file
 from registry.names import MAX_NUMBER, check_alias
 from registry.paging import page
 from registry.records import AnsweredRequest, AuditRecord, Store, Writer
@@ -35,7 +36,7 @@ from registry.rules import (
 )
 from registry.stores.files import FileArtifacts
 from registry.stores.sql import open_sqlite
-from registry.versions import Facts, Lineage, Model, ModelVersion
+from registry.versions import Facts, KeptExamples, Lineage, Model, ModelVersion
 
 
 class Clock(Protocol):
@@ -117,9 +118,15 @@ class Registry:
         """The version's ONNX file on disk. Raises ArtifactCorrupt when a file is missing or has another size."""
         return self._artifacts.path(version.artifact)
 
+    def examples_path(self, version: ModelVersion) -> Path | None:
+        """The file with the version's examples, None when it has none. Raises ArtifactCorrupt when it is missing or cut."""
+        return None if version.examples is None else self._artifacts.path(version.examples.artifact)
+
     def verify(self, version: ModelVersion) -> None:
         """Read every byte of the version's files. Raises ArtifactCorrupt naming the file that does not match its digest."""
         self._artifacts.verify(version.artifact)
+        if version.examples is not None:
+            self._artifacts.verify(version.examples.artifact)
 
     def register(
         self,
@@ -131,6 +138,7 @@ class Registry:
         tags: Mapping[str, str] | None = None,
         lineage: Lineage = Lineage(),  # noqa: B008 - a frozen value
         alias: str | None = None,
+        examples: Sequence[Example] = (),
         author: str = "",
         reason: str = "",
         request_id: str = "",
@@ -138,6 +146,7 @@ class Registry:
     ) -> ModelVersion:
         """
         Copy ``source`` (an .onnx file, or a folder with one) in and make it the model's next version, with ``alias`` on it.
+        ``examples`` are requests that it was seen to answer, kept beside it.
 
         The model begins to exist with its first version. A repeat is compared by its files and by ``request_content``;
         None = by what is said about them here. Raises InvalidModel for files that cannot be admitted, InvalidValue for
@@ -148,17 +157,19 @@ class Registry:
         check_write(author, reason, request_id)
         selection = select(source, model_file)
         check_same_tensors(selection.model.signature, facts.signature)
+        check_bounds(examples)
+        check_examples(examples, selection.model.signature)
         artifact = self._artifacts.ingest(selection)
-        told = (tags, lineage, alias or "", facts.prediction)
-        content = fingerprint("register", model, artifact, *(told if request_content is None else (request_content,)))
+        kept = KeptExamples(self._artifacts.keep(FILE_NAME, to_file(examples)), len(examples)) if examples else None
+        told = (tags, lineage, alias or "", facts.prediction) if request_content is None else (request_content,)
+        content = fingerprint("register", model, artifact, *told, *([kept] if kept else []))
         with self._store.write() as writer:
             if earlier := replayed(writer, request_id, content, ModelVersion):
                 return earlier
             before = writer.lock_model(model, created_at=self._clock.now())
             check_parent(writer, model, lineage)
-            version = ModelVersion(
-                model, before.latest + 1, artifact, facts, tags, lineage, created_at=self._clock.now(), created_by=author
-            )
+            now = self._clock.now()
+            version = ModelVersion(model, before.latest + 1, artifact, facts, tags, lineage, now, author, kept)
             writer.add_version(version)
             if alias:
                 writer.set_alias(model, alias, version.number)

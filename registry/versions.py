@@ -76,8 +76,19 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptExamples:
+    """``count`` example requests of a version (`registry.examples`), in the one file of an artifact of their own."""
+
+    artifact: Artifact
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class ModelVersion:
-    """One immutable version. ``number`` is monotonic per model and starts at 1; ``created_at`` is Unix time in seconds."""
+    """
+    One immutable version. ``number`` is monotonic per model and starts at 1; ``created_at`` is Unix time in seconds.
+    ``examples`` is None where none were registered.
+    """
 
     model: str
     number: int
@@ -87,6 +98,7 @@ class ModelVersion:
     lineage: Lineage = Lineage()
     created_at: float = 0.0
     created_by: str = ""
+    examples: KeptExamples | None = None
 
     def __str__(self) -> str:
         return f"{self.model} v{self.number}"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.cli.examples import ExampleOption, example_values, read_examples
 from gateway.cli.options import DEFAULT_ADMIN, Admin, AsJson, Etag, Model, Reason
 from gateway.cli.output import print_json, size, stdout
 from gateway.cli.session import Progress, connected, finish
@@ -33,6 +34,7 @@ def register(
     run_id: Annotated[str, typer.Option(metavar="ID", help="Lineage: the training run.")] = "",
     commit: Annotated[str, typer.Option(metavar="SHA", help="Lineage: the source commit.")] = "",
     dataset: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Lineage: a data set; may be repeated.")] = None,
+    example: ExampleOption = None,
     parent: Annotated[int, typer.Option(metavar="N", min=0, help="Lineage: the version it was derived from.")] = 0,
     reason: Reason = "",
     admin: Admin = DEFAULT_ADMIN,
@@ -42,6 +44,7 @@ def register(
     tags = parse_tags(tag or [])
     with connected(admin) as client:
         from gateway.client import Lineage
+        from gateway.client.upload import Upload
 
         progress = Progress()
         updates = client.register(
@@ -51,6 +54,7 @@ def register(
             alias=alias,
             prediction=parse_prediction(prediction),
             classes=classes or (),
+            examples=read_examples(example, Upload.of(path)) if example else (),
             lineage=Lineage(run_id, commit, tuple(dataset or ()), parent),
             reason=reason,
             progress=progress.sent,
@@ -62,6 +66,7 @@ def validate(
     path: Source,
     prediction: PredictionOption = None,
     classes: ClassOption = None,
+    example: ExampleOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Check a model here, without a gateway: read it, run it, and tell what registration would find."""
@@ -79,7 +84,7 @@ def validate(
         if not wanted[1]:
             raise typer.BadParameter(f"--prediction: say the kind too, e.g. {wanted[0]}:label")
         told = Prediction(wanted[0], PredictionKind(wanted[1]), tuple(classes or ()))
-    facts = trial(file, prediction=told)
+    facts = trial(file, prediction=told, examples=example_values(read_examples(example, upload)))
     found = facts.prediction
     if as_json:
         print_json(_facts_json(file, facts))

@@ -61,12 +61,13 @@ def versions_table(versions: Sequence[admin.Version]) -> RenderableType:
             size(version.size_bytes),
             f"{version.prediction.output} ({version.prediction.kind})" if version.HasField("prediction") else "",
             "yes" if version.batchable else "no",
+            str(version.example_count or ""),
             " ".join(f"{key}={value}" for key, value in sorted(version.tags.items())),
             version.digest[:12],
         )
         for version in versions
     ]
-    columns = ("version", "aliases", "registered", "size", "predicts", "batches", "tags", "digest")
+    columns = ("version", "aliases", "registered", "size", "predicts", "batches", "examples", "tags", "digest")
     return table("", columns, rows, empty="no versions")
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from gateway.client.upload import Lineage, Upload, parts
+from gateway.client.tensors import Array
+from gateway.client.upload import Lineage, Upload, example_message, parts
 from gateway.rpc.call_errors import CallError, error_of
 from gateway.rpc.channel import Channel
 from gateway.rpc.messages import admin
@@ -98,13 +99,16 @@ class AdminClient:
         prediction: tuple[str, str] | None = None,
         classes: Sequence[str] = (),
         lineage: Lineage | None = None,
+        examples: Sequence[Mapping[str, Array] | admin.Example] = (),
         reason: str = "",
         request_id: str = "",
         progress: Callable[[int, int], None] | None = None,
     ) -> Updates:
         """
         Uploads and registers a version: an .onnx file with the external data it refers to, or a folder whole. ``prediction``:
-        (output, kind), kind "" to be found out. ``progress(sent_bytes, total_bytes)`` is called from another thread.
+        (output, kind), kind "" to be found out. ``examples``: requests that the version must answer, arrays by input name
+        (at most 16, 16 MiB in all); it is tried and later warmed up with them. ``progress(sent_bytes, total_bytes)`` is
+        called from another thread.
         Raises `UploadError` when there is nothing proper to upload.
         """
         upload = Upload.of(Path(path), model_file=model_file)
@@ -116,7 +120,8 @@ class AdminClient:
         if prediction is not None or classes:
             output, kind = prediction or ("", "")
             header.prediction.CopyFrom(admin.Prediction(output=output, kind=kind, classes=classes))
-        return self._operation(self._rpc.RegisterVersion, parts(header, upload, progress))
+        told = [one if isinstance(one, admin.Example) else example_message(one) for one in examples]
+        return self._operation(self._rpc.RegisterVersion, parts(header, told, upload, progress))
 
     def set_alias(
         self, model: str, alias: str, version: str | int, *, etag: str = "", request_id: str = "", reason: str = ""

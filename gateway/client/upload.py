@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from gateway.client.tensors import Array, datatype_of, encode
 from gateway.rpc.call_errors import CannotSend
 from gateway.rpc.messages import admin
 
@@ -30,6 +33,21 @@ class Lineage:
         return admin.Lineage(
             run_id=self.run_id, source_commit=self.source_commit, datasets=self.datasets, parent_version=self.parent_version
         )
+
+
+def example_message(
+    inputs: Mapping[str, Array], *, datatypes: Mapping[str, str] | None = None, name: str = ""
+) -> admin.Example:
+    """
+    An example request of these arrays by input name; ``datatypes`` where an array's dtype does not tell (BF16), ``name`` for
+    messages. Raises TensorError naming the input that the protocol has no form for.
+    """
+    message = admin.Example(name=name)
+    for tensor, array in inputs.items():
+        array = np.asarray(array)
+        datatype = (datatypes or {}).get(tensor) or datatype_of(array, tensor)
+        message.inputs.add(name=tensor, datatype=datatype, shape=array.shape, contents=encode(array, datatype, tensor))
+    return message
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +78,16 @@ class Upload:
 
 
 def parts(
-    header: admin.RegisterVersionRequest.Header, upload: Upload, progress: Callable[[int, int], None] | None
+    header: admin.RegisterVersionRequest.Header,
+    examples: Iterable[admin.Example],
+    upload: Upload,
+    progress: Callable[[int, int], None] | None,
 ) -> Iterator[admin.RegisterVersionRequest]:
-    """The messages: the header, then file after file in pieces of 1 MiB (an empty file is one empty piece)."""
+    """The messages: header, examples, then file after file in pieces of 1 MiB (an empty file is one empty piece)."""
     total, sent = upload.size_bytes(), 0
     yield admin.RegisterVersionRequest(header=header)
+    for example in examples:
+        yield admin.RegisterVersionRequest(example=example)
     for path in upload.files:
         for data in _pieces(upload.root / path):
             yield admin.RegisterVersionRequest(chunk=admin.RegisterVersionRequest.Chunk(path=path, data=data))

@@ -36,6 +36,7 @@ from gateway.telemetry.aggregate import Aggregate
 from gateway.telemetry.facts import MetricsFacts, SwapRecorder
 from gateway.telemetry.prometheus import render_metrics
 from registry.errors import RegistryError
+from registry.examples import Example
 from registry.registry import Registry
 from registry.versions import Facts, ModelVersion, Prediction
 
@@ -89,11 +90,11 @@ class Predictions(Protocol):
         ...
 
 
-def run_trial(path: Path, prediction: Prediction | None) -> Facts:
+def run_trial(path: Path, prediction: Prediction | None, examples: Sequence[Example]) -> Facts:
     """The trial run in a process of its own."""
     from gateway.runtime.probe import trial
 
-    return trial(path, prediction=prediction)
+    return trial(path, prediction=prediction, examples=examples)
 
 
 class Control:

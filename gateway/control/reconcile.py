@@ -24,6 +24,15 @@ class Preparing:
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """A registered version, the path of its ONNX file ("": damaged) and of its examples ("": none, or damaged)."""
+
+    version: ModelVersion
+    path: str
+    examples: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelPlan:
     """
     Everything that decides what is held for one model. ``warm`` is the predecessor while the rollback window is open,
@@ -93,17 +102,21 @@ def route(plan: ModelPlan) -> DesiredRoute | None:
     return DesiredRoute(current.revision, current.default, current.segments, current.salt, current.shadow, aliases)
 
 
-def desired_model(name: str, plan: ModelPlan, find: Callable[[str, int], tuple[ModelVersion, str]]) -> DesiredModel | None:
-    """
-    One model's part of the desired state; None when nothing is held. ``find(model, number)`` gives a registered version
-    and the path of its ONNX file.
-    """
-    versions = tuple(_version(*find(name, number), batching) for number, batching in held(plan).items())
+def desired_model(name: str, plan: ModelPlan, find: Callable[[str, int], Found]) -> DesiredModel | None:
+    """One model's part of the desired state; None when nothing is held. ``find(model, number)`` gives what is registered."""
+    versions = tuple(_version(find(name, number), batching) for number, batching in held(plan).items())
     return DesiredModel(name, versions, route(plan)) if versions else None
 
 
-def _version(version: ModelVersion, path: str, batching: Batching) -> DesiredVersion:
-    facts = version.facts
+def _version(found: Found, batching: Batching) -> DesiredVersion:
+    version, facts = found.version, found.version.facts
     return DesiredVersion(
-        version.number, path, version.artifact.digest, facts.signature, facts.prediction, facts.is_batchable, batching
+        number=version.number,
+        path=found.path,
+        digest=version.artifact.digest,
+        signature=facts.signature,
+        prediction=facts.prediction,
+        is_batchable=facts.is_batchable,
+        batching=batching,
+        examples=found.examples,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,9 +12,10 @@ from gateway.control.aliases import Aliases
 from gateway.control.config import ControlConfig
 from gateway.control.operations import Note, Operation, Operations, Request, Result
 from gateway.control.traffic import ANONYMOUS, Change
-from gateway.control.uploads import Chunk, Received, check_relative, spooled
+from gateway.control.uploads import Part, Received, check_relative, spooled, without_examples
 from gateway.errors import ForbiddenNow, GatewayError, InvalidRequest
 from registry.errors import InvalidValue, RegistryError
+from registry.examples import Example, check_examples
 from registry.names import check_alias, check_model_name, check_tags
 from registry.onnx_file import read_model
 from registry.prediction import guess_prediction
@@ -22,7 +23,8 @@ from registry.registry import Registry
 from registry.signature import Signature
 from registry.versions import Facts, Lineage, ModelVersion, Prediction, PredictionKind
 
-Trial = Callable[[Path, Prediction | None], Facts]  # runs a model in a process of its own; raises InvalidModel
+# Runs a model in a process of its own, on the examples too; raises InvalidModel, InvalidValue.
+Trial = Callable[[Path, Prediction | None, Sequence[Example]], Facts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,28 +52,31 @@ class Registering:
         self._aliases, self._trial = aliases, trial
 
     def register(
-        self, submission: Submission, chunks: Iterator[Chunk], *, is_wanted: Callable[[], bool] = lambda: True
+        self, submission: Submission, parts: Iterator[Part], *, is_wanted: Callable[[], bool] = lambda: True
     ) -> Operation:
         """
-        Begins the registration; ``chunks`` are read in the operation's thread. ``is_wanted()`` is asked before the version is
+        Begins the registration; ``parts`` are read in the operation's thread. ``is_wanted()`` is asked before the version is
         stored: an upload that was cut off can look like a whole one until its client is known to be gone.
         """
         request = Request("register", submission.model, submission, submission.change.request_id, is_exclusive=False)
-        return self._operations.start(request, lambda note: self._run(submission, chunks, is_wanted, note))
+        return self._operations.start(request, lambda note: self._run(submission, parts, is_wanted, note))
 
-    def _run(self, submission: Submission, chunks: Iterator[Chunk], is_wanted: Callable[[], bool], note: Note) -> Result:
+    def _run(self, submission: Submission, parts: Iterator[Part], is_wanted: Callable[[], bool], note: Note) -> Result:
         _check(submission)
         note("receiving")
+        examples: list[Example] = []
+        chunks = without_examples(parts, examples)
         with spooled(self._config.uploads, chunks, max_bytes=self._config.upload_bytes) as received:
             note("checking", f"{len(received.files)} files, {received.size_bytes} bytes")
             path = received.folder / self._model_file(submission, received)
             signature = read_model(path).signature
-            note("trial run")
-            facts = self._trial(path, wished_prediction(submission, signature))
+            check_examples(examples, signature)
+            note("trial run", f"with {len(examples)} examples" if examples else "")
+            facts = self._trial(path, wished_prediction(submission, signature), examples)
             if not is_wanted():
                 raise InvalidRequest("upload: the client went away before the version was stored", field="chunk")
             note("storing")
-            version = self._store(submission, received, path, facts)
+            version = self._store(submission, received, path, facts, examples)
         return Result(version=self._named(submission, version, note))
 
     def _model_file(self, submission: Submission, received: Received) -> str:
@@ -84,7 +89,9 @@ class Registering:
             )
         return submission.model_file
 
-    def _store(self, submission: Submission, received: Received, path: Path, facts: Facts) -> ModelVersion:
+    def _store(
+        self, submission: Submission, received: Received, path: Path, facts: Facts, examples: Sequence[Example]
+    ) -> ModelVersion:
         change = submission.change
         is_single = len(received.files) == 1
         return self._registry.register(
@@ -95,6 +102,7 @@ class Registering:
             tags=submission.tags,
             lineage=submission.lineage,
             alias=submission.alias if submission.alias and not self._is_deployed(submission.model) else None,
+            examples=examples,
             author=change.author,
             reason=change.reason,
             request_id=change.request_id,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gateway.errors import InvalidRequest, NotReady
+from registry.examples import Example, check_bounds
 
 MAX_FILES = 1000
 MAX_PATH = 1024  # characters
@@ -24,6 +25,9 @@ class Chunk:
     data: bytes
 
 
+Part = Chunk | Example  # what comes in an upload
+
+
 @dataclass(frozen=True, slots=True)
 class Received:
     """What came: the folder it lies in, how many files and bytes."""
@@ -31,6 +35,16 @@ class Received:
     folder: Path
     files: tuple[str, ...]
     size_bytes: int
+
+
+def without_examples(parts: Iterator[Part], examples: list[Example]) -> Iterator[Chunk]:
+    """The files' pieces; examples among them are put aside. Raises InvalidValue when there are too many, or too large ones."""
+    for part in parts:
+        if isinstance(part, Chunk):
+            yield part
+        else:
+            examples.append(part)
+            check_bounds(examples)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from gateway.clock import Clock
-from gateway.control.reconcile import ModelPlan, Preparing, desired_model, held, warm_until
+from gateway.control.reconcile import Found, ModelPlan, Preparing, desired_model, held, warm_until
 from gateway.fleet import DesiredModel, DesiredState, Region
 from registry.deployment import Deployment
 from registry.errors import ArtifactCorrupt
@@ -53,7 +53,7 @@ class Wanted:
         self._predecessors: dict[str, Deployment] = {}
         self._models: dict[str, Model] = {}
         self._preparing: dict[str, Preparing] = {}
-        self._versions: dict[tuple[str, int], tuple[ModelVersion, str]] = {}
+        self._versions: dict[tuple[str, int], Found] = {}
         self._made: dict[str, tuple[ModelPlan, DesiredModel | None]] = {}  # what was made of a plan last
         self._state: DesiredState | None = None
         self._last_revision = 0
@@ -78,7 +78,7 @@ class Wanted:
                 self._take_deployment(deployment)
             for one in models:
                 self._take_model(one)
-            damaged = [key for key, (_, path) in self._versions.items() if not path]
+            damaged = [key for key, found in self._versions.items() if not found.path]
             for model, number in damaged:  # it may have been restored: look again
                 del self._versions[model, number]
                 self._made.pop(model, None)
@@ -177,13 +177,13 @@ class Wanted:
             self._predecessors[deployment.model] = found
         return found
 
-    def _find(self, model: str, number: int, *, is_strict: bool = False) -> tuple[ModelVersion, str]:
+    def _find(self, model: str, number: int, *, is_strict: bool = False) -> Found:
         """
-        The version and its file. A damaged artifact of one version must not stop the others: unless ``is_strict`` it is
+        The version and its files. A damaged artifact of one version must not stop the others: unless ``is_strict`` it is
         named to the workers without a file, and they say that it cannot be loaded. Raises ArtifactCorrupt if ``is_strict``.
         """
         known = self._versions.get((model, number))
-        if known is not None and (known[1] or not is_strict):
+        if known is not None and (known.path or not is_strict):
             return known
         version = self._registry.version(model, number)
         try:
@@ -194,8 +194,16 @@ class Wanted:
             _log.error("artifact_corrupt", model=model, version=number, error=str(error))
             path = ""
         self._met(version)
-        self._versions[model, number] = version, path
-        return version, path
+        found = self._versions[model, number] = Found(version, path, self._examples(version))
+        return found
+
+    def _examples(self, version: ModelVersion) -> str:
+        """The file with its examples; a damaged one costs the version a good warm-up, but does not keep it from serving."""
+        try:
+            return str(self._registry.examples_path(version) or "")
+        except ArtifactCorrupt as error:
+            _log.error("examples_corrupt", model=version.model, version=version.number, error=str(error))
+            return ""
 
     def state(self) -> DesiredState:
         """The last desired state."""

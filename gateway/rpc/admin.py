@@ -17,7 +17,7 @@ from gateway.rpc.service import ADMIN, INFERENCE, INFERENCE_NAME, handlers
 from gateway.rpc.status import guarded
 
 THREADS = 64  # every watched operation takes one
-MAX_MESSAGE_BYTES = 16 * 1024**2
+MAX_MESSAGE_BYTES = 17 << 20  # one example may have all the bytes that examples may have
 
 _log = structlog.get_logger("interlock.admin")
 

@@ -14,6 +14,7 @@ from gateway.control.traffic import Change
 from gateway.rpc.pb import admin_pb2 as pb
 from gateway.rpc.status import failure
 from registry.deployment import PARTS, Batching, Deployment
+from registry.examples import Example, ExampleTensor
 from registry.records import AuditRecord
 from registry.signature import Signature, TensorSpec
 from registry.versions import Lineage, Model, ModelVersion
@@ -58,6 +59,7 @@ def version_message(version: ModelVersion, model: Model | None = None) -> pb.Ver
         lineage=_lineage(version.lineage),
         create_time=timestamp(version.created_at),
         author=version.created_by,
+        example_count=version.examples.count if version.examples else 0,
         aliases=sorted(alias for alias, number in model.aliases.items() if number == version.number) if model else (),
     )
     if facts.prediction is not None:
@@ -249,6 +251,12 @@ def submission_of(header: pb.RegisterVersionRequest.Header) -> Submission:
         classes=tuple(header.prediction.classes),
         change=change_of(header),
     )
+
+
+def example_of(message: pb.Example) -> Example:
+    """An example request; whether it fits the model is found out later."""
+    inputs = (ExampleTensor(one.name, one.datatype, tuple(one.shape), one.contents) for one in message.inputs)
+    return Example(tuple(inputs), message.name)
 
 
 def settings_of(request: pb.ConfigureRequest) -> Settings:

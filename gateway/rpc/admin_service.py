@@ -9,7 +9,7 @@ import grpc
 
 from gateway.control.control import Control
 from gateway.control.operations import Operation
-from gateway.control.uploads import Chunk
+from gateway.control.uploads import Chunk, Part
 from gateway.errors import InvalidRequest, ModelNotFound
 from gateway.rpc import admin_messages as messages
 from gateway.rpc.feedback import quality_message
@@ -58,7 +58,7 @@ class AdminService:
     def register_version(
         self, requests: Iterator[pb.RegisterVersionRequest], context: grpc.ServicerContext
     ) -> Iterator[pb.Operation]:
-        """Takes the header, then the files; streams the operation."""
+        """Takes the header, then examples and files; streams the operation."""
         try:
             first = next(requests, None)
         except grpc.RpcError:
@@ -66,7 +66,7 @@ class AdminService:
         if first is None or first.WhichOneof("part") != "header":
             raise InvalidRequest("header: expected as the first message of the stream", field="header")
         submission = messages.submission_of(first.header)
-        operation = self._control.registering.register(submission, _chunks(requests), is_wanted=context.is_active)
+        operation = self._control.registering.register(submission, _parts(requests), is_wanted=context.is_active)
         yield from self._stream(operation, context)
 
     def set_alias(self, request: pb.SetAliasRequest, context: grpc.ServicerContext) -> pb.Model:
@@ -238,13 +238,17 @@ class AdminService:
         return quality_message(request.model, request.window_s, report, pending=log.pending(), log_coverage=coverage)
 
 
-def _chunks(requests: Iterator[pb.RegisterVersionRequest]) -> Iterator[Chunk]:
-    """The files' pieces; an upload that is cut off raises InvalidRequest."""
+def _parts(requests: Iterator[pb.RegisterVersionRequest]) -> Iterator[Part]:
+    """The examples and the files' pieces; an upload that is cut off raises InvalidRequest."""
     try:
         for request in requests:
-            if request.WhichOneof("part") != "chunk":
-                raise InvalidRequest("part: expected a chunk after the header", field="part")
-            yield Chunk(request.chunk.path, request.chunk.data)
+            match request.WhichOneof("part"):
+                case "chunk":
+                    yield Chunk(request.chunk.path, request.chunk.data)
+                case "example":
+                    yield messages.example_of(request.example)
+                case _:
+                    raise InvalidRequest("part: expected a chunk or an example after the header", field="part")
     except grpc.RpcError as error:
         raise InvalidRequest("upload: cut off by the client before its end", field="chunk") from error
 

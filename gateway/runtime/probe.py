@@ -11,14 +11,20 @@ import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from registry.errors import InvalidModel
+from registry.errors import InvalidModel, InvalidValue
+from registry.examples import Example, misfit, title
 from registry.prediction import check_prediction, guess_prediction
 from registry.versions import Facts, Prediction
+
+if TYPE_CHECKING:
+    from gateway.runtime.session import Session
 
 DEFAULT_TIMEOUT_S = 120.0
 DEFAULT_MEMORY_BYTES = 16 << 30
@@ -26,34 +32,43 @@ DEFAULT_MEMORY_BYTES = 16 << 30
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What the child is to try. ``memory_bytes`` bounds its address space, ``cpu_s`` its processor time."""
+    """
+    What the child is to try. ``memory_bytes`` bounds its address space, ``cpu_s`` its processor time. ``examples`` fit the
+    signature.
+    """
 
     path: str
     prediction: Prediction | None
     memory_bytes: int
     cpu_s: int
+    examples: tuple[Example, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of it: the facts, or why the model cannot be admitted."""
+    """
+    What came of it: the facts, or why the model cannot be admitted. ``field`` names the example at fault, where it is one.
+    """
 
     facts: Facts | None = None
     refusal: str = ""
+    field: str = ""
 
 
 def trial(
     path: Path,
     *,
     prediction: Prediction | None = None,
+    examples: Sequence[Example] = (),
     timeout_s: float = DEFAULT_TIMEOUT_S,
     memory_bytes: int = DEFAULT_MEMORY_BYTES,
 ) -> Facts:
     """
     The facts about the model in an ONNX file, found by running it. ``prediction`` says which output is the prediction;
-    None reads it from the signature. Raises InvalidModel saying what went wrong, InvalidValue for a wrong ``prediction``.
+    None reads it from the signature. ``examples`` are requests that it must answer. Raises InvalidModel saying what went
+    wrong, InvalidValue for a wrong ``prediction`` and naming the example that the model does not run on.
     """
-    order = Order(str(path), prediction, memory_bytes, max(1, int(timeout_s)))
+    order = Order(str(path), prediction, memory_bytes, max(1, int(timeout_s)), tuple(examples))
     try:
         child = subprocess.run(
             [sys.executable, "-m", "gateway.runtime.probe"],
@@ -67,6 +82,8 @@ def trial(
     if child.returncode:
         raise InvalidModel(f"the trial run ended with {_ending(child.returncode)}{_last_line(child.stderr)}")
     outcome = msgspec.json.decode(child.stdout, type=Outcome)
+    if outcome.field:
+        raise InvalidValue(outcome.refusal, field=outcome.field)
     if outcome.facts is None:
         raise InvalidModel(outcome.refusal)
     if prediction is not None:
@@ -111,11 +128,30 @@ def examine(order: Order) -> Outcome:
         return Outcome(refusal=str(error))
     except LoadRefused as error:
         return Outcome(refusal=f"the runtime cannot load the model: {error}")
-    if runnable_inputs(session, 1) is None and not has_free_dimensions(signature):
-        return Outcome(refusal="the model failed on every made-up input that fits its signature")
-    is_batchable, reason = row_independence(session)
+    for index, example in enumerate(order.examples):
+        problem = misfit(example, signature) or _failure(session, example)
+        if problem:
+            return Outcome(refusal=f"{title(index, example)}: {problem}", field=f"examples[{index}]")
+    if not order.examples and runnable_inputs(session, 1) is None and not has_free_dimensions(signature):
+        return Outcome(refusal="the model failed on every made-up input that fits its signature: register it with an example")
+    is_batchable, reason = row_independence(session, examples=order.examples)
     prediction = order.prediction or guess_prediction(signature)
     return Outcome(Facts(signature, prediction, is_batchable, reason))
+
+
+def _failure(session: Session, example: Example) -> str:
+    """Why the model does not run on an example; empty when it does."""
+    from gateway.errors import InvalidRequest
+    from gateway.runtime.examples import arrays
+    from gateway.runtime.session import RunFailed
+
+    try:
+        session.run([spec.name for spec in session.signature.outputs], arrays(example))
+    except InvalidRequest as error:
+        return str(error)
+    except RunFailed as error:
+        return f"the model does not run on it: {error}"
+    return ""
 
 
 def main() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from gateway.runtime.examples import different_rows, mixed
 from gateway.runtime.session import Array, RunFailed, Session
 from gateway.runtime.tensors import DTYPES, bfloat16_values
+from registry.examples import Example
 from registry.signature import Signature, TensorSpec
 
 FREE_SIZES = (1, 3, 2, 4, 8, 16, 32)  # tried in turn for variable dimensions other than the first
@@ -71,38 +73,60 @@ def _random(spec: TensorSpec, rows: int, free: int, random: np.random.Generator)
     return random.integers(0, 2 if spec.datatype == "BOOL" else MAX_INTEGER, shape).astype(DTYPES[spec.datatype])
 
 
-def row_independence(session: Session, seed: int = 0) -> tuple[bool, str]:
+def row_independence(session: Session, seed: int = 0, examples: Sequence[Example] = ()) -> tuple[bool, str]:
     """
     Whether the rows of a batch were shown to be independent, and on what evidence.
 
     A variable first axis does not prove it: a reduction or a softmax over it mixes callers. Shown means: several random
-    batches gave, row by row, what the rows gave alone.
+    batches gave, row by row, what the rows gave alone. Where random inputs do not run, rows of the examples are mixed.
     """
-    signature = session.signature
+    problem = _without_rows(session.signature)
+    if problem:
+        return False, problem
+    random = np.random.default_rng(seed)
+    began = time.monotonic()
+    pool: dict[str, Array] | None = None
+    for rows in CHECKED_ROWS:
+        inputs = runnable_inputs(session, rows, random) if pool is None else None
+        if inputs is None:
+            pool = pool or _pool(examples)
+            if pool is None:
+                return False, f"no random input of {rows} rows was found that the model runs on{_too_few(examples)}"
+            inputs = mixed(pool, rows, random)
+        problem = _difference(session, inputs, rows)
+        if problem:
+            return False, problem
+        kind = "random batches" if pool is None else "batches of examples"
+        if rows != CHECKED_ROWS[0] and time.monotonic() - began > CHECK_BUDGET_S:  # several batches at the least
+            return True, f"rows of {kind} of up to {rows} equal the rows alone; larger ones took too long to check"
+    return True, f"rows of {len(CHECKED_ROWS)} {kind} of up to {max(CHECKED_ROWS)} equal the rows alone"
+
+
+def _without_rows(signature: Signature) -> str:
     required = [spec for spec in signature.inputs if not spec.is_optional]
     for kind, specs in (("input", required), ("output", signature.outputs)):
         for spec in specs:
             if not spec.shape or spec.shape[0] >= 0:
-                return False, f"{kind} {spec.name!r} has no variable first axis"
-    if not required:
-        return False, "the model takes no input"
-    random = np.random.default_rng(seed)
-    began = time.monotonic()
-    for rows in CHECKED_ROWS:
-        inputs = runnable_inputs(session, rows, random)
-        if inputs is None:
-            return False, f"no random input of {rows} rows was found that the model runs on"
-        problem = _difference(session, inputs, rows)
-        if problem:
-            return False, problem
-        if rows != CHECKED_ROWS[0] and time.monotonic() - began > CHECK_BUDGET_S:  # several batches at the least
-            return True, f"rows of random batches of up to {rows} equal the rows alone; larger ones took too long to check"
-    return True, f"rows of {len(CHECKED_ROWS)} random batches of up to {max(CHECKED_ROWS)} equal the rows alone"
+                return f"{kind} {spec.name!r} has no variable first axis"
+    return "" if required else "the model takes no input"
+
+
+def _pool(examples: Sequence[Example]) -> dict[str, Array] | None:
+    """Rows of the examples that can show something: two that differ, at the least."""
+    pool = different_rows(examples)
+    return pool if pool is not None and len(next(iter(pool.values()))) > 1 else None
+
+
+def _too_few(examples: Sequence[Example]) -> str:
+    return ", and the examples have no two different rows of one shape" if examples else ""
 
 
 def _difference(session: Session, inputs: dict[str, Array], rows: int) -> str:
     names = [spec.name for spec in session.signature.outputs]
-    batch = session.run(names, inputs)
+    try:
+        batch = session.run(names, inputs)
+    except RunFailed as error:
+        return f"{rows} rows together fail: {error}"
     for name, array in zip(names, batch, strict=True):
         if not array.ndim or len(array) != rows:
             return f"output {name!r} of {rows} rows has shape {list(array.shape)}"

@@ -25,6 +25,7 @@ from gateway.runtime.halt import Halt
 from gateway.runtime.session import Array, InputsRefused, RunFailed, RunStopped
 from gateway.runtime.tensors import to_raw, to_typed
 from gateway.telemetry.otel import Tracing
+from gateway.worker.examples import RecentInputs
 from gateway.worker.item import Item, merge_inputs
 from gateway.worker.placing import place_outputs, placed_answers
 from gateway.worker.records import Executed, PredictionIds, Records, has_row_each
@@ -48,10 +49,11 @@ class Timing:
 class Execution:
     """Runs batches of one worker."""
 
-    def __init__(self, lane: Lane, ids: PredictionIds, records: Records, tracing: Tracing) -> None:
+    def __init__(self, lane: Lane, ids: PredictionIds, records: Records, recent: RecentInputs, tracing: Tracing) -> None:
         self._lane = lane
         self._ids = ids
         self._records = records
+        self._recent = recent
         self._tracing = tracing
         self._refusing = threading.Lock()
 
@@ -86,6 +88,8 @@ class Execution:
         named = dict(zip(live[0].binding.run_outputs, outputs, strict=True))
         self._count(live, rows, timing, now_ms)
         self._record(served, live, named, rows, now_ms, counters)
+        if timing.answered_ns >= served.example_due_ns:
+            self._recent.take(served, live[0], timing.answered_ns)
         if self._tracing.is_on:
             self._trace(live, sum(rows), timing, id_head, counters)
         return named if live is items else None

@@ -6,18 +6,27 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import structlog
+
 from gateway.fleet import ArmCounts, DesiredVersion
 from gateway.lifecycle.ports import LoadFailed
 from gateway.runtime.onnx import OnnxSession
 from gateway.runtime.session import LoadRefused
+from gateway.worker.examples import RecentInputs
 from gateway.worker.served import Served
+from gateway.worker.warming import Rehearsal
+from registry.errors import InvalidValue
+from registry.examples import Example, from_file
+
+_log = structlog.get_logger("interlock.worker")
 
 
 class OnnxLoader:
-    """Implements `lifecycle.ports.Loader`. ``threads`` are the intra-op threads of each model."""
+    """Implements `lifecycle.ports.Loader`. ``threads``: intra-op threads of each model; ``recent``: what callers sent."""
 
-    def __init__(self, threads: int, counts_of: Callable[[str, int, str], ArmCounts]) -> None:
+    def __init__(self, threads: int, counts_of: Callable[[str, int, str], ArmCounts], recent: RecentInputs) -> None:
         self._threads = threads
+        self._recent = recent
         self._counts_of = counts_of
 
     def load(self, model: str, desired: DesiredVersion) -> Served:
@@ -30,7 +39,19 @@ class OnnxLoader:
         served = Served(model, desired, session, self._counts_of)
         # What the process grew by while this loaded: an estimate, since requests are served meanwhile.
         served.memory_bytes = max(resident_bytes() - before, 0)
+        served.rehearsal = Rehearsal(_registered(model, desired), self._recent.fitting(model, desired.signature))
         return served
+
+
+def _registered(model: str, desired: DesiredVersion) -> tuple[Example, ...]:
+    """The examples registered with a version. A file that cannot be read costs the good warm-up, not the version."""
+    if not desired.examples:
+        return ()
+    try:
+        return from_file(Path(desired.examples).read_bytes())
+    except (OSError, InvalidValue) as error:
+        _log.error("examples_not_read", model=model, version=desired.number, path=desired.examples, error=str(error))
+        return ()
 
 
 def resident_bytes() -> int:

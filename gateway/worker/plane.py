@@ -27,6 +27,7 @@ from gateway.rpc.status import describe
 from gateway.runtime.halt import Halt
 from gateway.runtime.session import Array
 from gateway.telemetry.otel import Tracing
+from gateway.worker.examples import RecentInputs
 from gateway.worker.execute import Execution
 from gateway.worker.grouping import grouped
 from gateway.worker.item import Item, decode_inputs
@@ -98,7 +99,8 @@ class DataPlane:
         self._ids = PredictionIds(epoch)
         self._records = Records(epoch, config.sample_rate)
         self.counters = Counters()
-        self.loader = OnnxLoader(config.threads, self.counters.arm)
+        self._recent = RecentInputs()
+        self.loader = OnnxLoader(config.threads, self.counters.arm, self._recent)
         self._mirror = Mirror(self.counters.shadow)
         self._regions = Regions(is_on=config.is_shared_memory)
         self._decoder = Decoder()
@@ -116,6 +118,7 @@ class DataPlane:
     def publish(self, snapshot: Snapshot) -> None:
         """Serves by this snapshot from now on: one assignment."""
         self._table = compile_table(snapshot, self._table)
+        self._recent.forget_others(snapshot.desired)
 
     def hold_regions(self, regions: tuple[Region, ...]) -> None:
         """The shared memory that requests may name from now on."""
@@ -126,7 +129,7 @@ class DataPlane:
     def serve(self, lane: Lane) -> None:
         """Starts to serve the lane, which has been started, in a thread of its own."""
         self._lane = lane
-        self._execution = Execution(lane, self._ids, self._records, self._tracing)
+        self._execution = Execution(lane, self._ids, self._records, self._recent, self._tracing)
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         self._mirror.start()
         self._thread = threading.Thread(target=self._loop, name="lane", daemon=True)

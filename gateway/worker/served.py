@@ -7,25 +7,20 @@ One loaded version as the request path holds it: its session, its leases, its co
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
-from statistics import median
 from typing import TYPE_CHECKING
 
 from gateway.batching.run_times import RunTimes
 from gateway.fleet import ArmCounts, DesiredVersion
-from gateway.lifecycle.ports import LoadFailed
 from gateway.rpc.codec import MAX_LAYOUTS, Layout, raw_frame, response_head
-from gateway.runtime.session import Array, Session
-from gateway.runtime.synthetic import has_free_dimensions, runnable_inputs
+from gateway.runtime.session import Session
 from gateway.worker.binding import Binding, bind
+from gateway.worker.warming import Rehearsal, WarmUp, emitted_sizes
 
 if TYPE_CHECKING:
     from gateway.worker.runner import Runner
 
 INLINE_RUN_S = 300e-6  # a batch that runs longer would stop the lane for every other model
-WARM_UP_REPEATS = 3
-WARM_UP_BUDGET_S = 2.0  # no larger batch is warmed up after that
 SLOW_RUN_NS = 5_000_000
 SLOW_RUNS_ALLOWED = 3  # one may be the kernel's doing
 MAX_TEMPLATES = 4096
@@ -96,6 +91,8 @@ class Served:
         self._leases = 0
         self._is_retired = False
         self._slow_runs = 0
+        self.rehearsal = Rehearsal()  # what it is to be warmed up with
+        self.example_due_ns = 0  # when a request's inputs are remembered again, on the performance counter
         self.runner: Runner | None = None  # made by the lane's thread for a version that does not run inline
 
     def __repr__(self) -> str:
@@ -159,26 +156,15 @@ class Served:
     # ---- warm-up ----------------------------------------------------------------------------------------------------
 
     def warm_up(self) -> None:
-        """
-        Runs every batch size that doubling reaches, and measures whether a full batch is short enough to run inline.
-
-        Inputs are made up. Where a model has variable dimensions beside the batch, made-up sizes may be no valid input:
-        such a failure proves nothing and is passed over. A model of fixed shapes that takes no made-up input has failed.
-        """
-        outputs = tuple(spec.name for spec in self.signature.outputs)
-        elapsed: list[float] = []
-        began = time.monotonic()
-        for rows in self._warm_up_sizes():
-            inputs = runnable_inputs(self.session, rows)
-            if inputs is None:
-                if has_free_dimensions(self.signature):
-                    return
-                raise LoadFailed(f"{self.model} v{self.number}: warm-up with {rows} rows failed on every made-up input")
-            if time.monotonic() - began > WARM_UP_BUDGET_S:
-                return  # a slow model: what is left to warm up is not worth the wait
-            elapsed = [self._timed(outputs, inputs) for _ in range(WARM_UP_REPEATS)]
-            self.run_times.learn(rows, median(elapsed))
-        self.is_inline = median(elapsed) <= INLINE_RUN_S and not self.batching.queue_delay_us
+        """Runs every batch size that will be emitted, and measures whether the largest is short enough to run inline."""
+        name = f"{self.model} v{self.number}"
+        rehearsal, self.rehearsal = self.rehearsal, Rehearsal()  # what it holds is not needed again
+        warm_up = WarmUp(name, self.session, self.signature, rehearsal, is_batched=self.is_batched)
+        warmth = warm_up.run(emitted_sizes(self.max_rows, self.batching.preferred_rows))
+        for rows, run_s in warmth.runs:
+            self.run_times.learn(rows, run_s)
+        if warmth.is_complete:
+            self.is_inline = warmth.runs[-1][1] <= INLINE_RUN_S and not self.batching.queue_delay_us
 
     def ran(self, rows: list[int], run_ns: int) -> None:
         """
@@ -190,14 +176,3 @@ class Served:
         elif run_ns > SLOW_RUN_NS:
             self._slow_runs += 1
             self.is_inline = self._slow_runs < SLOW_RUNS_ALLOWED
-
-    def _warm_up_sizes(self) -> list[int]:
-        sizes = [1]
-        while self.is_batched and sizes[-1] < self.max_rows:
-            sizes.append(min(2 * sizes[-1], self.max_rows))
-        return sizes
-
-    def _timed(self, outputs: tuple[str, ...], inputs: dict[str, Array]) -> float:
-        start = time.perf_counter()
-        self.session.run(outputs, inputs)
-        return time.perf_counter() - start

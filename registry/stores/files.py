@@ -50,6 +50,17 @@ class FileArtifacts:
             self._publish(folder, made)
         return made
 
+    def keep(self, name: str, content: bytes) -> Artifact:
+        """An artifact of one file; durable when this returns. Raises ArtifactCorrupt, RegistryUnavailable."""
+        with self._usable(), self._incoming() as folder:
+            made = artifact(name, (ArtifactFile(name, hashlib.sha256(content).hexdigest(), len(content)),))
+            (folder / "files").mkdir()
+            _write(folder / "files" / name, content)
+            _write(folder / "manifest", manifest(made.files))
+            _sync_folders(folder)
+            self._publish(folder, made)
+        return made
+
     def path(self, artifact: Artifact) -> Path:
         """The ONNX file. Raises ArtifactCorrupt when a file is missing or has another size; contents are not read."""
         for file in artifact.files:

@@ -28,7 +28,13 @@ LAYERS: list[tuple[tuple[str, ...], bool]] = [
     (("registry",), True),
 ]
 # What may be known of the registry below the control process: its values.
-REGISTRY_VALUES = ("registry.deployment", "registry.errors", "registry.signature", "registry.versions")
+REGISTRY_VALUES = (
+    "registry.deployment",
+    "registry.errors",
+    "registry.examples",
+    "registry.signature",
+    "registry.versions",
+)
 REGISTRY_READERS = (
     "gateway.cli",
     "gateway.client.upload",
@@ -63,7 +69,7 @@ PURE = """
     gateway.quality.metrics gateway.quality.compare gateway.quality.feedback gateway.quality.prediction_id
     gateway.control.reconcile gateway.control.configuring gateway.rpc.codec gateway.rpc.placement
     gateway.rpc.placed_response gateway.client.tensors gateway.client.inference gateway.client.feedback
-    registry.signature registry.versions registry.deployment registry.names
+    registry.signature registry.versions registry.deployment registry.examples registry.names
 """.split()
 # Errors and messages: values too, though not the project's decisions.
 PURE_NEIGHBOURS = ("gateway.errors", "registry.errors", "gateway.rpc.call_errors", "gateway.rpc.messages")

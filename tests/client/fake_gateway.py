@@ -49,6 +49,7 @@ class FakeGateway:
         self.versions = {name: [] for name in TENSORS}
         self.aliases = defaultdict(dict)
         self.uploads = {}
+        self.examples = defaultdict(list)
         self.revisions = defaultdict(list)
         self.is_ready = True
         self.channels = set()
@@ -184,6 +185,9 @@ class FakeGateway:
         files = defaultdict(bytes)
         sizes = []
         for part in requests:
+            if part.WhichOneof("part") == "example":
+                self.examples[header.model].append(part.example)
+                continue
             files[part.chunk.path] += part.chunk.data
             sizes.append(len(part.chunk.data))
         self.uploads[header.model] = (header, dict(files), sizes)
@@ -193,6 +197,7 @@ class FakeGateway:
         yield self._operation("register", header.model, done=False, steps=["received"])
         version = self._new_version(header.model)
         version.tags.update(header.tags)
+        version.example_count = len(self.examples[header.model])
         if header.alias:
             self.aliases[header.model][header.alias] = version.version
             version.aliases.append(header.alias)

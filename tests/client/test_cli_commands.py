@@ -34,6 +34,34 @@ def model_file(tmp_path):
     return path
 
 
+def test_register_sends_the_examples_fitted_to_the_model(run, gateway, model_file, tmp_path):
+    (tmp_path / "a.json").write_text("[[1, 2, 3, 4]]")  # whole numbers, which the model takes as FP32
+    np.savez(tmp_path / "b.npz", x=np.ones((2, 4), np.float64))
+    files = ["--example", tmp_path / "a.json", "--example", tmp_path / "b.npz"]
+    assert run("register", "digits", model_file, *files).code == 0
+    first, second = gateway.examples["digits"]
+    assert (first.name, second.name) == ("a.json", "b.npz")
+    assert [(t.name, t.datatype, list(t.shape)) for t in second.inputs] == [("x", "FP32", [2, 4])]
+    assert np.frombuffer(first.inputs[0].contents, np.float32).tolist() == [1, 2, 3, 4]
+    assert run("versions", "digits", "--json").json[0]["example_count"] == 2
+    assert "examples" in run("versions", "digits").out
+
+
+def test_an_example_that_does_not_fit_is_told_before_anything_is_sent(run, gateway, model_file, tmp_path):
+    (tmp_path / "a.json").write_text('{"z": [[1, 2, 3, 4]]}')
+    done = run("register", "digits", model_file, "--example", tmp_path / "a.json")
+    assert done.code == 1
+    assert "a.json: model.onnx has no input 'z'; it takes x FP32 [?, 4]" in done.err
+    assert gateway.uploads == {}
+
+
+def test_validate_runs_the_examples_too(run, model_file, tmp_path):
+    (tmp_path / "a.json").write_text("[[1, 2, 3, 4]]")
+    assert run("validate", model_file, "--example", tmp_path / "a.json", "--json").json["valid"]
+    done = run("validate", model_file, *["--example", tmp_path / "a.json"] * 17)
+    assert (done.code, done.err) == (1, "error: examples: expected at most 16, got more\n")
+
+
 def test_register_prints_the_version_as_text(run, model_file):
     done = run("register", "digits", model_file, "--alias", "champion", "--json")
     assert (done.code, done.err) == (0, "")

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from gateway.client import AsyncClient, Client, DeadlineExceeded, Feedback, NotFound, TensorError, Verdict
+from gateway.client import AdminClient, AsyncClient, Client, DeadlineExceeded, Feedback, NotFound, TensorError, Verdict
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
 
@@ -131,3 +131,17 @@ def test_the_asynchronous_client_does_the_same(gateway):
     assert info.inputs[0].name == "x"
     assert [result.verdict for result in sent] == ["JOINED"]
     assert len(streamed) == 1500
+
+
+def test_examples_are_arrays_by_input_name(gateway, tmp_path):
+    (tmp_path / "m.onnx").write_bytes(b"whatever")
+    with AdminClient(gateway.address) as admin:
+        examples = [{"x": X, "text": np.array(["a"])}, {"x": [[True]]}]
+        made = admin.register("digits", tmp_path, examples=examples).result().version
+    assert made.example_count == 2
+    first, second = gateway.examples["digits"]
+    assert [(t.name, t.datatype, list(t.shape), t.contents) for t in first.inputs] == [
+        ("x", "FP32", [2, 4], X.tobytes()),
+        ("text", "BYTES", [1], b"\x01\0\0\0a"),
+    ]
+    assert second.inputs[0].datatype == "BOOL"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import grpc
 import pytest
@@ -20,6 +21,7 @@ from gateway.rpc.pb import admin_pb2 as pb
 from gateway.rpc.pb import inference_pb2
 from gateway.rpc.service import ADMIN, INFERENCE, INFERENCE_NAME, Stub
 from registry.deployment import Batching
+from registry.examples import Example, ExampleTensor, from_file
 
 Header = pb.RegisterVersionRequest.Header
 
@@ -221,6 +223,44 @@ def test_every_kind_of_change_arrives(admin: Stub, world: World) -> None:
     assert [(s.version, s.percent) for s in made[4].shares] == [(1, 70.0), (2, 30.0)]
     assert (made[2].batching.max_rows, made[2].rollback_window_s, made[1].shadow.percent) == (8, 5.0, 20.0)
     assert (made[5].HasField("shadow"), made[6].default_version) == (False, 0)
+
+
+@pytest.mark.parametrize("is_before", [True, False])
+def test_examples_are_registered_before_or_after_the_files(admin: Stub, world: World, is_before: bool) -> None:
+    (worker,) = [world.worker()]
+    contents = bytes(16)
+    tensor = pb.ExampleTensor(name="x", datatype="FP32", shape=[1, 4], contents=contents)
+    example = pb.RegisterVersionRequest(example=pb.Example(inputs=[tensor], name="a.json"))
+    header, *files = upload(Header(model="digits"), {"m.onnx": model_bytes()})
+    parts = [header, example, *files] if is_before else [header, *files, example]
+    made = list(admin.RegisterVersion(iter(parts)))[-1].version
+    assert (made.example_count, admin.GetVersion(pb.GetVersionRequest(model="digits", version="1")).example_count) == (1, 1)
+    list(admin.Deploy(pb.DeployRequest(model="digits", version="1")))
+    desired = worker.states[-1].models[0].versions[0]
+    assert from_file(Path(desired.examples).read_bytes()) == (
+        Example((ExampleTensor("x", "FP32", (1, 4), contents),), "a.json"),
+    )
+
+
+def test_an_example_that_does_not_fit_is_refused_and_nothing_is_registered(admin: Stub) -> None:
+    example = pb.RegisterVersionRequest(example=pb.Example(inputs=[pb.ExampleTensor(name="z", datatype="FP32")]))
+    header, *files = upload(Header(model="digits"), {"m.onnx": model_bytes()})
+    error = refusal(lambda: list(admin.RegisterVersion(iter([header, example, *files]))))
+    assert (error.code(), error.details()) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "examples[0]: input 'z': unknown, the model takes x",
+    )
+    assert not admin.ListModels(pb.ListModelsRequest()).models
+
+
+def test_more_examples_than_a_version_may_have_are_refused_while_they_come(admin: Stub) -> None:
+    header, *files = upload(Header(model="digits"), {"m.onnx": model_bytes()})
+    examples = [pb.RegisterVersionRequest(example=pb.Example())] * 17
+    error = refusal(lambda: list(admin.RegisterVersion(iter([header, *examples, *files]))))
+    assert (error.code(), error.details()) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "examples: expected at most 16, got more",
+    )
 
 
 def test_every_setting_arrives_and_is_told(admin: Stub, world: World) -> None:

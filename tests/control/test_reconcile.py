@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gateway.control.reconcile import ModelPlan, Preparing, desired_model, held, roles, route, warm_until
+from gateway.control.reconcile import Found, ModelPlan, Preparing, desired_model, held, roles, route, warm_until
 from registry.deployment import Batching, Deployment, Segment, Shadow
 from registry.signature import Signature
 from registry.versions import Artifact, Facts, ModelVersion
@@ -13,8 +13,9 @@ ONE = Deployment("m", 1, default=1)
 SPLIT = replace(ONE, revision=5, default=2, segments=(Segment(0, 3000, 3),), shadow=Shadow(4, 50), predecessor=4)
 
 
-def find(model: str, number: int) -> tuple[ModelVersion, str]:
-    return ModelVersion(model, number, Artifact(f"d{number}", "m.onnx", ()), Facts(Signature((), ()))), f"/{model}/{number}"
+def find(model: str, number: int) -> Found:
+    version = ModelVersion(model, number, Artifact(f"d{number}", "m.onnx", ()), Facts(Signature((), ())))
+    return Found(version, f"/{model}/{number}", f"/{model}/{number}.examples")
 
 
 def test_everything_that_a_deployment_names_is_held_with_its_role() -> None:

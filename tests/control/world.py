@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from onnx import TensorProto, helper
 
 from gateway.control.control import Control
 from gateway.control.operations import Operation
+from registry.examples import Example
 from registry.onnx_file import read_model
 from registry.prediction import guess_prediction
 from registry.versions import Facts, ModelVersion, Prediction
@@ -30,7 +32,7 @@ def model_bytes(seed: int = 0, *, columns: int = 4) -> bytes:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9).SerializeToString()
 
 
-def facts_of(path: Path, prediction: Prediction | None = None) -> Facts:
+def facts_of(path: Path, prediction: Prediction | None = None, examples: Sequence[Example] = ()) -> Facts:
     """What a trial run would find, without running anything."""
     signature = read_model(path).signature
     return Facts(signature, prediction or guess_prediction(signature), is_batchable=True, batching_reason="fake")

@@ -38,6 +38,18 @@ def one_row_only(path: Path, factor: float) -> Path:
     return _saved(graph, path)
 
 
+def seven_wide(path: Path, factor: float) -> Path:
+    """[N, M] float32 ``x``, which in truth has to be 7 wide; ``y`` is factor times the sum of each row."""
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "weights"], ["y"])],
+        "seven_wide",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", "M"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 1])],
+        [numpy_helper.from_array(np.full((7, 1), factor, np.float32), "weights")],
+    )
+    return _saved(graph, path)
+
+
 def classifier(path: Path) -> Path:
     """[N, 3] float32 ``scores``: the place of the largest is ``label``, an int64 a row."""
     graph = helper.make_graph(

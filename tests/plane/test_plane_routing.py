@@ -363,7 +363,7 @@ def test_a_model_that_turns_out_slow_no_longer_runs_in_the_lanes_thread(gate):
 
 def test_the_warm_up_of_a_slow_model_ends_in_time(gate, monkeypatch):
     """Without the budget every batch size up to 64 rows would be run several times."""
-    monkeypatch.setattr("gateway.worker.served.WARM_UP_BUDGET_S", 0.0)
+    monkeypatch.setattr("gateway.worker.warming.BUDGET_S", 0.0)
     served = gate.load("s", 1, slow())
     assert not served.is_inline
     gate.route("s", 1)

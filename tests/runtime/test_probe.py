@@ -14,6 +14,7 @@ from gateway.runtime.onnx import OnnxSession
 from gateway.runtime.probe import trial
 from gateway.runtime.synthetic import row_independence
 from registry.errors import InvalidModel, InvalidValue
+from registry.examples import Example, ExampleTensor
 from registry.versions import Prediction, PredictionKind
 
 sys.path.append(str(Path(__file__).parent.parent / "plane"))
@@ -112,3 +113,71 @@ def test_a_bomb_dies_in_the_child(tmp_path):
     )
     with pytest.raises(InvalidModel):
         trial(save(bomb, tmp_path / "m.onnx"), memory_bytes=2 << 30, timeout_s=30)
+
+
+def example(array: np.ndarray, datatype: str = "FP32", name: str = "") -> Example:
+    return Example((ExampleTensor("x", datatype, array.shape, array.tobytes()),), name)
+
+
+def seven_wide(*nodes):
+    """Takes any width by its signature, and seven in truth."""
+    weights = numpy_helper.from_array(np.ones((7, 2), np.float32), "w")
+    product = helper.make_node("MatMul", ["x", "w"], ["product"])
+    last = nodes or (helper.make_node("Identity", ["product"], ["y"]),)
+    return model([product, *last], [tensor("x", T.FLOAT, ["n", "m"])], [tensor("y", T.FLOAT, ["n", 2])], [weights])
+
+
+def shifted_lookup():
+    """y = table[x - 100]: no small index is in range."""
+    shift = numpy_helper.from_array(np.array(100, np.int64), "shift")
+    table = numpy_helper.from_array(np.arange(10, dtype=np.float32), "table")
+    nodes = [helper.make_node("Sub", ["x", "shift"], ["at"]), helper.make_node("Gather", ["table", "at"], ["y"])]
+    return model(nodes, [tensor("x", T.INT64, ["n"])], [tensor("y", T.FLOAT, ["n"])], [shift, table])
+
+
+ROWS = np.arange(14, dtype=np.float32).reshape(2, 7)
+
+
+def test_examples_show_what_random_inputs_cannot(tmp_path):
+    path = save(seven_wide(), tmp_path / "m.onnx")
+    assert trial(path).batching_reason == "no random input of 2 rows was found that the model runs on"
+    facts = trial(path, examples=[example(ROWS)])
+    assert (facts.is_batchable, facts.batching_reason) == (
+        True,
+        "rows of 4 batches of examples of up to 8 equal the rows alone",
+    )
+
+
+def test_rows_of_examples_that_depend_on_each_other_are_found(tmp_path):
+    path = save(seven_wide(helper.make_node("Softmax", ["product"], ["y"], axis=0)), tmp_path / "m.onnx")
+    facts = trial(path, examples=[example(ROWS[:1]), example(ROWS[1:])])
+    assert (facts.is_batchable, facts.batching_reason) == (False, "output 'y' of a row depends on the other rows of its batch")
+
+
+def test_equal_rows_show_nothing(tmp_path):
+    path = save(seven_wide(helper.make_node("Softmax", ["product"], ["y"], axis=0)), tmp_path / "m.onnx")
+    facts = trial(path, examples=[example(ROWS[[0, 0]]), example(ROWS[:1])])
+    assert not facts.is_batchable
+    assert "the examples have no two different rows" in facts.batching_reason
+
+
+def test_a_model_that_runs_on_no_made_up_input_is_admitted_with_an_example(tmp_path):
+    path = save(shifted_lookup(), tmp_path / "m.onnx")
+    with pytest.raises(InvalidModel, match="register it with an example"):
+        trial(path)
+    facts = trial(path, examples=[example(np.array([100, 109], np.int64), "INT64")])
+    assert facts.is_batchable
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        (example(ROWS[:, :5], name="b.json"), r"examples\[1\] \(b.json\): the model does not run on it: "),
+        (example(ROWS.astype(np.float64), "FP64"), r"examples\[1\]: input 'x': expected x: FP32 \[\?, \?\], got FP64 \[2, 7\]"),
+        (Example((ExampleTensor("x", "FP32", (2, 7), b"12"),)), r"examples\[1\]: .* is 56 bytes, got 2"),
+    ],
+)
+def test_an_example_that_does_not_run_is_refused_saying_which_and_why(wrong, reason, tmp_path):
+    with pytest.raises(InvalidValue, match=reason) as error:
+        trial(save(seven_wide(), tmp_path / "m.onnx"), examples=[example(ROWS), wrong])
+    assert error.value.metadata["field"] == "examples[1]"

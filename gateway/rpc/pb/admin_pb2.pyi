@@ -83,7 +83,7 @@ class Model(_message.Message):
     def __init__(self, name: _Optional[str] = ..., latest_version: _Optional[int] = ..., aliases: _Optional[_Mapping[str, int]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ...) -> None: ...
 
 class Version(_message.Message):
-    __slots__ = ("model", "version", "digest", "size_bytes", "files", "signature", "prediction", "batchable", "batching_reason", "tags", "lineage", "create_time", "author", "aliases")
+    __slots__ = ("model", "version", "digest", "size_bytes", "files", "signature", "prediction", "batchable", "batching_reason", "tags", "lineage", "create_time", "author", "aliases", "example_count")
     class TagsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -105,6 +105,7 @@ class Version(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     AUTHOR_FIELD_NUMBER: _ClassVar[int]
     ALIASES_FIELD_NUMBER: _ClassVar[int]
+    EXAMPLE_COUNT_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: int
     digest: str
@@ -119,7 +120,8 @@ class Version(_message.Message):
     create_time: _timestamp_pb2.Timestamp
     author: str
     aliases: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., digest: _Optional[str] = ..., size_bytes: _Optional[int] = ..., files: _Optional[_Iterable[_Union[ArtifactFile, _Mapping]]] = ..., signature: _Optional[_Union[Signature, _Mapping]] = ..., prediction: _Optional[_Union[Prediction, _Mapping]] = ..., batchable: bool = ..., batching_reason: _Optional[str] = ..., tags: _Optional[_Mapping[str, str]] = ..., lineage: _Optional[_Union[Lineage, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., author: _Optional[str] = ..., aliases: _Optional[_Iterable[str]] = ...) -> None: ...
+    example_count: int
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., digest: _Optional[str] = ..., size_bytes: _Optional[int] = ..., files: _Optional[_Iterable[_Union[ArtifactFile, _Mapping]]] = ..., signature: _Optional[_Union[Signature, _Mapping]] = ..., prediction: _Optional[_Union[Prediction, _Mapping]] = ..., batchable: bool = ..., batching_reason: _Optional[str] = ..., tags: _Optional[_Mapping[str, str]] = ..., lineage: _Optional[_Union[Lineage, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., author: _Optional[str] = ..., aliases: _Optional[_Iterable[str]] = ..., example_count: _Optional[int] = ...) -> None: ...
 
 class Share(_message.Message):
     __slots__ = ("version", "percent")
@@ -298,8 +300,28 @@ class GetVersionRequest(_message.Message):
     version: str
     def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
 
+class ExampleTensor(_message.Message):
+    __slots__ = ("name", "datatype", "shape", "contents")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DATATYPE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    CONTENTS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    datatype: str
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    contents: bytes
+    def __init__(self, name: _Optional[str] = ..., datatype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., contents: _Optional[bytes] = ...) -> None: ...
+
+class Example(_message.Message):
+    __slots__ = ("inputs", "name")
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    inputs: _containers.RepeatedCompositeFieldContainer[ExampleTensor]
+    name: str
+    def __init__(self, inputs: _Optional[_Iterable[_Union[ExampleTensor, _Mapping]]] = ..., name: _Optional[str] = ...) -> None: ...
+
 class RegisterVersionRequest(_message.Message):
-    __slots__ = ("header", "chunk")
+    __slots__ = ("header", "chunk", "example")
     class Header(_message.Message):
         __slots__ = ("model", "model_file", "tags", "lineage", "alias", "prediction", "request_id", "author", "reason")
         class TagsEntry(_message.Message):
@@ -337,9 +359,11 @@ class RegisterVersionRequest(_message.Message):
         def __init__(self, path: _Optional[str] = ..., data: _Optional[bytes] = ...) -> None: ...
     HEADER_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
+    EXAMPLE_FIELD_NUMBER: _ClassVar[int]
     header: RegisterVersionRequest.Header
     chunk: RegisterVersionRequest.Chunk
-    def __init__(self, header: _Optional[_Union[RegisterVersionRequest.Header, _Mapping]] = ..., chunk: _Optional[_Union[RegisterVersionRequest.Chunk, _Mapping]] = ...) -> None: ...
+    example: Example
+    def __init__(self, header: _Optional[_Union[RegisterVersionRequest.Header, _Mapping]] = ..., chunk: _Optional[_Union[RegisterVersionRequest.Chunk, _Mapping]] = ..., example: _Optional[_Union[Example, _Mapping]] = ...) -> None: ...
 
 class SetAliasRequest(_message.Message):
     __slots__ = ("model", "alias", "version", "etag", "request_id", "author", "reason")
