@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 WEIGHT = 0.1  # of the newest run in the moving average
+MOST = 1.0  # of the average by which one run counts as longer: the machine may have been busy with something else
 
 
 class RunTimes:
@@ -12,14 +13,15 @@ class RunTimes:
     """
 
     def __init__(self, max_rows: int) -> None:
-        self._max_rows = max_rows
+        self.max_rows = max_rows
         self._by_class: dict[int, tuple[int, float]] = {}  # (rows last seen, seconds)
 
     def learn(self, rows: int, run_s: float) -> None:
         """Takes in one run."""
         known = self._by_class.get(rows.bit_length())
         before_s = run_s if known is None else known[1]
-        self._by_class[rows.bit_length()] = rows, before_s + WEIGHT * (run_s - before_s)
+        step_s = max(-before_s, min(run_s - before_s, MOST * before_s))
+        self._by_class[rows.bit_length()] = rows, before_s + WEIGHT * step_s
 
     def expected_s(self, rows: int) -> float:
         """
@@ -40,8 +42,8 @@ class RunTimes:
 
     def longest_s(self) -> float:
         """Seconds that a full batch takes."""
-        return self.expected_s(self._max_rows)
+        return self.expected_s(self.max_rows)
 
     def cost_s(self, rows: int) -> float:
         """Seconds for which so many rows occupy the model when it runs full batches."""
-        return self.longest_s() * rows / self._max_rows
+        return self.longest_s() * rows / self.max_rows

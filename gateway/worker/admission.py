@@ -28,7 +28,7 @@ class Admission:
         target_us = (
             batching.queue_target_us and batching.queue_target_us + batching.queue_delay_us
         )  # the wanted wait is no excess
-        self._delay = DelayControl(target_us / 1e6)
+        self._delay = DelayControl(target_us / 1e6, batch_rows=times.max_rows)
         self._limit = AdaptiveLimit(batching.max_waiting) if batching.has_adaptive_limit else None
         self._running = 0  # requests
         self._free_at_s = 0.0  # when the present run is expected to end
@@ -46,7 +46,7 @@ class Admission:
         rank, line, times = rank_of(item), self._line, self._times
         rows = line.rows_of(item)
         longest_s = times.longest_s()
-        self._delay.arrived(times.cost_s(rows), longest_s, now_s)
+        self._delay.arrived(rows)
         wait_s = max(self._free_at_s - now_s, 0.0) + line.delay_s(rank)
         if len(line) >= self._most and rank >= rank_of(line.last):
             return self.overloaded(f"{self._most} requests are waiting, the most allowed", wait_s, self._most)
@@ -69,19 +69,16 @@ class Admission:
 
     def began(self, batch: list[Item], now_s: float) -> None:
         """A batch was taken out of the line and is about to run."""
-        self._delay.taken(now_s - batch[0].received_ns * 1e-9, self._times.longest_s(), now_s)
+        rows = sum(self._line.rows_of(item) for item in batch)
+        self._delay.taken(rows, now_s - batch[0].received_ns * 1e-9, self._times.longest_s(), now_s)
         self._running = len(batch)
-        self._free_at_s = now_s + self._times.expected_s(sum(self._line.rows_of(item) for item in batch))
+        self._free_at_s = now_s + self._times.expected_s(rows)
 
     def ended(self, batch: list[Item], now_s: float) -> None:
         """It has run, and is answered."""
         if self._limit is not None:
             self._limit.observe(now_s - batch[0].received_ns * 1e-9, len(self._line) + self._running)
         self._running, self._free_at_s = 0, 0.0
-
-    def idle(self, now_s: float) -> None:
-        """Nobody waits."""
-        self._delay.taken(0.0, self._times.longest_s(), now_s)
 
     def overloaded(self, why: str, wait_s: float = 0.0, limit: int = 0) -> Overloaded:
         """

@@ -118,8 +118,6 @@ class Runner:
 
     def _wait(self) -> bool:
         """Waits until a batch is due, holding the lock; False when nothing will come any more."""
-        if not len(self._line):
-            self._admission.idle(time.perf_counter())
         while not len(self._line):
             if self._is_stopped:
                 return False

@@ -26,10 +26,10 @@ def simulate(control: DelayControl, arrivals_per_run: float, seconds: float, beg
         while waiting and free_at_s <= arrival_s:
             came_s = waiting.popleft()
             start_s = max(free_at_s, came_s)
-            control.taken(start_s - came_s, RUN_S, start_s)
+            control.taken(1, start_s - came_s, RUN_S, start_s)
             delays.append(start_s - came_s)
             free_at_s = start_s + RUN_S
-        control.arrived(RUN_S, RUN_S, arrival_s)
+        control.arrived(1)
         wait_s = max(free_at_s - arrival_s, 0.0) + len(waiting) * RUN_S
         if control.is_overloaded and wait_s > control.target_s(RUN_S):
             refused += 1
@@ -70,8 +70,57 @@ def test_a_burst_that_drains_within_an_interval_is_no_overload():
     for interval in range(20):
         now_s = interval * 0.1
         for waited in range(40):  # 80 ms of work at once, every 100 ms
-            control.arrived(RUN_S, RUN_S, now_s)
-            control.taken(waited * RUN_S, RUN_S, now_s + waited * RUN_S)
+            control.arrived(1)
+        for waited in range(40):
+            control.taken(1, waited * RUN_S, RUN_S, now_s + waited * RUN_S)
+        assert not control.is_overloaded
+
+
+@pytest.mark.parametrize("callers", [2, 8, 30])
+def test_callers_that_wait_for_their_answers_are_never_refused(callers):
+    """Closed loop: the queue stands far above the target, but nobody can ask more than is answered."""
+    control, now_s = DelayControl(TARGET_S), 0.0
+    came = deque([0.0] * callers)
+    for _ in range(3000):
+        delay_s = now_s - came.popleft()
+        control.taken(1, delay_s, RUN_S, now_s)
+        now_s += RUN_S
+        came.append(now_s)
+        control.arrived(1)
+        assert not control.is_overloaded
+
+
+def test_slow_growth_adds_up():
+    delays, refused = simulate(DelayControl(TARGET_S), 1.05, 30.0)
+    assert refused
+    assert max(delays) < 20 * TARGET_S
+
+
+def test_callers_who_were_refused_and_ask_again_do_not_keep_up_an_overload():
+    control = DelayControl(TARGET_S)
+    simulate(control, 3.0, 2.0)
+    assert control.is_overloaded
+    for run in range(200):
+        control.arrived(1)
+        if run % 5 == 0:
+            control.arrived(1)  # and is refused
+        control.taken(1, TARGET_S, RUN_S, 2.0 + run * RUN_S)
+    assert not control.is_overloaded
+
+
+def test_a_stall_of_the_machine_is_no_overload():
+    """Half of what could be carried comes; for 200 ms nothing runs; then the queue drains."""
+    control = DelayControl(TARGET_S)
+    waiting: deque[float] = deque()
+    now_s = came_s = 0.0
+    while now_s < 3.0:
+        now_s += RUN_S + (0.2 if 1.0 < now_s < 1.001 + RUN_S else 0.0)
+        while came_s <= now_s:
+            waiting.append(came_s)
+            control.arrived(1)
+            came_s += 2 * RUN_S
+        if waiting:
+            control.taken(1, now_s - waiting.popleft(), RUN_S, now_s)
         assert not control.is_overloaded
 
 
@@ -83,8 +132,9 @@ def test_target_zero_switches_it_off():
 
 def test_one_long_delay_after_a_pause_is_no_overload():
     control = DelayControl(TARGET_S)
-    control.taken(0.0, RUN_S, 1.0)
-    control.taken(60.0, RUN_S, 100.0)
+    control.taken(1, 0.0, RUN_S, 1.0)
+    control.arrived(50)
+    control.taken(1, 60.0, RUN_S, 100.0)
     assert not control.is_overloaded
 
 
