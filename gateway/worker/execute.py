@@ -26,6 +26,7 @@ from gateway.runtime.session import Array, InputsRefused, RunFailed, RunStopped
 from gateway.runtime.tensors import to_raw, to_typed
 from gateway.telemetry.otel import Tracing
 from gateway.worker.examples import RecentInputs
+from gateway.worker.admission import EXPIRED
 from gateway.worker.item import Item, merge_inputs
 from gateway.worker.placing import place_outputs, placed_answers
 from gateway.worker.records import Executed, PredictionIds, Records, has_row_each
@@ -111,7 +112,7 @@ class Execution:
         if not expired:
             return items
         for item in expired:
-            self.refuse(item, DeadlinePassed("the deadline passed while the request was queued"))
+            self.refuse(item, EXPIRED)
         served.release(len(expired))
         return [item for item in items if item.expires_at > now]
 
