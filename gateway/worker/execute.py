@@ -25,8 +25,8 @@ from gateway.runtime.halt import Halt
 from gateway.runtime.session import Array, InputsRefused, RunFailed, RunStopped
 from gateway.runtime.tensors import to_raw, to_typed
 from gateway.telemetry.otel import Tracing
-from gateway.worker.examples import RecentInputs
 from gateway.worker.admission import EXPIRED
+from gateway.worker.examples import RecentInputs
 from gateway.worker.item import Item, merge_inputs
 from gateway.worker.placing import place_outputs, placed_answers
 from gateway.worker.records import Executed, PredictionIds, Records, has_row_each
