@@ -34,7 +34,7 @@ class Operations:
 class FastStream(Stream):
     """``closed`` is told once that nothing of the stream is left: no completion due, every message of it answered."""
 
-    __slots__ = ("_closed", "_core", "_due", "_has_begun", "_is_finished", "_is_receiving", "_is_sending", "_operations",
+    __slots__ = ("_closed", "_core", "_due", "_has_begun", "_is_finished", "_is_receiving", "_operations",
                  "_receive")  # fmt: skip
 
     def __init__(self, event: Any, operations: Operations, closed: Callable[[Stream], None]) -> None:
@@ -44,7 +44,7 @@ class FastStream(Stream):
         self._closed = closed
         self._receive = operations.receive_message(0)  # one at a time, so one object serves for all
         self._due = 1  # completions
-        self._has_begun = self._is_finished = self._is_receiving = self._is_sending = False
+        self._has_begun = self._is_finished = self._is_receiving = False
         self._core.start_server_batch((operations.receive_close,), self._on_close)
         with self.lock:
             self._receive_next()
@@ -70,7 +70,7 @@ class FastStream(Stream):
     def _on_sent(self, event: Any, calls: list[Call]) -> None:
         with self.lock:
             self._due -= 1
-            self._is_sending = False
+            self.is_sending = False
             self._advance()
 
     def _on_finished(self, event: Any, calls: list[Call]) -> None:
@@ -92,11 +92,11 @@ class FastStream(Stream):
         if self.is_gone:
             while self.next_answer() is not None:
                 pass
-        elif not self._is_sending:
+        elif not self.is_sending:
             answer = self.next_answer()
             if answer is not None:
                 self._send(answer)
-            elif not self.waiting and (self.is_half_closed or self.ending_since) and not self._is_finished:
+            elif not self.waiting and (self.is_half_closed or self.may_finish) and not self._is_finished:
                 self._finish()
         if not self._due and not self.waiting:
             self._closed(self)
@@ -106,7 +106,7 @@ class FastStream(Stream):
         # The first answer carries the initial metadata, which gRPC core would hold back, and its completion with it.
         has_more = self._has_begun and waiting and waiting[0].answer is not None
         message = operations.send_message(answer, operations.buffer_hint if has_more else 0)
-        self._is_sending = True
+        self.is_sending = True
         self._due += 1
         if self._has_begun:
             self._core.start_server_batch((message,), self._on_sent)

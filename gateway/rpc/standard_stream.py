@@ -48,12 +48,14 @@ class StandardStream(Stream):
 
     def _next(self) -> bytes | None:
         with self._changed:
+            self.is_sending = False
             while not self.is_gone:
                 answer = self.next_answer()
                 if answer is not None:
+                    self.is_sending = True
                     self._changed.notify_all()  # there is room
                     return answer
-                if not self.waiting and (self.is_half_closed or self.ending_since):
+                if not self.waiting and (self.is_half_closed or self.may_finish):
                     break
                 self._changed.wait()
             self._is_finished = True

@@ -21,8 +21,11 @@ from gateway.rpc.status import PUSHBACK_KEY
 MAX_UNDER_WAY = 256  # messages of one stream; beyond it nothing further is received, and HTTP/2's flow control pushes back
 MAX_UNDER_WAY_BYTES = 64 * 1024 * 1024  # of requests, likewise; one message always fits
 LAST_CHANCE_S = 1.0  # a stream that is to end and never idle receives that much longer
-STOPPING = "stopping: all that was received is answered; open another stream"
-TOO_OLD = "the connection's maximum age is reached: all that was received is answered; open another stream"
+# Before its end a stream must have been quiet for that long. After a goodbye gRPC core closes the connection with its last
+# stream, and a socket that is closed while the client still sends makes the client's kernel throw away unread answers.
+QUIET_S = 0.2
+STOPPING = "stopping: open another stream"
+TOO_OLD = "the connection's maximum age is reached: open another stream"
 _RESPONSE = b"\x12"  # field 2, length-delimited
 # Triton's word that no further answer to this request follows: a parameter, appended to the response as protobuf allows.
 _IS_FINAL: bytes = pb.ModelInferResponse(
@@ -49,13 +52,13 @@ class StreamCall(Call):
 class Stream:
     """
     State of one stream; ``lock`` guards all of it. ``waiting`` are the messages received whose answers gRPC has not taken
-    over yet. ``is_half_closed``: the client sends nothing more. ``is_gone``: it waits for nothing more. ``is_ending``: the
-    stream ends once nothing is under way; ``is_refusing``: and nothing more is received until then.
+    over yet. ``is_half_closed``: the client sends nothing more. ``is_gone``: it waits for nothing more. ``ending_since``: the
+    stream ends once it is quiet; ``is_refusing``: nothing more is received until then; ``may_finish``: now.
     """
 
     __slots__ = (
-        "deadline", "ending_since", "is_gone", "is_half_closed", "is_refusing", "lock", "metadata", "reason", "started_at",
-        "under_way_bytes", "waiting",
+        "deadline", "ending_since", "is_gone", "is_half_closed", "is_refusing", "is_sending", "lock", "may_finish", "metadata",
+        "quiet_at", "quiet_since", "reason", "received", "started_at", "under_way_bytes", "waiting",
     )  # fmt: skip
 
     def __init__(self, deadline: float, metadata: Sequence[tuple[str, str | bytes]]) -> None:
@@ -64,9 +67,11 @@ class Stream:
         self.lock = threading.Lock()
         self.waiting: deque[StreamCall] = deque()
         self.under_way_bytes = 0
-        self.is_half_closed = self.is_gone = self.is_refusing = False
+        self.received = 0  # messages so far
+        self.is_half_closed = self.is_gone = self.is_refusing = self.is_sending = self.may_finish = False
         self.started_at = time.monotonic()
         self.ending_since = 0.0  # monotonic seconds; 0: it is not ending
+        self.quiet_since, self.quiet_at = 0.0, -1  # when an end was last put off, and how much had been received then
         self.reason = ""
 
     @property
@@ -78,6 +83,7 @@ class Stream:
         """The call of a message that was received; holding the lock."""
         call = StreamCall(self, message)
         self.waiting.append(call)
+        self.received += 1
         self.under_way_bytes += len(message)
         return call
 
@@ -109,14 +115,17 @@ class Stream:
 
     def end(self, reason: str) -> None:
         """
-        The stream is to end once nothing of it is under way. To be called again and again: one that is never idle is
-        refused further messages after a while.
+        The stream is to end once everything is answered and it has been quiet for a while. To be called again and again;
+        one that is never quiet is refused further messages after its last chance.
         """
         now = time.monotonic()
         with self.lock:
             if not self.ending_since:
                 self.ending_since, self.reason = now, reason
             self.is_refusing = now - self.ending_since >= LAST_CHANCE_S
+            if self.waiting or self.is_sending or self.received != self.quiet_at:
+                self.quiet_since, self.quiet_at = now, self.received
+            self.may_finish = now - self.quiet_since >= QUIET_S
             self._advance()
 
     def flush(self) -> None:

@@ -1,0 +1,84 @@
+"""Messages of a stream through the data plane: batched, routed and freed as unary requests are, answered in their order."""
+
+from __future__ import annotations
+
+import queue
+
+import grpc
+import numpy as np
+import pytest
+from plane_models import answer, ask, scale, slow
+
+from gateway.rpc.pb import inference_pb2 as pb
+from gateway.rpc.service import STREAM_METHOD
+
+ONE = np.ones((1, 4), np.float32)
+
+
+@pytest.fixture
+def stream(gate):
+    """``stream(requests)``: the call; it stays open until the test ends."""
+    outgoing: list[queue.SimpleQueue] = []
+
+    def start(requests, **options):
+        outgoing.append(queue.SimpleQueue())
+        for request in requests:
+            outgoing[-1].put(request if isinstance(request, bytes) else request.SerializeToString())
+        method = gate.channel.stream_stream(STREAM_METHOD, response_deserializer=pb.ModelStreamInferResponse.FromString)
+        return method(iter(outgoing[-1].get, None), timeout=60, **options)
+
+    yield start
+    for waiting in outgoing:
+        waiting.put(None)
+
+
+def test_messages_that_come_together_are_run_together_and_answered_in_order(gate, stream):
+    gate.load("m", 1, scale(3))
+    gate.route("m", 1)
+    answers = stream([ask("m", ONE * number) for number in range(500)])
+    for number in range(500):
+        assert answer(next(answers).infer_response).tolist() == [[3 * number] * 4]
+    counts = gate.plane.counters.arm("m", 1, "default")
+    assert sum(counts.executions.values()) < 400, "fewer runs than messages"
+
+
+def test_a_fast_models_answer_waits_for_the_slow_ones_before_it(gate, stream):
+    gate.load("fast", 1, scale(2))
+    gate.load("slow", 1, slow())
+    for model in ("fast", "slow"):
+        gate.route(model, 1)
+    answers = stream([ask(("slow", "fast")[number % 2], ONE * number) for number in range(40)])
+    models = [next(answers).infer_response.model_name for _ in range(40)]
+    assert models == ["slow", "fast"] * 20
+
+
+def test_a_wrong_message_is_answered_with_its_error_and_the_stream_goes_on(gate, stream):
+    gate.load("m", 1, scale(2))
+    gate.route("m", 1)
+    answers = stream([b"\xff\xff not a request", ask("nobody", ONE), ask("m", ONE)])
+    malformed, unknown, fine = (next(answers) for _ in range(3))
+    assert malformed.infer_response.parameters["error_code"].string_param == "INVALID_ARGUMENT"
+    assert "nobody" in unknown.error_message
+    assert unknown.infer_response.parameters["error_code"].string_param == "NOT_FOUND"
+    assert answer(fine.infer_response).tolist() == [[2, 2, 2, 2]]
+
+
+def test_the_streams_unit_decides_for_all_of_its_messages(gate, stream):
+    from registry.deployment import Segment
+
+    for number in (1, 2):
+        gate.load("m", number, scale(number))
+    gate.route("m", 1, Segment(0, 0.5, 2))
+    for unit in ("a", "b", "c", "d", "e", "f"):
+        answers = stream([ask("m", ONE)] * 20, metadata=(("x-unit-id", unit),))
+        assert len({next(answers).infer_response.model_version for _ in range(20)}) == 1
+
+
+def test_a_cancelled_stream_frees_what_waits_for_a_slow_model(gate, stream, wait_for):
+    served = gate.load("slow", 1, slow())
+    gate.route("slow", 1)
+    answers = stream([ask("slow", ONE)] * 200)
+    wait_for(lambda: served.in_flight > 50)
+    answers.cancel()
+    wait_for(lambda: served.in_flight == 0, timeout_s=5)
+    assert answers.code() is grpc.StatusCode.CANCELLED
