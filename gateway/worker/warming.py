@@ -21,6 +21,7 @@ from registry.signature import Signature
 
 REPEATS = 3
 BUDGET_S = 2.0  # nothing larger is warmed up after that
+MAX_BATCH_BYTES = 256 << 20  # of an example's rows; a warm-up must not take the memory that requests need
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +81,11 @@ class WarmUp:
         return list(chosen.values())
 
     def _slowest(self, rows: int) -> float | None:
-        """Seconds of the slowest run of so many rows; None when there is no time left, or nothing is known to run."""
+        """Seconds of the slowest run of so many rows; None when there is no room or time left, or nothing is known to run."""
         slowest_s: float | None = None
         for example, is_registered in self._examples:
+            if example.rows and example.size_bytes * rows > MAX_BATCH_BYTES * example.rows:
+                return None
             try:
                 inputs = self._inputs(example, rows)
                 if inputs is None:

@@ -214,6 +214,13 @@ def test_a_setting_that_cannot_be_meant_is_a_wrong_command(run, options, told):
     assert (done.code, told in done.err) == (2, True)
 
 
+def test_status_shows_the_settings_that_are_not_built_in(run, gateway):
+    gateway.add_versions("echo", 1)
+    run("deploy", "echo", "1")
+    run("configure", "echo", "--preferred-rows", "8,16", "--max-waiting", "9")
+    assert "preferred-rows 8,16, max-waiting 9" in run("status").out
+
+
 def test_settings_in_words_are_those_that_are_not_built_in():
     usual = admin.Batching(mode="auto", max_rows=64, max_waiting=1024, queue_target_us=5000)
     assert settings(admin.Deployment(batching=usual, rollback_window_s=3600, swap_order="availability")) == ""

@@ -67,9 +67,10 @@ def test_a_new_version_is_warmed_up_with_what_callers_sent(gate):
     assert gate.load("unasked", 1, wide(5)).run_times.longest_s() == 0
 
 
-def test_what_does_not_fit_the_new_version_is_ignored(gate):
+def test_what_does_not_fit_the_new_version_is_ignored(gate, recent):
     serve(gate, wide(5))
     infer(gate, ask("m", np.ones((1, 5), np.float32)))
+    assert recent.fitting("m", gate.desired["other"][1].signature) == ()
     for proto in (scale(2), lookup(), identity(F, ["n", "m"])):  # another width, another datatype, and one that fits
         assert gate.load("m", 2, proto).run_times.longest_s() > 0
     assert gate.load("m", 3, wide(6)).run_times.longest_s() == 0  # fits by its signature, and fails: that proves nothing

@@ -111,6 +111,13 @@ def test_damaged_contents_of_a_recorded_example_are_passed_over():
     assert warm_up(FakeSession(FIXED), 1, recorded=(damaged,)).is_complete
 
 
+def test_batches_that_would_take_too_much_memory_are_left_out(monkeypatch):
+    monkeypatch.setattr(warming, "MAX_BATCH_BYTES", 32)
+    session = FakeSession(FREE)
+    warmth = warm_up(session, 1, 4, 5, recorded=(example([1, 2], [3, 4]),))  # 8 bytes a row
+    assert (session.shapes(), warmth.is_complete) == ([(1, 2), (4, 2)], False)
+
+
 def test_nothing_is_run_any_more_when_the_budget_is_spent(monkeypatch):
     monkeypatch.setattr(warming, "BUDGET_S", -1.0)
     session = FakeSession(FREE)
