@@ -69,7 +69,7 @@ def user_class(book: Book, *, rate_per_user: float) -> type[User]:
 
         def on_start(self) -> None:
             """Opens the connection."""
-            self.client = Client(book.address, retry=RetryPolicy(max_attempts=1))
+            self.client = Client(book.address, channels=1, retry=RetryPolicy(max_attempts=1))
             self.random = np.random.default_rng(id(self))
 
         def on_stop(self) -> None:

@@ -8,39 +8,38 @@ import random
 import time
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from gateway.client import inference as values
-from gateway.client.client import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S, READY_POLL_S
+from gateway.client.aio_channels import AsyncChannels
+from gateway.client.client import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S, READY_POLL_S, channel_count
 from gateway.client.feedback import Feedback, FeedbackResult, astream_messages, item_message, results
 from gateway.client.inference import ModelInfo, Prediction
 from gateway.client.retry import RetryBudget, RetryPolicy, delay_s, is_retryable
 from gateway.client.tensors import Array
-from gateway.rpc.call_errors import CallError, DeadlineExceeded, RequestRefused
+from gateway.rpc.call_errors import CallError, DeadlineExceeded, RequestRefused, Unavailable
 from gateway.rpc.channel import DEFAULT_MAX_MESSAGE_BYTES, AsyncChannel
 from gateway.rpc.messages import feedback, inference
 
 
 class AsyncClient:
-    """A connection to a gateway's data port (an async context manager); arguments as for `Client`."""
+    """A client of a gateway's data port (an async context manager); arguments as for `Client`."""
 
     def __init__(
         self,
         address: str = DEFAULT_ADDRESS,
         *,
-        channels: int = 1,
+        channels: int | Literal["auto"] = "auto",
         timeout_s: float = DEFAULT_TIMEOUT_S,
         retry: RetryPolicy | None = None,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        if channels < 1:
-            raise ValueError(f"channels: expected 1 or more, got {channels}")
         self.address = address
-        self._count, self._max_message_bytes = channels, max_message_bytes
-        self._channels: list[AsyncChannel] = []  # opened in the event loop, which there may be none of yet
-        self._turn = itertools.count()
+        self._channels = AsyncChannels(
+            lambda: AsyncChannel(address, max_message_bytes=max_message_bytes), channel_count(channels)
+        )
         self._timeout_s = timeout_s
         self._policy = retry or RetryPolicy()
         self._budget = RetryBudget(self._policy)
@@ -79,15 +78,15 @@ class AsyncClient:
 
     async def is_ready(self, model: str = "", version: str = "", *, timeout_s: float = 5.0) -> bool:
         """Whether the gateway (or one model of it) serves now; False also when nobody answers."""
-        channel = self._next()
-        try:
-            if model:
-                message: Any = inference.ModelReadyRequest(name=model, version=version)
-                return bool((await channel.call(channel.inference.ModelReady, message, timeout_s=timeout_s)).ready)
-            message = inference.ServerReadyRequest()
-            return bool((await channel.call(channel.inference.ServerReady, message, timeout_s=timeout_s)).ready)
-        except CallError:
-            return False
+        async with self._channels.next() as channel:
+            try:
+                if model:
+                    message: Any = inference.ModelReadyRequest(name=model, version=version)
+                    return bool((await channel.call(channel.inference.ModelReady, message, timeout_s=timeout_s)).ready)
+                message = inference.ServerReadyRequest()
+                return bool((await channel.call(channel.inference.ServerReady, message, timeout_s=timeout_s)).ready)
+            except CallError:
+                return False
 
     async def wait_ready(self, timeout_s: float = 30.0, *, model: str = "", version: str = "") -> None:
         """Returns as soon as the gateway (or one model) serves. Raises DeadlineExceeded."""
@@ -108,14 +107,13 @@ class AsyncClient:
         self, items: Iterable[Feedback] | AsyncIterable[Feedback], *, timeout_s: float | None = None
     ) -> list[FeedbackResult]:
         """The same for very many; see `Client.stream_feedback`."""
-        channel = self._next()
-        response = await channel.call(channel.feedback.StreamFeedback, astream_messages(items), timeout_s=timeout_s)
+        async with self._channels.next() as channel:
+            response = await channel.call(channel.feedback.StreamFeedback, astream_messages(items), timeout_s=timeout_s)
         return results(response.results)
 
     async def close(self) -> None:
         """Closes all connections."""
-        for channel in self._channels:
-            await channel.close()
+        await self._channels.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -124,11 +122,6 @@ class AsyncClient:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
-
-    def _next(self) -> AsyncChannel:
-        if not self._channels:
-            self._channels = [AsyncChannel(self.address, max_message_bytes=self._max_message_bytes) for _ in range(self._count)]
-        return self._channels[next(self._turn) % self._count]
 
     async def _only_input(self, model: str, version: str, deadline: float) -> str:
         name = self._only_inputs.get((model, version))
@@ -142,11 +135,13 @@ class AsyncClient:
     ) -> Any:
         """One call with its retries, every attempt on the next connection."""
         for attempt in itertools.count(1):
-            channel = self._next()
             try:
-                left_s = max(0.0, deadline - self._now())
-                response = await channel.call(rpc(channel), message, timeout_s=left_s, headers=headers)
+                async with self._channels.next() as channel:
+                    left_s = max(0.0, deadline - self._now())
+                    response = await channel.call(rpc(channel), message, timeout_s=left_s, headers=headers)
             except CallError as error:
+                if isinstance(error, Unavailable):
+                    self._channels.doubt()
                 if not (is_retryable(error) and self._budget.failed()):
                     raise
                 wait_s = delay_s(self._policy, error, attempt, deadline - self._now(), random.random())

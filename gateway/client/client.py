@@ -7,14 +7,15 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from gateway.client import inference as values
+from gateway.client.channels import Channels
 from gateway.client.feedback import Feedback, FeedbackResult, item_message, results, stream_messages
 from gateway.client.inference import ModelInfo, Prediction
 from gateway.client.retry import RetryBudget, RetryPolicy, delay_s, is_retryable
 from gateway.client.tensors import Array
-from gateway.rpc.call_errors import CallError, DeadlineExceeded, RequestRefused
+from gateway.rpc.call_errors import CallError, DeadlineExceeded, RequestRefused, Unavailable
 from gateway.rpc.channel import DEFAULT_MAX_MESSAGE_BYTES, Channel
 from gateway.rpc.messages import feedback, inference
 
@@ -25,29 +26,27 @@ READY_POLL_S = 0.05
 
 class Client:
     """
-    A connection to a gateway's data port, open until closed (a context manager).
+    A client of a gateway's data port, open until closed (a context manager).
 
-    ``timeout_s`` is the deadline of a call with all its retries, where the call gives none of its own. ``channels``
-    connections are used in turn: workers share the port, and what is spread over them is connections. ``sleep`` and
-    ``now`` (monotonic seconds) are for tests.
+    ``timeout_s`` is the deadline of a call with all its retries, where the call gives none of its own. Workers share the
+    port, and what is spread over them is connections: with ``channels`` "auto" there comes to be one to each worker (16 at
+    most; looked for in the background after the first calls, and again every half minute), with a number so many,
+    wherever they fall. Calls take turns over them. ``sleep`` and ``now`` (monotonic seconds) are for tests.
     """
 
     def __init__(
         self,
         address: str = DEFAULT_ADDRESS,
         *,
-        channels: int = 1,
+        channels: int | Literal["auto"] = "auto",
         timeout_s: float = DEFAULT_TIMEOUT_S,
         retry: RetryPolicy | None = None,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
         sleep: Callable[[float], None] = time.sleep,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        if channels < 1:
-            raise ValueError(f"channels: expected 1 or more, got {channels}")
         self.address = address
-        self._channels = [Channel(address, max_message_bytes=max_message_bytes) for _ in range(channels)]
-        self._turn = itertools.cycle(self._channels)
+        self._channels = Channels(lambda: Channel(address, max_message_bytes=max_message_bytes), channel_count(channels))
         self._timeout_s = timeout_s
         self._policy = retry or RetryPolicy()
         self._budget = RetryBudget(self._policy)
@@ -93,15 +92,15 @@ class Client:
 
     def is_ready(self, model: str = "", version: str = "", *, timeout_s: float = 5.0) -> bool:
         """Whether the gateway (or one model of it) serves now; False also when nobody answers."""
-        channel = next(self._turn)
-        try:
-            if model:
-                message: Any = inference.ModelReadyRequest(name=model, version=version)
-                return bool(channel.call(channel.inference.ModelReady, message, timeout_s=timeout_s).ready)
-            message = inference.ServerReadyRequest()
-            return bool(channel.call(channel.inference.ServerReady, message, timeout_s=timeout_s).ready)
-        except CallError:
-            return False
+        with self._channels.next() as channel:
+            try:
+                if model:
+                    message: Any = inference.ModelReadyRequest(name=model, version=version)
+                    return bool(channel.call(channel.inference.ModelReady, message, timeout_s=timeout_s).ready)
+                message = inference.ServerReadyRequest()
+                return bool(channel.call(channel.inference.ServerReady, message, timeout_s=timeout_s).ready)
+            except CallError:
+                return False
 
     def wait_ready(self, timeout_s: float = 30.0, *, model: str = "", version: str = "") -> None:
         """Returns as soon as the gateway (or one model) serves. Raises DeadlineExceeded."""
@@ -122,14 +121,13 @@ class Client:
 
     def stream_feedback(self, items: Iterable[Feedback], *, timeout_s: float | None = None) -> list[FeedbackResult]:
         """The same for very many, sent while ``items`` yields them, one answer at the end; not retried, no default timeout."""
-        channel = next(self._turn)
-        response = channel.call(channel.feedback.StreamFeedback, stream_messages(items), timeout_s=timeout_s)
+        with self._channels.next() as channel:
+            response = channel.call(channel.feedback.StreamFeedback, stream_messages(items), timeout_s=timeout_s)
         return results(response.results)
 
     def close(self) -> None:
         """Closes all connections."""
-        for channel in self._channels:
-            channel.close()
+        self._channels.close()
 
     def __enter__(self) -> Self:
         return self
@@ -149,11 +147,13 @@ class Client:
     ) -> Any:
         """One call with its retries, every attempt on the next connection."""
         for attempt in itertools.count(1):
-            channel = next(self._turn)
             try:
-                left_s = max(0.0, deadline - self._now())
-                response = channel.call(rpc(channel), message, timeout_s=left_s, headers=headers)
+                with self._channels.next() as channel:
+                    left_s = max(0.0, deadline - self._now())
+                    response = channel.call(rpc(channel), message, timeout_s=left_s, headers=headers)
             except CallError as error:
+                if isinstance(error, Unavailable):
+                    self._channels.doubt()
                 if not (is_retryable(error) and self._budget.failed()):
                     raise
                 wait_s = delay_s(self._policy, error, attempt, deadline - self._now(), random.random())
@@ -167,3 +167,12 @@ class Client:
 
     def _deadline(self, timeout_s: float | None) -> float:
         return self._now() + (self._timeout_s if timeout_s is None else timeout_s)
+
+
+def channel_count(channels: int | Literal["auto"]) -> int | None:
+    """How many connections there are to be; None: as many as there are workers. Raises ValueError."""
+    if channels == "auto":
+        return None
+    if not isinstance(channels, int) or channels < 1:
+        raise ValueError(f'channels: expected 1 or more, or "auto", got {channels!r}')
+    return channels

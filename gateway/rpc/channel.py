@@ -13,8 +13,9 @@ import grpc
 import grpc.aio
 from google.rpc import error_details_pb2, status_pb2
 
-from gateway.rpc.call_errors import CallError, DeadlineExceeded, Unreachable, error_of
-from gateway.rpc.service import ADMIN, FEEDBACK, INFERENCE, INFERENCE_NAME, Stub
+from gateway.rpc.call_errors import CallCancelled, CallError, DeadlineExceeded, Unreachable, error_of
+from gateway.rpc.messages import inference
+from gateway.rpc.service import ADMIN, FEEDBACK, INFERENCE, INFERENCE_NAME, WORKER_KEY, Stub
 
 DEFAULT_MAX_MESSAGE_BYTES = 64 << 20
 _DETAILS_KEY = "grpc-status-details-bin"
@@ -47,6 +48,16 @@ class Channel:
             return rpc(request, timeout=timeout_s, metadata=_metadata(headers))
         except grpc.RpcError as error:
             raise translated(error, self.address, timeout_s) from error
+
+    def worker(self, timeout_s: float) -> str | None:
+        """Which worker of the gateway is at the other end, as it tells; None when it does not. Raises CallError."""
+        try:
+            _, call = self.inference.ServerReady.with_call(inference.ServerReadyRequest(), timeout=timeout_s)
+        except grpc.RpcError as error:
+            raise translated(error, self.address, timeout_s) from error
+        except ValueError as error:  # closed by another thread
+            raise CallCancelled(str(error), code="CANCELLED") from error
+        return _pairs(call.trailing_metadata()).get(WORKER_KEY)
 
     def stream(self, rpc: Any, request: Any, *, timeout_s: float | None) -> Iterator[Any]:
         """The responses of an RPC that answers many times; leaving the iterator cancels the call. Raises CallError."""
@@ -82,6 +93,15 @@ class AsyncChannel:
         """The response of an RPC that answers once (``request``: a message, or an async iterator). Raises CallError."""
         try:
             return await rpc(request, timeout=timeout_s, metadata=_metadata(headers))
+        except grpc.RpcError as error:
+            raise translated(error, self.address, timeout_s) from error
+
+    async def worker(self, timeout_s: float) -> str | None:
+        """Which worker of the gateway is at the other end, as it tells; None when it does not. Raises CallError."""
+        call = self.inference.ServerReady(inference.ServerReadyRequest(), timeout=timeout_s)
+        try:
+            await call
+            return _pairs(await call.trailing_metadata()).get(WORKER_KEY)
         except grpc.RpcError as error:
             raise translated(error, self.address, timeout_s) from error
 

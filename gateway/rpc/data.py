@@ -22,7 +22,7 @@ from gateway.lifecycle.ports import Snapshot
 from gateway.rpc.model_messages import config_message, metadata_message
 from gateway.rpc.naming import resolve
 from gateway.rpc.pb import feedback_pb2, inference_pb2
-from gateway.rpc.service import FEEDBACK, INFERENCE, INFERENCE_NAME, Behaviour, handlers
+from gateway.rpc.service import FEEDBACK, INFERENCE, INFERENCE_NAME, WORKER_KEY, Behaviour, handlers
 from gateway.rpc.status import guarded, trailers
 
 SERVER_NAME = "interlock"
@@ -47,6 +47,11 @@ class Backend(Protocol):
     @property
     def snapshot(self) -> Snapshot:
         """The published snapshot."""
+        ...
+
+    @property
+    def place(self) -> str:
+        """Which of the workers on the port this is: its number (from 0), a slash, how many they are."""
         ...
 
     @property
@@ -121,11 +126,13 @@ class DataServices:
         return inference_pb2.ServerLiveResponse(live=True)
 
     def ServerReady(self, request: Any, context: Any) -> inference_pb2.ServerReadyResponse:
-        """The worker takes requests."""
+        """The worker takes requests. Beside the answer: which worker it is, for clients that want to meet all of them."""
+        context.set_trailing_metadata(((WORKER_KEY, self._backend.place),))
         return inference_pb2.ServerReadyResponse(ready=self._backend.is_serving)
 
     def ServerMetadata(self, request: Any, context: Any) -> inference_pb2.ServerMetadataResponse:
-        """Name, version, and the extensions that work."""
+        """Name, version, and the extensions that work; beside it, which worker it is."""
+        context.set_trailing_metadata(((WORKER_KEY, self._backend.place),))
         extensions = (*EXTENSIONS, SHARED_MEMORY_EXTENSION) if self._shared_memory.is_on else EXTENSIONS
         return inference_pb2.ServerMetadataResponse(name=SERVER_NAME, version=_release(), extensions=extensions)
 

@@ -138,6 +138,7 @@ class Worker:
         )
         self.incarnation = hello.incarnation
         self.address = ""
+        self.place = f"{config.number}/{max(config.siblings, config.number + 1)}"
         self.snapshot = Snapshot()
         self.is_serving = False
         self._plane = (make_plane or _data_plane)(config, hello, clock)

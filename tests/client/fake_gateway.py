@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -45,6 +45,7 @@ def _digits(request, response):
 class FakeGateway:
     def __init__(self):
         self.requests = defaultdict(list)
+        self.peers = defaultdict(list)
         self.scripts = defaultdict(list)
         self.versions = {name: [] for name in TENSORS}
         self.aliases = defaultdict(dict)
@@ -53,6 +54,8 @@ class FakeGateway:
         self.revisions = defaultdict(list)
         self.is_ready = True
         self.channels = set()
+        self.falls = []  # the worker that each connection meets, in the order of their first ServerReady, and how many workers
+        self._workers = {}
         self._ids = itertools.count(1)
         self._server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])
         self._server.add_generic_rpc_handlers(
@@ -64,6 +67,10 @@ class FakeGateway:
         )
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         self._server.start()
+
+    def answers_by_worker(self, last):
+        """How many of the last predictions each worker answered."""
+        return Counter(self._workers.get(peer) for peer in self.peers["ModelInfer"][-last:])
 
     def stop(self):
         self._server.stop(0).wait()
@@ -88,6 +95,7 @@ class FakeGateway:
         def before(request, context):
             self.requests[name].append(request)
             self.channels.add(context.peer())
+            self.peers[name].append(context.peer())
             if not self.scripts[name]:
                 return
             failure = self.scripts[name].pop(0)
@@ -110,6 +118,10 @@ class FakeGateway:
     # ---- data port
 
     def ServerReady(self, request, context):
+        if self.falls:
+            workers, of = self.falls
+            number = self._workers.setdefault(context.peer(), workers[len(self._workers) % len(workers)])
+            context.set_trailing_metadata(((service.WORKER_KEY, f"{number}/{of}"),))
         return inference_pb2.ServerReadyResponse(ready=self.is_ready)
 
     def ModelReady(self, request, context):
