@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 MAX_CHANNELS = 16  # with more workers, every client uses so many of them
-TRIES_PER_WORKER = 4  # connections opened in one go; each meets a worker by chance
+TRIES_PER_WORKER = 6  # connections opened in one go; each meets a worker by chance
 LEAST_TRIES = 8
 
 
