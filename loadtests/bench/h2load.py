@@ -1,22 +1,17 @@
-"""h2load, the C HTTP/2 client that makes the load: its command, its body, and what its report says."""
+"""h2load, the C HTTP/2 client: its command, and what its report says."""
 
 from __future__ import annotations
 
 import re
 import shutil
-import struct
 import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from gateway.demo.models import INPUT, scans
-from gateway.rpc.messages import inference
+from loadtests.bench.loops import PATH
+from loadtests.bench.machine import LOAD, pin
 
 MISSING = "h2load is not installed: run .ci/install-system-packages"
-PATH = "/inference.GRPCInferenceService/ModelInfer"
 _RATE = re.compile(r"finished in [\d.]+\w+, ([\d.]+) req/s")
 _COUNTS = re.compile(r"requests: (\d+) total, \d+ started, (\d+) done, (\d+) succeeded, (\d+) failed, (\d+) errored")
 
@@ -33,32 +28,14 @@ class Report:
     succeeded: int
 
 
-def request_body(model: str) -> bytes:
-    """A ModelInferRequest with one real image, in gRPC's frame: a byte that says "not compressed", four of length."""
-    request = inference.ModelInferRequest(model_name=model)
-    request.inputs.add(name=INPUT, datatype="FP32", shape=[1, 64])
-    request.raw_input_contents.append(scans()[1].images[0].astype(np.float32).tobytes())
-    message = request.SerializeToString()
-    return struct.pack(">BI", 0, len(message)) + message
-
-
-def load(port: int, body: Path, *, streams: int, seconds: float, pin: Sequence[str] = (), connections: int = 1) -> Report:
-    """Connections with so many concurrent streams each, for so long after a short warm-up. Raises H2loadFailed."""
+def load(port: int, body: Path, *, streams: int, seconds: float) -> Report:
+    """One connection with so many concurrent streams, for so long after a short warm-up. Raises H2loadFailed."""
     program = shutil.which("h2load")
     if program is None:
         raise H2loadFailed(MISSING)
     command = [
-        *(
-            *pin,
-            program,
-            f"-c{connections}",
-            "-t1",
-            f"-m{streams}",
-            f"-D{seconds * 1000:.0f}ms",
-            "--warm-up-time=300ms",
-            "-d",
-            str(body),
-        ),
+        *(*pin(LOAD), program, "-c1", "-t1", f"-m{streams}", f"-D{seconds * 1000:.0f}ms", "--warm-up-time=300ms"),
+        *("-d", str(body)),
         *("-H", "content-type: application/grpc", "-H", "te: trailers", f"http://127.0.0.1:{port}{PATH}"),
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60)

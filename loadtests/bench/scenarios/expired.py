@@ -1,0 +1,148 @@
+"""What expired work costs: half of the requests expire in the queue; and how soon an endless run ends after its deadline."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from loadtests.bench import bodies, model_files
+from loadtests.bench.gauges import cpu_s
+from loadtests.bench.load import DEADLINE_EXCEEDED, LoadFailed, Target
+from loadtests.bench.loops import PATH
+from loadtests.bench.raw_http2 import OK, Connection, wait
+from loadtests.bench.scenario import Goal, Grid, Result
+from loadtests.bench.servers import Interlock
+from loadtests.bench.stand import Stand
+
+BUSY, BUSY_MS = "busy", 10.0
+DEPTH = 6  # patient requests on their way: the queue is always about five runs long
+PATIENCE_MS = 20  # of the others: two runs
+ENDLESS, ENDLESS_MS = "endless", 300
+TRIALS = 12
+SAMPLE_S, IDLE_SHARE = 0.005, 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One measurement: CPU of the worker per OK answer, runs for nobody, and what became of the impatient."""
+
+    cpu_ms: float
+    wasted_runs: float
+    expired: int
+    impatient: int
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """See the module."""
+
+    name: str = "expired"
+    about: str = "as many requests expire in the queue of a 10 ms model as are answered; an endless loop with a deadline"
+    goals: Sequence[Goal] = (
+        Goal("cpu_share", "of the worker's CPU spent on expired requests", at_most=0.02),
+        Goal("wasted_runs_share", "of the runs were for nobody", at_most=0.02),
+        Goal(
+            "endless_stop_ms_max",
+            "ms from the deadline of an endless run until its thread is free and the CPU idle",
+            at_most=50,
+        ),
+    )
+
+    def measure(self, stand: Stand) -> Result:
+        """See Scenario."""
+        file, run_ms = model_files.busy(stand.folder / "busy.onnx", BUSY_MS)
+        with stand.gateway() as gateway:
+            gateway.deploy(BUSY, file)
+            gateway.deploy(ENDLESS, model_files.looping(stand.folder / "endless.onnx", None))
+            message = bodies.infer(BUSY, {model_files.INPUT: np.ones((1, model_files.BUSY_COLUMNS), np.float32)})
+            target = stand.target(gateway.port, message)
+            rate = target.closed(stand.seconds(2), depth=DEPTH).rate()
+            without, beside = [], []
+            for turn in range(stand.repetitions):
+                without.append(_turn(gateway, target, 0.0, stand.seconds(5), turn))
+                beside.append(_turn(gateway, target, rate, stand.seconds(5), turn))
+            stops = _endless_stops_ms(gateway)
+        alone_ms = statistics.median(turn.cpu_ms for turn in without)
+        beside_ms = statistics.median(turn.cpu_ms for turn in beside)
+        figures = {
+            "run_ms": run_ms,
+            "offered_per_s": 2 * rate,
+            "expired_share": sum(turn.expired for turn in beside) / max(1, sum(turn.impatient for turn in beside)),
+            "cpu_ms_per_answer": alone_ms,
+            "cpu_ms_per_answer_with_expiring": beside_ms,
+            "cpu_share": max(0.0, 1 - alone_ms / beside_ms),
+            "wasted_runs_share": statistics.median(turn.wasted_runs for turn in beside),
+            "endless_stop_ms": statistics.median(stops),
+            "endless_stop_ms_max": max(stops),
+        }
+        rows = [["all patient", f"{alone_ms:.2f}"], ["as many that expire", f"{beside_ms:.2f}"]]
+        expired = f"{figures['expired_share']:.0%} of the impatient requests expired or were refused before they ran."
+        return Result(figures, [Grid("", ["requests", "worker CPU per OK answer, ms"], rows)], [expired])
+
+
+def _turn(gateway: Interlock, target: Target, rate: float, seconds: float, seed: int) -> Turn:
+    before, cpu = gateway.settled(BUSY), cpu_s(gateway.worker)
+    patient = target.load("closed", [(0.0, seconds)], depth=DEPTH)
+    try:
+        impatient = None
+        if rate:
+            load = target.load("open", [(rate, seconds)], timeout_ms=PATIENCE_MS, is_random=True, seed=seed)
+            impatient = load.wait()
+        answers = patient.wait()
+    finally:
+        patient.stop()
+    spent, after = cpu_s(gateway.worker) - cpu, gateway.settled(BUSY)
+    runs = after.execution_count - before.execution_count
+    answered = after.inference_stats.success.count - before.inference_stats.success.count
+    lost = 0 if impatient is None else impatient.count - impatient.ok.count
+    ok = answers.ok.count + (0 if impatient is None else impatient.ok.count)
+    return Turn(spent / ok * 1000, max(0, runs - answered) / max(1, runs), lost, 0 if impatient is None else impatient.count)
+
+
+def _endless_stops_ms(gateway: Interlock) -> list[float]:
+    """Per trial: from the deadline of an endless run until the next request was answered, or the CPU idle, if that is later."""
+    state = np.ones((1, model_files.BUSY_COLUMNS), np.float32)
+
+    def message(rounds: int) -> bytes:
+        return bodies.infer(ENDLESS, {model_files.INPUT: state, model_files.ROUNDS: np.array(rounds, np.int64)})
+
+    endless = Connection(gateway.port, PATH, [message(model_files.ENDLESS)], timeout_ms=ENDLESS_MS)
+    short = Connection(gateway.port, PATH, [message(1)])
+    stops = []
+    for _ in range(TRIALS):
+        due = time.perf_counter()
+        endless.call(due)
+        wait([endless], 0.05)  # it runs
+        short.call(time.perf_counter())
+        busy_until = _busy_until(gateway.worker, [endless, short], due + ENDLESS_MS / 1000)
+        while endless.unanswered or short.unanswered:
+            wait([endless, short], 1.0)
+        _expect(endless, DEADLINE_EXCEEDED)
+        _, answered, _ = _expect(short, OK)
+        stops.append((max(answered, busy_until) - due) * 1000 - ENDLESS_MS)
+    for connection in (endless, short):
+        connection.abandon(time.perf_counter(), OK)
+    return stops
+
+
+def _busy_until(pid: int, connections: Sequence[Connection], deadline: float) -> float:
+    """The end of the last interval in which the process used more than half of a core, watched beyond ``deadline``."""
+    last, cpu, at = 0.0, cpu_s(pid), time.perf_counter()
+    while at < deadline + 0.15:
+        wait(connections, 0)
+        time.sleep(SAMPLE_S)
+        now_cpu, now = cpu_s(pid), time.perf_counter()
+        if now_cpu - cpu > IDLE_SHARE * (now - at):
+            last = now
+        cpu, at = now_cpu, now
+    return last
+
+
+def _expect(connection: Connection, status: int) -> tuple[float, float, int]:
+    if not connection.finished or connection.finished[-1][2] != status:
+        raise LoadFailed(f"expected an answer with status {status}, got {connection.finished[-1:]}")
+    return connection.finished.pop()
