@@ -8,10 +8,10 @@ PYTEST_ARGS ?=
 IMAGE ?= interlock
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo serve test check proto bench loadtest image clean
+.PHONY: help setup lock demo serve test check proto bench bench-compare soak loadtest image clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 setup: $(READY) ## the environment in .venv, exactly as locked
 
@@ -52,8 +52,15 @@ check: $(READY) ## format, lint, strict types, architecture, generated code up t
 proto: $(READY) ## gateway/rpc/pb anew from protos/
 	PYTHON=$(BIN)/python protos/generate.sh
 
-bench: $(READY) ## the request path beside bare gRPC and bare ONNX Runtime, with h2load
-	@$(BIN)/python -m loadtests.bench
+bench: $(READY) ## the request path, large tensors, swaps, overload and more, judged against goals (SCENARIO=path runs one)
+	@$(BIN)/python -m loadtests.bench $(if $(SCENARIO),--scenario $(SCENARIO))
+
+bench-compare: $(READY) ## this tree and revision BASE in alternation (BASE=main SCENARIO=path)
+	@test -n "$(BASE)" || { echo "say what to compare with: make bench-compare BASE=main" >&2; exit 1; }
+	@$(BIN)/python -m loadtests.bench.compare $(BASE) $(if $(SCENARIO),--scenario $(SCENARIO))
+
+soak: $(READY) ## 1,000 swaps under load with misbehaving callers: nothing may leak (SWAPS=200 is shorter)
+	@$(BIN)/python -m loadtests.bench --scenario soak --out out/soak.json $(if $(SWAPS),--swaps $(SWAPS))
 
 loadtest: $(READY) ## every load scenario with locust (SCENARIO=steady runs one)
 	@$(BIN)/python -m loadtests.run $(or $(SCENARIO),all)

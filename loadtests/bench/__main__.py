@@ -26,6 +26,7 @@ from loadtests.bench.report import Outcome
 from loadtests.bench.scenario import MISSED, Result, Scenario, judge
 from loadtests.bench.scenarios import scenarios
 from loadtests.bench.scenarios.path import RequestPath
+from loadtests.bench.soak import Soak
 from loadtests.bench.stand import BROKEN, Stand
 
 
@@ -36,7 +37,8 @@ def main() -> int:
     known = scenarios()
     if options.streams or options.as_shipped:
         known["path"] = RequestPath(tuple(options.streams or RequestPath().streams), options.as_shipped)
-    chosen = [known[name] for name in (options.scenario or known)]
+    known["soak"] = Soak(options.swaps)
+    chosen = [known[name] for name in (options.scenario or scenarios())]
     stay_beside()
     collector = Collector()
     outcomes = []
@@ -44,9 +46,8 @@ def main() -> int:
         for scenario in chosen:
             console.print(f"\n[bold]{scenario.name}[/bold]: {scenario.about}")
             with tempfile.TemporaryDirectory(prefix=f"interlock-{scenario.name}-") as folder:
-                stand = Stand(
-                    Path(folder), collector, options.pace, options.repetitions, lambda text: console.print(f"  {text}")
-                )
+                say = functools.partial(console.print, " ")
+                stand = Stand(Path(folder), collector, options.pace, options.repetitions, options.most_late_ms, say)
                 outcomes.append(run(scenario, stand))
             report.show(console, outcomes[-1])
             write(outcomes, options.out, {"pace": options.pace, "repetitions": options.repetitions})
@@ -59,10 +60,11 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m loadtests.bench", description=__doc__)
-    parser.add_argument("--scenario", nargs="+", choices=list(scenarios()), metavar="NAME", help="(default: all)")
+    parser.add_argument("--scenario", nargs="+", choices=[*scenarios(), "soak"], metavar="NAME", help="(default: all but soak)")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--pace", type=float, default=1.0, help="stretches (> 1) or shrinks every measurement")
     parser.add_argument("--streams", type=int, nargs="+", help="of the path scenario")
+    parser.add_argument("--swaps", type=int, default=Soak().swaps, help="of the soak (default: 1000)")
     parser.add_argument("--as-shipped", action="store_true", help="the path scenario with gRPC's event engine as shipped")
     parser.add_argument(
         "--most-late-ms", type=float, default=MOST_LATE_MS, help="of the load client's own lateness at p99 (default: 2)"

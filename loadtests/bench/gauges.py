@@ -1,16 +1,20 @@
-"""What the kernel knows of a process: CPU time and memory, and a thread that samples memory. Linux only."""
+"""What the kernel knows of a process: CPU time and memory, and a thread that samples it. Linux only."""
 
 from __future__ import annotations
 
 import resource
 import threading
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Generic, Self, TypeVar
+
+import numpy as np
 
 MIB = 1024**2
+T = TypeVar("T")
 _CPUCLOCK_SCHED = 2
 
 
@@ -42,26 +46,21 @@ def resident_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-class MemorySampler:
-    """Samples a process's memory every so often while the context is open; ``samples`` are (perf_counter, Memory)."""
+class Sampler(Generic[T]):
+    """Reads a gauge every so often while the context is open; ``samples`` are (`time.perf_counter`, value)."""
 
-    def __init__(self, pid: int, every_s: float = 0.02) -> None:
-        self.samples: list[tuple[float, Memory]] = []
-        self._pid, self._every_s = pid, every_s
+    def __init__(self, read: Callable[[], T], every_s: float = 0.02) -> None:
+        self.samples: list[tuple[float, T]] = []
+        self._read, self._every_s = read, every_s
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self) -> None:
         while not self._is_over.wait(self._every_s):
             try:
-                self.samples.append((time.perf_counter(), Memory.of(self._pid)))
-            except FileNotFoundError:
+                self.samples.append((time.perf_counter(), self._read()))
+            except OSError:
                 return  # the process has ended
-
-    @property
-    def most_private(self) -> int:
-        """The largest private memory seen, in bytes."""
-        return max(memory.private for _, memory in self.samples)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -70,3 +69,10 @@ class MemorySampler:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         self._is_over.set()
         self._thread.join()
+
+
+def spent(samples: Sequence[tuple[float, float]], start_s: float, end_s: float) -> float:
+    """By how much a sampled counter grew between two moments, interpolated."""
+    times, values = zip(*samples, strict=True)
+    before, after = np.interp((start_s, end_s), times, values)
+    return float(after - before)

@@ -106,7 +106,8 @@ class Answers:
         """OK answers a second between the first call, a warm-up later, and the last one."""
         if self.count < 2:
             return 0.0
-        start, end = self.due_s[0] + skip_s, self.due_s[-1]
+        start, end = self.due_s[0], self.due_s[-1]
+        start += min(skip_s, (end - start) / 4)
         ends = self.ok.ends_s
         return float(np.count_nonzero((ends >= start) & (ends <= end)) / max(1e-9, end - start))
 

@@ -76,6 +76,16 @@ class Connection:
             self._out += _HEADER.pack(size << 8 | http2.DATA, http2.END_STREAM, stream)
             self._out += body
 
+    def cancel(self, stream: int) -> None:
+        """Gives a call up, as a client does whose caller has gone."""
+        self.open.pop(stream)
+        self._out += http2.reset(stream)
+
+    def send_part(self, spare: int) -> None:
+        """Gives the socket all but the last so many bytes, and forgets those."""
+        self.socket.send(self._out[:-spare])
+        self._out.clear()
+
     def _begin(self) -> int:
         stream, block = self._stream, self._block
         self._out += _HEADER.pack(len(block) << 8 | http2.HEADERS, http2.END_HEADERS, stream)

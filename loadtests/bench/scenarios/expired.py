@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from loadtests.bench import bodies, model_files
-from loadtests.bench.gauges import cpu_s
-from loadtests.bench.load import DEADLINE_EXCEEDED, LoadFailed, Target
+from loadtests.bench.gauges import Sampler, cpu_s, spent
+from loadtests.bench.load import DEADLINE_EXCEEDED, Answers, LoadFailed, Target
 from loadtests.bench.loops import PATH
 from loadtests.bench.raw_http2 import OK, Connection, wait
 from loadtests.bench.scenario import Goal, Grid, Result
@@ -23,7 +23,9 @@ DEPTH = 6  # patient requests on their way: the queue is always about five runs 
 PATIENCE_MS = 20  # of the others: two runs
 ENDLESS, ENDLESS_MS = "endless", 300
 TRIALS = 12
-SAMPLE_S, IDLE_SHARE = 0.005, 0.5
+LEAD_S = 0.5  # by which the patient begin earlier and end later
+NOBODY = Answers(*(np.empty(0) for _ in range(4)))
+SAMPLE_S, IDLE_SHARE, GIVE_UP_S = 0.005, 0.5, 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,22 +87,29 @@ class Expired:
 
 
 def _turn(gateway: Interlock, target: Target, rate: float, seconds: float, seed: int) -> Turn:
-    before, cpu = gateway.settled(BUSY), cpu_s(gateway.worker)
-    patient = target.load("closed", [(0.0, seconds)], depth=DEPTH)
-    try:
-        impatient = None
-        if rate:
-            load = target.load("open", [(rate, seconds)], timeout_ms=PATIENCE_MS, is_random=True, seed=seed)
-            impatient = load.wait()
-        answers = patient.wait()
-    finally:
-        patient.stop()
-    spent, after = cpu_s(gateway.worker) - cpu, gateway.settled(BUSY)
+    before = gateway.settled(BUSY)
+    with Sampler(lambda: cpu_s(gateway.worker)) as cpu:
+        patient = target.load("closed", [(0.0, seconds + 2 * LEAD_S)], depth=DEPTH)
+        try:
+            time.sleep(LEAD_S)
+            options = {"timeout_ms": PATIENCE_MS, "is_random": True, "seed": seed}
+            impatient = target.load("open", [(rate, seconds)], **options).wait() if rate else NOBODY
+            answers = patient.wait()
+        finally:
+            patient.stop()
+    after = gateway.settled(BUSY)
     runs = after.execution_count - before.execution_count
     answered = after.inference_stats.success.count - before.inference_stats.success.count
-    lost = 0 if impatient is None else impatient.count - impatient.ok.count
-    ok = answers.ok.count + (0 if impatient is None else impatient.ok.count)
-    return Turn(spent / ok * 1000, max(0, runs - answered) / max(1, runs), lost, 0 if impatient is None else impatient.count)
+    # CPU and answers of the time in which both were there.
+    of = impatient if impatient.count else answers
+    start, end = of.due_s[0], of.due_s[-1]
+    ok = sum(np.count_nonzero((one.ok.ends_s >= start) & (one.ok.ends_s < end)) for one in (answers, impatient))
+    return Turn(
+        spent(cpu.samples, start, end) / max(1, ok) * 1000,
+        max(0, runs - answered) / max(1, runs),
+        impatient.count - impatient.ok.count,
+        impatient.count,
+    )
 
 
 def _endless_stops_ms(gateway: Interlock) -> list[float]:
@@ -130,16 +139,18 @@ def _endless_stops_ms(gateway: Interlock) -> list[float]:
 
 
 def _busy_until(pid: int, connections: Sequence[Connection], deadline: float) -> float:
-    """The end of the last interval in which the process used more than half of a core, watched beyond ``deadline``."""
-    last, cpu, at = 0.0, cpu_s(pid), time.perf_counter()
-    while at < deadline + 0.15:
+    """When the process began to be idle (less than half of a core for two intervals on end), ``deadline`` or later."""
+    cpu, at, idle_since, idles = cpu_s(pid), time.perf_counter(), 0.0, 0
+    while idles < 2 and at < deadline + GIVE_UP_S:
         wait(connections, 0)
         time.sleep(SAMPLE_S)
         now_cpu, now = cpu_s(pid), time.perf_counter()
-        if now_cpu - cpu > IDLE_SHARE * (now - at):
-            last = now
+        if at < deadline or now_cpu - cpu > IDLE_SHARE * (now - at):
+            idle_since, idles = now, 0
+        else:
+            idles += 1
         cpu, at = now_cpu, now
-    return last
+    return idle_since
 
 
 def _expect(connection: Connection, status: int) -> tuple[float, float, int]:

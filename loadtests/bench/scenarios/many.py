@@ -62,8 +62,9 @@ class Many:
         }
         rows = [[name, f"{rate[name]:,.0f}", f"{cpu[name]:.1f}"] for name in loads]
         note = (
-            f"{self.loaded} deployments took {figures['deploy_s']:.1f} s; the worker holds {figures['private_mib_many']:.0f} MiB of its own, with one model "
-            f"{figures['private_mib_one']:.0f}. In turn, neighbouring requests share no batch."
+            f"{self.loaded} deployments took {figures['deploy_s']:.1f} s; the worker then has "
+            f"{figures['private_mib_many']:.0f} MiB of its own, with one model {figures['private_mib_one']:.0f}. "
+            "In turn, neighbouring requests share no batch."
         )
         return Result(figures, [Grid("", ["", "requests/s", "worker CPU a request, µs"], rows)], [note])
 

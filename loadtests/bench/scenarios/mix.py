@@ -63,7 +63,11 @@ def _both(
         beside = slow.load("closed", [(0.0, seconds + 1)], depth=2)
     try:
         answers = fast.open(rate, seconds, is_random=True, seed=seed)
-        return answers, None if beside is None else beside.wait()
+        if beside is None:
+            return answers, None
+        slow_answers = beside.wait()
+        # Only while both were there: processes start a little apart.
+        return answers.between(slow_answers.due_s[0], slow_answers.ends_s[-1]), slow_answers
     finally:
         if beside is not None:
             beside.stop()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from loadtests.bench import bodies, model_files
-from loadtests.bench.gauges import MIB, Memory, MemorySampler
+from loadtests.bench.gauges import MIB, Memory, Sampler
 from loadtests.bench.load import Answers, Target
 from loadtests.bench.scenario import Goal, Grid, Result
 from loadtests.bench.servers import MODEL, Interlock
@@ -48,8 +48,9 @@ class Swap:
             row = np.ones((1, model_files.WIDE_COLUMNS), np.float32)
             target = stand.target(gateway.port, bodies.infer(WIDE, {model_files.INPUT: row}))
             rate = target.closed(stand.seconds(3), depth=1).rate() * LOAD_SHARE
-            swaps, answers, neighbour = self._under_load(stand, gateway, target, rate)
+            # Memory first: what the first copy takes must be seen before any swap.
             one_copy, most, failures = self._memory(stand, gateway, target, rate)
+            swaps, answers, neighbour = self._under_load(stand, gateway, target, rate)
         figures, grid = _latencies(swaps, answers, neighbour)
         figures |= {
             "offered_per_s": rate,
@@ -98,15 +99,15 @@ class Swap:
         load = target.load("open", [(rate, 2 * pause_s + count * (pause_s + 6))])
         try:
             time.sleep(pause_s)
-            with MemorySampler(gateway.worker) as steady:
+            with Sampler(lambda: Memory.of(gateway.worker)) as steady:
                 time.sleep(pause_s)
-            with MemorySampler(gateway.worker) as swapping:
+            with Sampler(lambda: Memory.of(gateway.worker)) as swapping:
                 self._promote(gateway, count, pause_s)
             answers = load.stop_early()
         finally:
             load.stop()
         one_copy = int(np.median([memory.private for _, memory in steady.samples]))
-        return one_copy, swapping.most_private, sum(answers.failures.values())
+        return one_copy, max(memory.private for _, memory in swapping.samples), sum(answers.failures.values())
 
 
 def _latencies(swaps: list[tuple[float, float]], answers: Answers, neighbour: Answers) -> tuple[dict[str, float], Grid]:
