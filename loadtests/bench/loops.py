@@ -12,7 +12,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -143,28 +143,37 @@ class Loop:
             self._wait((dues[place] if place < count else until) - time.perf_counter())
 
     def _run_closed(self) -> None:
-        begin = time.perf_counter()
-        end, until = begin + self._order.seconds, begin + self._order.seconds + self._order.drain_s
-        while (now := time.perf_counter()) < end and not self._is_over:
+        def fill(now: float) -> None:
             for connection in self._connections:
                 for _ in range(self._order.depth - len(connection.open)):
                     connection.call(now)
-            self._wait(end - now)
-        while self._unanswered() and time.perf_counter() < until:
-            self._wait(until - time.perf_counter())
+
+        self._run_while(fill)
 
     def _run_pipelined(self) -> None:
-        begin = time.perf_counter()
-        end, until = begin + self._order.seconds, begin + self._order.seconds + self._order.drain_s
         streams = [(connection, connection.begin_pipeline()) for connection in self._connections]
-        while (now := time.perf_counter()) < end and not self._is_over:
+
+        def fill(now: float) -> None:
             for connection, stream in streams:
                 if connection.has_pipeline(stream):
                     for _ in range(self._order.depth - connection.unanswered):
                         connection.send(stream, now)
             if not any(connection.has_pipeline(stream) for connection, stream in streams):
-                return  # the server has ended them all: the statuses say why
+                self._is_over = True  # the server has ended them all: the statuses say why
+
+        self._run_while(fill)
+
+    def _run_while(self, fill: Callable[[float], None]) -> None:
+        """Keeps as many on their way as ``fill`` says, for the profile's time; then waits for the answers."""
+        now = time.perf_counter()
+        end = now + self._order.seconds
+        while True:  # once at least, however late the machine lets us begin
+            fill(now)
             self._wait(end - now)
+            now = time.perf_counter()
+            if now >= end or self._is_over:
+                break
+        until = time.perf_counter() + self._order.drain_s
         while self._unanswered() and time.perf_counter() < until:
             self._wait(until - time.perf_counter())
 
