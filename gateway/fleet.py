@@ -20,8 +20,9 @@ from registry.versions import Prediction
 @dataclass(frozen=True, slots=True)
 class DesiredVersion:
     """
-    A version to hold ready. ``path`` is the ONNX file on this machine, ``examples`` the file with example requests to warm
-    it up with (`registry.examples`), empty when there are none.
+    A version to hold ready. ``path`` is the ONNX file to load on this machine: the registered one, or that of its serving
+    layout, for which the runtime is told ``session_config``. ``digest`` is the artifact's either way. ``examples`` is the
+    file with example requests to warm it up with (`registry.examples`), empty when there are none.
     """
 
     number: int
@@ -32,6 +33,7 @@ class DesiredVersion:
     is_batchable: bool
     batching: Batching
     examples: str = ""
+    session_config: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,11 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class ObservedVersion:
-    """What became of one version in one worker. ``state`` is a `lifecycle.states.VersionState` name."""
+    """
+    What became of one version in one worker. ``state`` is a `lifecycle.states.VersionState` name. Memory is what the process
+    grew by while it loaded and warmed up, an estimate, since requests are served meanwhile: ``private_bytes`` its own,
+    ``mapped_bytes`` pages of files, which workers share; ``memory_bytes`` is both.
+    """
 
     model: str
     number: int
@@ -116,6 +122,8 @@ class ObservedVersion:
     memory_bytes: int = 0
     load_ms: float = 0.0
     in_flight: int = 0
+    private_bytes: int = 0
+    mapped_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,12 +172,13 @@ def _external_tensors(model: onnx.ModelProto) -> list[tuple[str, dict[str, str]]
     """Name and external-data entries of every tensor that keeps its values in another file, however deep it sits."""
     return [
         (tensor.name or "(unnamed)", {entry.key: entry.value for entry in tensor.external_data})
-        for tensor in _tensors(model)
+        for tensor in every_tensor(model)
         if tensor.data_location == _TENSOR.EXTERNAL or tensor.external_data
     ]
 
 
-def _tensors(model: onnx.ModelProto) -> Iterable[onnx.TensorProto]:
+def every_tensor(model: onnx.ModelProto) -> Iterable[onnx.TensorProto]:
+    """Every tensor of the model, however deep it sits: weights, attributes, parts of sparse ones."""
     graphs = [model.graph]
     nodes = [node for function in model.functions for node in function.node]
     for info in model.training_info:

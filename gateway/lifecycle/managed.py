@@ -31,7 +31,8 @@ class ManagedVersion:
     state: VersionState = VersionState.NEW
     reason: str = ""
     held: Held | None = None
-    memory_bytes: int = 0
+    private_bytes: int = 0
+    mapped_bytes: int = 0
     load_ms: float = 0.0
     is_spent: bool = False
 
@@ -56,7 +57,9 @@ class ManagedVersion:
             number=self.desired.number,
             state=str(self.state),
             reason=self.reason,
-            memory_bytes=self.memory_bytes,
+            memory_bytes=self.private_bytes + self.mapped_bytes,
+            private_bytes=self.private_bytes,
+            mapped_bytes=self.mapped_bytes,
             load_ms=self.load_ms,
             in_flight=self.held.in_flight if self.held else 0,
         )
@@ -98,6 +101,7 @@ def load(version: ManagedVersion, loader: Loader, clock: Clock, post: Post) -> N
         return
     try:
         held.warm_up()
+        held.settle()
     except Exception as error:  # as above
         post(Outcome(version, VersionEvent.FAILED, reason=_reason(error, "warming up"), held=held))
         return

@@ -162,7 +162,8 @@ class VersionManager:
                 self._executor.submit(_close_quietly, outcome.held)
         self._move(version, outcome.event, outcome.reason)
         if outcome.event is VersionEvent.WARMED and outcome.held is not None:
-            version.memory_bytes, version.load_ms = outcome.held.memory_bytes, outcome.load_ms
+            version.private_bytes, version.mapped_bytes = outcome.held.private_bytes, outcome.held.mapped_bytes
+            version.load_ms = outcome.load_ms
             self._count(version, "ok")
 
     def _end(self, outcome: Outcome) -> None:

@@ -25,8 +25,13 @@ class Held(Protocol):
     """One loaded version: what leases are taken on. ``retire`` and ``reinstate`` never block; the rest may."""
 
     @property
-    def memory_bytes(self) -> int:
-        """Memory that the version takes, as far as it is known; 0 when it is not."""
+    def private_bytes(self) -> int:
+        """Memory of this process alone that the version takes, as far as it is known; 0 when it is not."""
+        ...
+
+    @property
+    def mapped_bytes(self) -> int:
+        """Memory that the version takes and processes share, as far as it is known; 0 when it is not."""
         ...
 
     @property
@@ -36,6 +41,10 @@ class Held(Protocol):
 
     def warm_up(self) -> None:
         """Runs the model until it is as fast as it gets. Blocks. Raises LoadFailed."""
+        ...
+
+    def settle(self) -> None:
+        """Called once after warm-up: gives back what loading left over, and takes down the memory that is taken. Blocks."""
         ...
 
     def retire(self) -> None:

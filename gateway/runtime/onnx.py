@@ -6,6 +6,7 @@ import ctypes
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -26,25 +27,17 @@ _DATATYPES = {
 }  # fmt: skip
 _WATCHDOG = Watchdog()
 _BFLOAT16 = 16  # TensorProto.BFLOAT16
+NO_CONFIG: Mapping[str, str] = MappingProxyType({})
 
 
 class OnnxSession:
     """
     A model in ONNX Runtime on the CPU. ``threads`` bounds intra-op parallelism (1: the calling thread alone); nothing
-    spins, since a spinning pool starves its neighbours.
+    spins, since a spinning pool starves its neighbours. ``config`` are entries of ONNX Runtime's session configuration.
     """
 
-    def __init__(self, path: Path, *, threads: int = 1) -> None:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 4
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-        try:
-            session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime raises a dozen unrelated classes here
-            raise LoadRefused(_text(error)) from None
+    def __init__(self, path: Path, *, threads: int = 1, config: Mapping[str, str] = NO_CONFIG) -> None:
+        session = _opened(path, _options(threads, config))
         self.signature = _signature(session)
         # The binding below the Python wrapper: the wrapper checks again what the request path has checked.
         self._session: Any = session._sess
@@ -100,6 +93,39 @@ class OnnxSession:
     def close(self) -> None:
         """See Session."""
         self._session = None
+
+
+def save_prepacked(path: Path, target: Path) -> None:
+    """
+    Writes the model, optimized and with its weights packed for this machine's processor and this ONNX Runtime, to
+    ``target``, the weights in ``weights.bin`` beside it. Raises LoadRefused.
+    """
+    options = _options(1, {
+        "session.save_external_prepacked_constant_initializers": "1",
+        "session.optimized_model_external_initializers_file_name": "weights.bin",
+        "session.optimized_model_external_initializers_min_size_in_bytes": "1024",
+    })  # fmt: skip
+    options.optimized_model_filepath = str(target)
+    _opened(path, options)
+
+
+def _options(threads: int, config: Mapping[str, str]) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    for key, value in config.items():
+        options.add_session_config_entry(key, value)
+    return options
+
+
+def _opened(path: Path, options: Any) -> Any:
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises a dozen unrelated classes here
+        raise LoadRefused(_text(error)) from None
 
 
 def _array(value: Any) -> Array:

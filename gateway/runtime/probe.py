@@ -80,7 +80,7 @@ def trial(
     except subprocess.TimeoutExpired:
         raise InvalidModel(f"the trial run did not end within {timeout_s:g} s", limit_s=timeout_s) from None
     if child.returncode:
-        raise InvalidModel(f"the trial run ended with {_ending(child.returncode)}{_last_line(child.stderr)}")
+        raise InvalidModel(f"the trial run ended with {ending(child.returncode)}{last_line(child.stderr)}")
     outcome = msgspec.json.decode(child.stdout, type=Outcome)
     if outcome.field:
         raise InvalidValue(outcome.refusal, field=outcome.field)
@@ -91,23 +91,26 @@ def trial(
     return outcome.facts
 
 
-def _ending(code: int) -> str:
+def ending(code: int) -> str:
+    """How a child ended, in words."""
     if code >= 0:
         return f"exit code {code}"
     hints = {signal.SIGXCPU: " (too much processor time)", signal.SIGKILL: " (too much processor time or memory)"}
     return f"signal {signal.Signals(-code).name}{hints.get(signal.Signals(-code), '')}"
 
 
-def _last_line(stderr: bytes) -> str:
+def last_line(stderr: bytes) -> str:
+    """The last that a child said, as the end of a sentence."""
     lines = stderr.decode(errors="replace").strip().splitlines()
     return f": {lines[-1][:500]}" if lines else ""
 
 
-def _limit(order: Order) -> None:
+def limit(memory_bytes: int, cpu_s: int, file_bytes: int = 0) -> None:
+    """Bounds this process' address space, processor time and the files it writes, for good."""
     for what, bound in (
-        (resource.RLIMIT_AS, order.memory_bytes),
-        (resource.RLIMIT_CPU, order.cpu_s),
-        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_AS, memory_bytes),
+        (resource.RLIMIT_CPU, cpu_s),
+        (resource.RLIMIT_FSIZE, file_bytes),
         (resource.RLIMIT_CORE, 0),
     ):
         _, hard = resource.getrlimit(what)
@@ -157,7 +160,7 @@ def _failure(session: Session, example: Example) -> str:
 def main() -> None:
     """The child."""
     order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
-    _limit(order)
+    limit(order.memory_bytes, order.cpu_s)
     sys.stdout.buffer.write(msgspec.json.encode(examine(order)))
 
 

@@ -11,6 +11,7 @@ import structlog
 from gateway.fleet import ArmCounts, DesiredVersion
 from gateway.lifecycle.ports import LoadFailed
 from gateway.runtime.onnx import OnnxSession
+from gateway.runtime.process_memory import resident
 from gateway.runtime.session import LoadRefused
 from gateway.worker.examples import RecentInputs
 from gateway.worker.served import Served
@@ -31,14 +32,13 @@ class OnnxLoader:
 
     def load(self, model: str, desired: DesiredVersion) -> Served:
         """See Loader."""
-        before = resident_bytes()
+        before = resident()
         try:
-            session = OnnxSession(Path(desired.path), threads=self._threads)
+            session = OnnxSession(Path(desired.path), threads=self._threads, config=dict(desired.session_config))
         except LoadRefused as error:
             raise LoadFailed(f"{model} v{desired.number} cannot be loaded: {error}") from None
         served = Served(model, desired, session, self._counts_of)
-        # What the process grew by while this loaded: an estimate, since requests are served meanwhile.
-        served.memory_bytes = max(resident_bytes() - before, 0)
+        served.before = before
         served.rehearsal = Rehearsal(_registered(model, desired), self._recent.fitting(model, desired.signature))
         return served
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from gateway.batching.run_times import RunTimes
 from gateway.fleet import ArmCounts, DesiredVersion
 from gateway.rpc.codec import MAX_LAYOUTS, Layout, raw_frame, response_head
+from gateway.runtime.process_memory import Resident, give_back, resident
 from gateway.runtime.session import Session
 from gateway.worker.binding import Binding, bind
 from gateway.worker.warming import Rehearsal, WarmUp, emitted_sizes
@@ -24,6 +25,7 @@ INLINE_RUN_S = 300e-6  # a batch that runs longer would stop the lane for every 
 SLOW_RUN_NS = 5_000_000
 SLOW_RUNS_ALLOWED = 3  # one may be the kernel's doing
 MAX_TEMPLATES = 4096
+LARGE_BYTES = 16 * 1024**2  # of private memory; below this giving it back is not worth the heap's lock
 Shapes = tuple[tuple[int, ...], ...]
 
 
@@ -82,7 +84,8 @@ class Served:
         self.max_rows = desired.batching.max_rows if self.is_batched else 1
         self.is_inline = False  # until warm-up has measured it
         self.run_times = RunTimes(self.max_rows)
-        self.memory_bytes = 0
+        self.private_bytes = self.mapped_bytes = 0
+        self.before = Resident()  # what the process took before this was loaded
         self.datatypes = {spec.name: spec.datatype for spec in (*self.signature.outputs, *self.signature.inputs)}
         self.bindings: dict[Layout, Binding] = {}
         self._counts_of = counts_of
@@ -134,6 +137,15 @@ class Served:
             self.runner.stop()
         self.bindings.clear()
         self.session.close()
+        if self.private_bytes >= LARGE_BYTES:
+            give_back()
+
+    def settle(self) -> None:
+        """See Held."""
+        if resident().since(self.before).private_bytes >= LARGE_BYTES:
+            give_back()  # loading takes several copies of the weights for a moment, and malloc would keep them
+        taken = resident().since(self.before)
+        self.private_bytes, self.mapped_bytes = taken.private_bytes, taken.mapped_bytes
 
     # ---- what is cached ---------------------------------------------------------------------------------------------
 

@@ -11,22 +11,19 @@ An artifact is written under a temporary name, synced (files, folders), then ren
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
-import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from registry.artifacts import Selection, artifact, manifest
 from registry.errors import ArtifactCorrupt, InvalidModel, RegistryUnavailable
+from registry.stores.incoming import Incoming, sync, sync_folders
 from registry.versions import Artifact, ArtifactFile
 
 _CHUNK_BYTES = 1 << 20
-_INCOMING = "incoming"
 
 
 class FileArtifacts:
@@ -35,18 +32,16 @@ class FileArtifacts:
     def __init__(self, root: Path) -> None:
         self._root = root
         with self._usable():
-            (root / _INCOMING).mkdir(parents=True, exist_ok=True)
-            for folder in (root / _INCOMING).iterdir():
-                _sweep(folder)
+            self._incoming = Incoming(root / "incoming")
 
     def ingest(self, selection: Selection) -> Artifact:
         """Copy the selected files in; durable when this returns. Raises InvalidModel, ArtifactCorrupt, RegistryUnavailable."""
-        with self._usable(), self._incoming() as folder:
+        with self._usable(), self._incoming.opened() as folder:
             files = [_copied(selection.root, path, folder / "files" / path) for path in selection.paths]
             made = artifact(selection.model_file, files)
             _check_unchanged(selection, made)
             _write(folder / "manifest", manifest(files))
-            _sync_folders(folder)
+            sync_folders(folder)
             self._publish(folder, made)
         return made
 
@@ -93,28 +88,6 @@ class FileArtifacts:
         except OSError as error:
             raise RegistryUnavailable(f"cannot store artifacts in {self._root}: {error.strerror or error}") from error
 
-    @contextmanager
-    def _incoming(self) -> Iterator[Path]:
-        folder, lock = self._locked_folder()
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(lock)
-
-    def _locked_folder(self) -> tuple[Path, int]:
-        while True:
-            folder = Path(tempfile.mkdtemp(dir=self._root / _INCOMING))
-            try:
-                lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                continue  # a process that opens the registry swept it before it was locked
-            fcntl.flock(lock, fcntl.LOCK_SH)
-            if folder.exists():
-                folder.chmod(0o755)
-                return folder, lock
-            os.close(lock)
-
     def _publish(self, folder: Path, made: Artifact) -> None:
         target = self._root / made.digest
         try:
@@ -123,22 +96,7 @@ class FileArtifacts:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
             self.verify(made)  # the same content is there already; it must be whole to be used again
-        _sync(self._root)
-
-
-def _sweep(folder: Path) -> None:
-    """Remove a copy whose process died; one that is locked is somebody's work."""
-    try:
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder, ignore_errors=True)
-    except BlockingIOError:
-        pass
-    finally:
-        os.close(lock)
+        sync(self._root)
 
 
 def _copied(root: Path, path: str, target: Path) -> ArtifactFile:
@@ -195,19 +153,6 @@ def _write(path: Path, content: bytes) -> None:
         file.flush()
         os.fchmod(file.fileno(), 0o444)
         os.fsync(file.fileno())
-
-
-def _sync_folders(root: Path) -> None:
-    for folder, _, _ in os.walk(root):
-        _sync(Path(folder))
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _corrupt(artifact: Artifact, file: ArtifactFile, what: str) -> ArtifactCorrupt:

@@ -16,7 +16,8 @@ from registry.signature import Signature, TensorSpec
 class FakeHeld:
     """A version that is nothing but its leases; breaks the test when it is closed too early or used too late."""
 
-    memory_bytes = 1000
+    private_bytes = 1000
+    mapped_bytes = 0
 
     def __init__(self, desired: DesiredVersion, log: list[str]) -> None:
         self.desired, self.log = desired, log
@@ -39,6 +40,9 @@ class FakeHeld:
         self.log.append(f"warm {self.desired.number}")
         if self.warm_up_error:
             raise self.warm_up_error
+
+    def settle(self) -> None:
+        pass
 
     def retire(self) -> None:
         self.log.append(f"retire {self.desired.number}")

@@ -205,7 +205,7 @@ def test_what_a_dead_process_left_is_swept_and_what_a_live_one_writes_is_not(tmp
     incoming = tmp_path / "artifacts" / "incoming"
     (incoming / "dead" / "files").mkdir(parents=True)
     (incoming / "dead" / "files" / "half").write_bytes(b"ha")
-    with store._incoming() as alive:
+    with store._incoming.opened() as alive:
         FileArtifacts(tmp_path / "artifacts")
         assert list(incoming.iterdir()) == [alive]
 

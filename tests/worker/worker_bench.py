@@ -28,13 +28,17 @@ from registry.signature import Signature, TensorSpec
 
 
 class FakeHeld:
-    memory_bytes = 4096
+    private_bytes = 4096
+    mapped_bytes = 0
     in_flight = 0
 
     def __init__(self) -> None:
         self.is_closed = False
 
     def warm_up(self) -> None:
+        pass
+
+    def settle(self) -> None:
         pass
 
     def retire(self) -> None:
