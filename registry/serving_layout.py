@@ -27,7 +27,7 @@ PAGE_BYTES = 4096
 PREPACKED = "prepacked_"  # ONNX Runtime's entries beside a weight: <kernel>|<offset>;<length>;<checksum>|...
 
 _TENSOR = onnx.TensorProto
-_ITEM_BYTES = {
+_ITEM_BYTES: dict[int, int] = {
     _TENSOR.BOOL: 1, _TENSOR.INT8: 1, _TENSOR.UINT8: 1, _TENSOR.INT16: 2, _TENSOR.UINT16: 2, _TENSOR.INT32: 4,
     _TENSOR.UINT32: 4, _TENSOR.INT64: 8, _TENSOR.UINT64: 8, _TENSOR.FLOAT16: 2, _TENSOR.BFLOAT16: 2, _TENSOR.FLOAT: 4,
     _TENSOR.DOUBLE: 8,
@@ -75,12 +75,12 @@ def _read(source: Path) -> onnx.ModelProto:
 
 def _large(model: onnx.ModelProto) -> list[onnx.TensorProto]:
     """The weights to move out; at most MAX_BLOBS, the largest."""
-    found = [tensor for tensor in model.graph.initializer if tensor.data_type in _ITEM_BYTES and _size(tensor) >= LARGE_BYTES]
+    found = [tensor for tensor in model.graph.initializer if _size(tensor) >= LARGE_BYTES]
     return sorted(found, key=_size, reverse=True)[:MAX_BLOBS]
 
 
 def _size(tensor: onnx.TensorProto) -> int:
-    return math.prod(tensor.dims) * _ITEM_BYTES[tensor.data_type]
+    return math.prod(tensor.dims) * _ITEM_BYTES.get(tensor.data_type, 0)
 
 
 def _entries(tensor: onnx.TensorProto) -> dict[str, str]:

@@ -20,7 +20,10 @@ _STATES = {
     "LOADING": "cyan", "WARMING": "cyan", "starting": "cyan",
 }  # fmt: skip
 _RIGHT = frozenset(
-    "share workers requests errors p50 p99 memory version latest revision size pid worker restarts replaced connections".split()
+    """
+    share workers requests errors p50 p99 memory private mapped version latest revision size pid worker restarts replaced
+    connections
+    """.split()
 )
 
 
@@ -133,7 +136,20 @@ def _model_view(model: admin.ModelStatus, workers: int) -> RenderableType:
     shown = routes(model.deployment) if model.HasField("deployment") else "nothing is deployed"
     revision = f", revision {model.deployment.revision}" if model.deployment.revision else ""
     rows = [_version_row(version, workers) for version in model.versions]
-    columns = ("version", "roles", "state", "share", "workers", "requests", "errors", "p50", "p99", "memory", "shadow")
+    columns = (
+        "version",
+        "roles",
+        "state",
+        "share",
+        "workers",
+        "requests",
+        "errors",
+        "p50",
+        "p99",
+        "private",
+        "mapped",
+        "shadow",
+    )
     told = settings(model.deployment) if model.deployment.default_version else ""
     title = f"{model.model}: {shown}{revision}" + (f"\n{told}" if told else "")
     return table(title, columns, rows, empty=f"{model.model}: {shown}")
@@ -151,7 +167,8 @@ def _version_row(version: admin.VersionStatus, workers: int) -> tuple[str, ...]:
         str(version.errors or ""),
         f"{version.p50_ms:.2f} ms" if served else "",
         f"{version.p99_ms:.2f} ms" if served else "",
-        size(version.memory_bytes) if version.memory_bytes else "",
+        size(version.private_bytes) if version.private_bytes else "",
+        size(version.mapped_bytes) if version.mapped_bytes else "",
         _shadow(version),
     )
 

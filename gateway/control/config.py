@@ -62,6 +62,11 @@ class ControlConfig:
         return self.home / "run" / "desired.json"
 
     @property
+    def layouts(self) -> Path:
+        """Serving layouts of large models; they can be made again."""
+        return self.home / "layouts"
+
+    @property
     def uploads(self) -> Path:
         """Where uploads lie until they are registered; emptied at every start."""
         return self.home / "tmp"

@@ -17,6 +17,8 @@ from gateway.control.aliases import Aliases
 from gateway.control.config import ControlConfig
 from gateway.control.fleet import Fleet
 from gateway.control.http import Health
+from gateway.control.layouts import FORMAT, Build, Layouts
+from gateway.control.machine import layout_key
 from gateway.control.metrics import SWAPS, QualityFigures, route_facts, version_facts, worker_facts
 from gateway.control.operations import Operation, Operations
 from gateway.control.recorder import Recorder
@@ -32,6 +34,7 @@ from gateway.fleet import Answer, Ask, Hello, PredictionBatch, Telemetry
 from gateway.quality.feedback import Feedback, Verdict
 from gateway.quality.log.config import LogCounts
 from gateway.quality.metrics import VersionQuality
+from gateway.runtime.layout import build
 from gateway.telemetry.aggregate import Aggregate
 from gateway.telemetry.facts import MetricsFacts, SwapRecorder
 from gateway.telemetry.prometheus import render_metrics
@@ -113,6 +116,7 @@ class Control:
         counts: Aggregate,
         clock: Clock,
         trial: Trial = run_trial,
+        build_layout: Build = build,
         ask_restart: Callable[[], None] | None = None,
     ) -> None:
         self.config, self.registry, self.prediction_log, self.counts, self.clock = (
@@ -125,6 +129,7 @@ class Control:
         self.answer: Callable[[Ask], Answer] = _not_yet
         self.started_at = clock.now()
         self.fleet = Fleet(self, clock, expected=config.workers)
+        self.layouts = Layouts(config.layouts, layout_key(FORMAT), clock, build=build_layout)
         self.wanted = Wanted(
             registry,
             clock,
@@ -132,6 +137,7 @@ class Control:
             broadcast=self.fleet.broadcast,
             met=self._met,
             keeps_regions=config.is_shared_memory and config.is_restarted,
+            layouts=self.layouts,
         )
         self._swaps = SwapRecorder()
         self._quality = QualityFigures(prediction_log, clock)
@@ -140,8 +146,10 @@ class Control:
         self.traffic = Traffic(registry, self.operations, rollover)
         self.aliases = Aliases(registry, self.operations, rollover, self.fleet)
         self.regions = Regions(config, self.wanted, rollover)
-        self.registering = Registering(config, registry, self.operations, self.aliases, trial=trial)
         self.restarts = Restarts(config, self.operations, self.fleet, ask_restart)
+        self.registering = Registering(
+            config, registry, self.operations, self.aliases, trial=trial, lay_out=self.wanted.lay_out
+        )
         self._recorder = Recorder(prediction_log, clock)
         self._stopping = threading.Event()
         self._listener: socket.socket | None = None
@@ -155,6 +163,7 @@ class Control:
         uploads.clear(self.config.uploads)
         self._recorder.start()
         state = self.wanted.start()
+        self.wanted.collect_layouts()
         self._listener = link.listen(self.config.socket)
         self._listener.settimeout(None)
         threading.Thread(target=self._accept, args=(self._listener,), name="accept", daemon=True).start()
@@ -205,7 +214,7 @@ class Control:
 
     def status(self) -> GatewayStatus:
         """The gateway at this moment."""
-        return gateway_status(self.wanted.plans(), self.fleet.view(), self.counts.merged())
+        return gateway_status(self.wanted.plans(), self.fleet.view(), self.counts.merged(), self.wanted.layouts())
 
     def is_live(self) -> Health:
         """Control itself answers, so it lives."""

@@ -101,17 +101,19 @@ class Layouts:
         """What the version is served from, as far as `ensure` has seen to it."""
         return self._chosen.get(version.artifact.digest)
 
+    def is_settled(self, version: ModelVersion) -> bool:
+        """Whether `ensure` has nothing to do for the version."""
+        known = self._chosen.get(version.artifact.digest)
+        return version.artifact.size_bytes < WORTH_BYTES or (known is not None and self._is_there(known))
+
     def ensure(self, version: ModelVersion, model_file: Path) -> None:
         """
         Sees to it that the version has its layout, or that it is known to need none: finds and verifies it, or makes it.
         Never raises: what goes wrong is logged and shown, and the registered file is served.
         """
         digest = version.artifact.digest
-        if version.artifact.size_bytes < WORTH_BYTES:
-            return
         with self._working:
-            known = self._chosen.get(digest)
-            if known is not None and self._is_there(known):
+            if self.is_settled(version):
                 return
             try:
                 chosen = self._found(digest) or self._made(version, model_file)
@@ -139,9 +141,13 @@ class Layouts:
         for folder in self._folders(digest):
             layout = self._read(folder)
             if layout is not None:
-                os.utime(folder, (self._clock.now(),) * 2)  # when it was used last
+                self._touch(folder)
                 return Chosen(layout, str(folder))
         return None
+
+    def _touch(self, folder: Path) -> None:
+        """Notes when a layout was used last."""
+        os.utime(folder, (self._clock.now(), self._clock.now()))
 
     def _read(self, folder: Path) -> Layout | None:
         """The layout in a folder; None when a byte of it is not as it was written."""
@@ -213,6 +219,7 @@ class Layouts:
     def _published(self, folder: Path, digest: str, layout: Layout) -> Path:
         """Gives the whole layout its name. A damaged one keeps its own, so that workers are sent to the new one."""
         write_synced(folder / NOTE, msgspec.json.encode(layout))
+        self._touch(folder)
         sync_folders(folder)
         sync(self._root / "blobs")
         (self._root / digest).mkdir(exist_ok=True)

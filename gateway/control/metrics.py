@@ -74,7 +74,9 @@ def worker_facts(view: FleetView) -> tuple[WorkerFacts, ...]:
 def version_facts(view: FleetView) -> tuple[VersionFacts, ...]:
     """Every version in every worker."""
     return tuple(
-        VersionFacts(number, v.model, v.number, v.state, v.memory_bytes, v.in_flight, v.load_ms / 1e3)
+        VersionFacts(
+            number, v.model, v.number, v.state, v.memory_bytes, v.in_flight, v.load_ms / 1e3, v.private_bytes, v.mapped_bytes
+        )
         for number, worker in view.attached.items()
         for v in (worker.observed.versions if worker.observed else ())
     )

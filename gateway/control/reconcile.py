@@ -25,11 +25,15 @@ class Preparing:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A registered version, the path of its ONNX file ("": damaged) and of its examples ("": none, or damaged)."""
+    """
+    A registered version, the ONNX file to load it from ("": damaged) with what the runtime has to be told, and the file of
+    its examples ("": none, or damaged).
+    """
 
     version: ModelVersion
     path: str
     examples: str = ""
+    session_config: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,4 +123,5 @@ def _version(found: Found, batching: Batching) -> DesiredVersion:
         is_batchable=facts.is_batchable,
         batching=batching,
         examples=found.examples,
+        session_config=found.session_config,
     )

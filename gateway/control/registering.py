@@ -20,6 +20,7 @@ from registry.names import check_alias, check_model_name, check_tags
 from registry.onnx_file import read_model
 from registry.prediction import guess_prediction
 from registry.registry import Registry
+from registry.serving_layout import WORTH_BYTES
 from registry.signature import Signature
 from registry.versions import Facts, Lineage, ModelVersion, Prediction, PredictionKind
 
@@ -46,10 +47,18 @@ class Registering:
     """Registers versions. Thread-safe."""
 
     def __init__(
-        self, config: ControlConfig, registry: Registry, operations: Operations, aliases: Aliases, *, trial: Trial
+        self,
+        config: ControlConfig,
+        registry: Registry,
+        operations: Operations,
+        aliases: Aliases,
+        *,
+        trial: Trial,
+        lay_out: Callable[[str, int], None] = lambda model, number: None,
     ) -> None:
+        """``lay_out(model, number)`` makes a stored version's serving layout, so that its first load need not wait for it."""
         self._config, self._registry, self._operations = config, registry, operations
-        self._aliases, self._trial = aliases, trial
+        self._aliases, self._trial, self._lay_out = aliases, trial, lay_out
 
     def register(
         self, submission: Submission, parts: Iterator[Part], *, is_wanted: Callable[[], bool] = lambda: True
@@ -77,6 +86,9 @@ class Registering:
                 raise InvalidRequest("upload: the client went away before the version was stored", field="chunk")
             note("storing")
             version = self._store(submission, received, path, facts, examples)
+        if version.artifact.size_bytes >= WORTH_BYTES:
+            note("laying out")
+            self._lay_out(version.model, version.number)
         return Result(version=self._named(submission, version, note))
 
     def _model_file(self, submission: Submission, received: Received) -> str:

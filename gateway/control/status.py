@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from gateway.control.progress import FleetView, WorkerView
 from gateway.control.reconcile import ModelPlan, roles
@@ -41,8 +42,10 @@ class WorkerStatus:
 @dataclass(frozen=True, slots=True)
 class VersionStatus:
     """
-    One held version. ``state`` is the least advanced over the workers; memory and in-flight are sums, ``load_ms`` the
-    longest; counts are those of callers (default, candidate and pinned arms), latencies in seconds.
+    One held version. ``state`` is the least advanced over the workers; ``private_bytes`` and in-flight are sums,
+    ``mapped_bytes``, which workers share, and ``load_ms`` the largest, ``memory_bytes`` is private and mapped together;
+    ``layout`` says how its weights are kept, and why, where they are large; counts are those of callers (default, candidate
+    and pinned arms), latencies in seconds.
     """
 
     version: int
@@ -61,6 +64,9 @@ class VersionStatus:
     shadow_compared: int = 0
     shadow_disagreed: int = 0
     shadow_dropped: int = 0
+    private_bytes: int = 0
+    mapped_bytes: int = 0
+    layout: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +95,14 @@ class GatewayStatus:
     readiness: Readiness
 
 
-def gateway_status(plans: Mapping[str, ModelPlan], view: FleetView, merged: Merged) -> GatewayStatus:
-    """The status of all workers and of the models in ``plans``."""
-    counts = _Counts(by_version(merged), _by_shadow(merged))
+def gateway_status(
+    plans: Mapping[str, ModelPlan],
+    view: FleetView,
+    merged: Merged,
+    layouts: Mapping[tuple[str, int], str] = MappingProxyType({}),
+) -> GatewayStatus:
+    """The status of all workers and of the models in ``plans``; ``layouts`` by model and number."""
+    counts = _Counts(by_version(merged), _by_shadow(merged), layouts)
     models = tuple(_model(name, plan, view, counts) for name, plan in plans.items())
     return GatewayStatus(_workers(view, merged), models, readiness(plans, view))
 
@@ -102,6 +113,7 @@ class _Counts:
 
     arms: Mapping[tuple[str, int], Sequence[ArmCounts]]
     shadows: Mapping[tuple[str, int], Sequence[ShadowCounts]]
+    layouts: Mapping[tuple[str, int], str]
 
 
 def _by_shadow(merged: Merged) -> dict[tuple[str, int], list[ShadowCounts]]:
@@ -160,6 +172,8 @@ def _version(
     state, reason = _least_advanced(said)
     counts = callers_counts(counted.arms.get((model, number), ()))
     shadows = counted.shadows.get((model, number), ())
+    private_bytes = sum(version.private_bytes for version in seen)
+    mapped_bytes = max((version.mapped_bytes for version in seen), default=0)
     return VersionStatus(
         version=number,
         roles=names,
@@ -167,7 +181,7 @@ def _version(
         reason=reason,
         workers_ready=sum(version.state == "READY" for version in seen),
         percent=percent,
-        memory_bytes=sum(version.memory_bytes for version in seen),
+        memory_bytes=private_bytes + mapped_bytes,
         load_ms=max((version.load_ms for version in seen), default=0.0),
         in_flight=sum(version.in_flight for version in seen),
         requests=sum(counts.requests.values()),
@@ -177,6 +191,9 @@ def _version(
         shadow_compared=sum(one.compared for one in shadows),
         shadow_disagreed=sum(one.disagreed for one in shadows),
         shadow_dropped=sum(one.dropped for one in shadows),
+        private_bytes=private_bytes,
+        mapped_bytes=mapped_bytes,
+        layout=counted.layouts.get((model, number), ""),
     )
 
 

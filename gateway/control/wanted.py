@@ -8,13 +8,14 @@ desired state follows from that is `reconcile`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 import structlog
 
 from gateway.clock import Clock
+from gateway.control.layouts import Layouts
 from gateway.control.reconcile import Found, ModelPlan, Preparing, desired_model, held, warm_until
 from gateway.fleet import DesiredModel, DesiredState, Region
 from registry.deployment import Deployment
@@ -31,7 +32,8 @@ class Wanted:
     """
     The current plans and the desired state made of them. Thread-safe; ``broadcast`` gets every new state, in order.
     ``met(version)`` is told of each version before it is wanted for the first time. ``keeps_regions``: shared memory regions
-    in the state that an earlier control has written are still registered.
+    in the state that an earlier control has written are still registered. ``layouts`` are what large versions are served
+    from, made ready before a version is wanted; None: all are served from their registered files.
     """
 
     def __init__(
@@ -43,9 +45,10 @@ class Wanted:
         broadcast: Callable[[DesiredState], None],
         met: Callable[[ModelVersion], None] = lambda version: None,
         keeps_regions: bool = False,
+        layouts: Layouts | None = None,
     ) -> None:
         self._registry, self._clock, self._file = registry, clock, file
-        self._broadcast, self._met = broadcast, met
+        self._broadcast, self._met, self._layouts = broadcast, met, layouts
         self._keeps_regions = keeps_regions
         self._regions: Mapping[str, Region] = {}
         self._lock = threading.RLock()
@@ -73,6 +76,7 @@ class Wanted:
     def refresh(self) -> None:
         """Takes in what is new in the registry, whoever wrote it; `publish` then acts on it."""
         deployments, models = self._registry.deployments(), self._all_models()
+        self._lay_out_all(deployments, models)
         with self._lock:
             for deployment in deployments:
                 self._take_deployment(deployment)
@@ -106,11 +110,57 @@ class Wanted:
     # ---- changing --------------------------------------------------------------------------------------------------
 
     def verify(self, model: str, numbers: frozenset[int]) -> None:
-        """Reads every byte of the versions that no worker holds yet. Raises ArtifactCorrupt naming the file."""
+        """
+        Reads every byte of the versions that no worker holds yet, and makes their serving layouts where there are none.
+        Raises ArtifactCorrupt naming the file.
+        """
         with self._lock:
             already = frozenset(held(self._plan(model)))
         for number in sorted(numbers - already):  # without the lock: a large model takes its time
             self._registry.verify(self._registry.version(model, number))
+            self.lay_out(model, number)
+
+    def lay_out(self, model: str, number: int) -> None:
+        """Sees to the version's serving layout: before it is wanted, since later its workers would load it anew."""
+        if self._layouts is None:
+            return
+        known = self._versions.get((model, number))
+        version = known.version if known else self._registry.version(model, number)
+        if known and known.path and self._layouts.is_settled(version):
+            return
+        try:
+            path = self._registry.artifact_path(version)
+        except ArtifactCorrupt:
+            return  # said where it is wanted
+        self._layouts.ensure(version, path)
+        with self._lock:
+            known = self._versions.get((model, number))
+            if known is not None and known != self._loadable(version, path):
+                del self._versions[model, number]
+                self._made.pop(model, None)
+
+    def _lay_out_all(self, deployments: Sequence[Deployment], models: Sequence[Model]) -> None:
+        aliases = {model.name: model.aliases for model in models}
+        for deployment in deployments if self._layouts is not None else ():
+            plan = ModelPlan(deployment, self._warm(deployment), aliases.get(deployment.model, {}))
+            for number in held(plan):
+                self.lay_out(deployment.model, number)
+
+    def layouts(self) -> Mapping[tuple[str, int], str]:
+        """How the large versions that are or were wanted are kept, in words."""
+        if self._layouts is None:
+            return {}
+        with self._lock:
+            versions = {key: found.version for key, found in self._versions.items()}
+        found = {key: self._layouts.chosen(version) for key, version in versions.items()}
+        return {key: f"{one.layout.mode}: {one.layout.reason}" for key, one in found.items() if one is not None}
+
+    def collect_layouts(self) -> None:
+        """Removes serving layouts that nothing wanted needs."""
+        if self._layouts is not None:
+            with self._lock:
+                used = {found.version.artifact.digest for found in self._versions.values()}
+            self._layouts.collect(used)
 
     def prepare(self, model: str, preparing: Preparing) -> int:
         """Holds these versions too, from now until `release` or `commit`. Gives the desired state's revision."""
@@ -165,10 +215,12 @@ class Wanted:
 
     def _plan(self, name: str) -> ModelPlan:
         deployment, model = self._deployments.get(name), self._models.get(name)
-        warm = None
-        if deployment is not None and self._clock.now() < warm_until(deployment):
-            warm = self._predecessor(deployment)
+        warm = self._warm(deployment) if deployment is not None else None
         return ModelPlan(deployment, warm, model.aliases if model else {}, self._preparing.get(name))
+
+    def _warm(self, deployment: Deployment) -> Deployment | None:
+        """The predecessor while it is kept warm."""
+        return self._predecessor(deployment) if self._clock.now() < warm_until(deployment) else None
 
     def _predecessor(self, deployment: Deployment) -> Deployment:
         found = self._predecessors.get(deployment.model)
@@ -187,15 +239,22 @@ class Wanted:
             return known
         version = self._registry.version(model, number)
         try:
-            path = str(self._registry.artifact_path(version))
+            found = self._loadable(version, self._registry.artifact_path(version))
         except ArtifactCorrupt as error:
             if is_strict:
                 raise
             _log.error("artifact_corrupt", model=model, version=number, error=str(error))
-            path = ""
+            found = Found(version, "", self._examples(version))
         self._met(version)
-        found = self._versions[model, number] = Found(version, path, self._examples(version))
+        self._versions[model, number] = found
         return found
+
+    def _loadable(self, version: ModelVersion, path: Path) -> Found:
+        """The version with what it is loaded from: its serving layout, else its registered file."""
+        chosen = self._layouts.chosen(version) if self._layouts is not None else None
+        if chosen is None or not chosen.path:
+            return Found(version, str(path), self._examples(version))
+        return Found(version, chosen.path, self._examples(version), tuple(sorted(chosen.layout.config.items())))
 
     def _examples(self, version: ModelVersion) -> str:
         """The file with its examples; a damaged one costs the version a good warm-up, but does not keep it from serving."""

@@ -226,6 +226,9 @@ def _version_status(status: VersionStatus) -> pb.VersionStatus:
         shadow_compared=status.shadow_compared,
         shadow_disagreed=status.shadow_disagreed,
         shadow_dropped=status.shadow_dropped,
+        private_bytes=status.private_bytes,
+        mapped_bytes=status.mapped_bytes,
+        layout=status.layout,
     )
 
 

@@ -116,6 +116,8 @@ def _options(threads: int, config: Mapping[str, str]) -> Any:
     options.log_severity_level = 4
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    # What is packed at load would else go through the arena, which grows by doubling and keeps what it once took.
+    options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     for key, value in config.items():
         options.add_session_config_entry(key, value)
     return options

@@ -8,7 +8,17 @@ mappings (smaps) would hold up every thread that maps memory meanwhile.
 from __future__ import annotations
 
 import ctypes
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+_MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of mallopt(3)
+_LARGEST_THRESHOLD = 32 * 1024**2  # glibc's own bound for it
+_LOADING_THRESHOLD = 1024**2
+_loads = 0
+_lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +51,30 @@ def give_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+@contextmanager
+def large_blocks_mapped() -> Iterator[None]:
+    """
+    While the block runs, allocations from 1 MiB on are mappings of their own, so that freeing them gives them back: weights
+    are copied and packed in pieces, and the heaps of a worker's threads would keep a hundred MiB of what is freed. For
+    the whole process, hence only while something loads: large messages are quicker in a heap that keeps its pages.
+    """
+    global _loads
+    with _lock:
+        _loads += 1
+        _set_threshold(_LOADING_THRESHOLD)
+    try:
+        yield
+    finally:
+        with _lock:
+            _loads -= 1
+            if not _loads:
+                said = os.environ.get("MALLOC_MMAP_THRESHOLD_", "")
+                _set_threshold(int(said) if said.isdigit() else _LARGEST_THRESHOLD)
+
+
+def _set_threshold(size_bytes: int) -> None:
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_MMAP_THRESHOLD, size_bytes)

@@ -44,6 +44,8 @@ class VersionFacts:
     memory_bytes: int = 0
     in_flight: int = 0
     load_s: float = 0.0
+    private_bytes: int = 0
+    mapped_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

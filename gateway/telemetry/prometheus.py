@@ -40,6 +40,8 @@ _SHADOW_COUNTERS: tuple[tuple[str, str, Callable[[ShadowCounts], float]], ...] =
 )
 _VERSION_GAUGES: tuple[tuple[str, str, Callable[[VersionFacts], float]], ...] = (
     ("version_memory_bytes", "Memory that a version takes in a worker.", lambda version: version.memory_bytes),
+    ("version_private_bytes", "Of that, what no other process shares.", lambda version: version.private_bytes),
+    ("version_mapped_bytes", "Of that, pages of files, which workers share.", lambda version: version.mapped_bytes),
     ("version_in_flight", "Requests that hold a version now.", lambda version: version.in_flight),
     ("version_load_seconds", "Time that the version took to load.", lambda version: version.load_s),
 )

@@ -11,7 +11,7 @@ import structlog
 from gateway.fleet import ArmCounts, DesiredVersion
 from gateway.lifecycle.ports import LoadFailed
 from gateway.runtime.onnx import OnnxSession
-from gateway.runtime.process_memory import resident
+from gateway.runtime.process_memory import large_blocks_mapped, resident
 from gateway.runtime.session import LoadRefused
 from gateway.worker.examples import RecentInputs
 from gateway.worker.served import Served
@@ -34,7 +34,8 @@ class OnnxLoader:
         """See Loader."""
         before = resident()
         try:
-            session = OnnxSession(Path(desired.path), threads=self._threads, config=dict(desired.session_config))
+            with large_blocks_mapped():
+                session = OnnxSession(Path(desired.path), threads=self._threads, config=dict(desired.session_config))
         except LoadRefused as error:
             raise LoadFailed(f"{model} v{desired.number} cannot be loaded: {error}") from None
         served = Served(model, desired, session, self._counts_of)

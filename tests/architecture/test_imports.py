@@ -41,6 +41,7 @@ REGISTRY_READERS = (
     "gateway.app",
     "gateway.control",
     "gateway.rpc",
+    "gateway.runtime.layout",
     "gateway.runtime.probe",
 )
 
@@ -51,7 +52,7 @@ ONLY_IN = {
     "grpc_status": ("gateway.rpc",),
     "google": ("gateway.rpc", "registry.onnx_file"),
     "onnxruntime": ("gateway.runtime.onnx",),
-    "onnx": ("registry.onnx_file",),
+    "onnx": ("registry.onnx_file", "registry.serving_layout"),  # reads a model; rewrites one
     "sqlalchemy": ("registry.stores", "registry.migrations"),
     "alembic": ("registry.stores", "registry.migrations"),
     "sqlite3": ("gateway.quality.log",),
