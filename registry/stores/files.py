@@ -47,12 +47,12 @@ class FileArtifacts:
 
     def keep(self, name: str, content: bytes) -> Artifact:
         """An artifact of one file; durable when this returns. Raises ArtifactCorrupt, RegistryUnavailable."""
-        with self._usable(), self._incoming() as folder:
+        with self._usable(), self._incoming.opened() as folder:
             made = artifact(name, (ArtifactFile(name, hashlib.sha256(content).hexdigest(), len(content)),))
             (folder / "files").mkdir()
             _write(folder / "files" / name, content)
             _write(folder / "manifest", manifest(made.files))
-            _sync_folders(folder)
+            sync_folders(folder)
             self._publish(folder, made)
         return made
 
