@@ -172,10 +172,22 @@ def test_messages_on_one_stream_are_counted_one_by_one(stream_port: int, tmp_pat
     assert answers.failures == {IN_STREAM: 1}
 
 
-def test_a_method_that_is_not_there_is_told_by_its_status(stream_port: int, echo: EchoServer, body: Path) -> None:
-    assert set(Target(stream_port, body).closed(0.3, depth=1).failures) == {UNIMPLEMENTED}
-    answers = Target(echo.port, body).load("pipelined", [(0.0, 0.3)], depth=2).wait()
+@pytest.mark.parametrize("kind", ["closed", "pipelined"])
+def test_a_method_that_is_not_there_is_told_by_its_status(kind: str, body: Path) -> None:
+    server = grpc.server(ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        answers = Target(port, body).load(kind, [(0.0, 0.3)], depth=2).wait()
+    finally:
+        server.stop(None).wait()
     assert set(answers.failures) == {UNIMPLEMENTED}
+
+
+def test_a_lane_answers_a_stream_in_order(echo: EchoServer, body: Path) -> None:
+    answers = Target(echo.port, body).load("pipelined", [(0.0, 0.5)], depth=8).wait()
+    assert answers.count > 100
+    assert answers.failures == {}
 
 
 def test_calls_cut_by_the_server_end_as_reset(tmp_path: Path, body: Path) -> None:
