@@ -174,6 +174,7 @@ def build_control(
         replace_timeout_s=settings.load_timeout_s + settings.grace_s + REPLACE_MARGIN_S,
         is_shared_memory=settings.shared_memory,
         is_restarted=is_restarted,
+        on_demand=settings.on_demand,
         data_address=str(settings.data_address),
         http_address=str(settings.http_address),
         version=__version__,
@@ -223,6 +224,7 @@ def build_worker(orders: Orders, home: Home, connect: Callable[[], Link]) -> Wor
         replacements=orders.replacements,
         must_be_ready=orders.must_be_ready,
         siblings=max(1, settings.workers),
+        is_on_demand=settings.on_demand > 0,
     )
     return Worker(config, connect=connect, state_file=home.desired_state, clock=SystemClock())
 

@@ -50,11 +50,15 @@ class DesiredRoute:
 
 @dataclass(frozen=True, slots=True)
 class DesiredModel:
-    """The versions of one model to hold, and its route (None: hold only, nobody is routed here)."""
+    """
+    The versions of one model to hold, and its route (None: hold only, nobody is routed here). ``aliases`` are names of
+    versions where no route has them.
+    """
 
     name: str
     versions: tuple[DesiredVersion, ...]
     route: DesiredRoute | None
+    aliases: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +204,7 @@ class Telemetry:
     loads: Mapping[str, int]  # "model|version|ok" and "model|version|failed"
     predictions_dropped: int = 0
     connections: int = -1
+    parked: int = 0  # requests that wait for a version to be loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +253,20 @@ class Ask:
     token: int
     method: str
     body: bytes
+
+
+LOAD_VERSION = "LoadVersion"  # the method of an `Ask` that carries a `Wish`
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """
+    A caller's version (number or alias) that this worker does not hold. Encoded as msgpack in an `Ask`; the body of the
+    answer is the version's number as text, and the version itself comes by the desired state.
+    """
+
+    model: str
+    version: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,7 @@ class Settings:
     max_connection_age_s: seconds after which a connection is asked to reconnect, which spreads clients over workers; 0 = never.
     load_timeout_s: seconds within which every worker has to prepare a version.
     unit_header: request metadata that names the unit for sticky routing.
+    on_demand: versions that callers may have loaded by naming them, at most; 0 = none.
     """
 
     home: Path = field(default_factory=default_home)
@@ -102,6 +103,7 @@ class Settings:
     max_connection_age_s: float = 600.0
     load_timeout_s: float = 120.0
     unit_header: str = "x-unit-id"
+    on_demand: int = 0
 
     def __post_init__(self) -> None:
         for problem in self._problems():
@@ -119,6 +121,7 @@ class Settings:
             _outside("prediction_bytes", self.prediction_bytes, 1024**2, 2**50),
             _outside("max_message_bytes", self.max_message_bytes, 1024, 2**31 - 1),
             _outside("max_connection_age_s", self.max_connection_age_s, 0, 86400 * 365),
+            _outside("on_demand", self.on_demand, 0, 10_000),
             _outside("load_timeout_s", self.load_timeout_s, 0.1, 86400),
         ]
         if self.lane not in ("fast", "standard"):

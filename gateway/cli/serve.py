@@ -51,6 +51,10 @@ def serve(
     prediction_sample: Annotated[float | None, _option("Share of predictions recorded.  [default: 1]")] = None,
     max_message_bytes: Annotated[int | None, _option("Largest request or response.  [default: 64 MiB]")] = None,
     load_timeout_s: Annotated[float | None, _option("Seconds to prepare a version.  [default: 120]")] = None,
+    on_demand: Annotated[
+        int | None,
+        _option("Versions loaded because callers named them, at most; 0 = none are.  [default: 0]", "N"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object when the gateway serves.")] = False,
 ) -> int:
     """

@@ -21,6 +21,7 @@ class ControlConfig:
     replace_timeout_s: seconds within which a rolling restart has to come a step further.
     report_timeout_s: seconds to wait for the workers' fresh counts.
     tick_interval_s: seconds between looks at expired rollback windows and at the registry.
+    on_demand: versions held at most because callers named them; 0 = callers get what is deployed, nothing else.
     upload_bytes: largest artifact that can be registered.
     history: finished operations that are kept, the oldest are forgotten.
     is_shared_memory: callers may register shared memory regions.
@@ -36,6 +37,7 @@ class ControlConfig:
     replace_timeout_s: float = 210.0
     report_timeout_s: float = 2.0
     tick_interval_s: float = 1.0
+    on_demand: int = 0
     upload_bytes: int = 8 * GIB
     history: int = 1000
     is_shared_memory: bool = False

@@ -18,6 +18,7 @@ from gateway.control.config import ControlConfig
 from gateway.control.fleet import Fleet
 from gateway.control.http import Health
 from gateway.control.layouts import FORMAT, Build, Layouts
+from gateway.control.loading import Loading
 from gateway.control.machine import layout_key
 from gateway.control.metrics import SWAPS, QualityFigures, route_facts, version_facts, worker_facts
 from gateway.control.operations import Operation, Operations
@@ -103,8 +104,9 @@ def run_trial(path: Path, prediction: Prediction | None, examples: Sequence[Exam
 class Control:
     """
     Everything that decides what is served. ``registry``, ``traffic``, ``aliases``, ``registering``, ``restarts``,
-    ``operations`` and ``fleet`` are for the services of the admin port, ``regions`` for callers' shared memory; ``answer``
-    takes calls that workers pass on, once one is set. ``ask_restart()`` asks the supervisor to replace the workers.
+    ``operations`` and ``fleet`` are for the services of the admin port, ``regions`` for callers' shared memory, ``loading`` for
+    versions that callers name; ``answer`` takes calls that workers pass on, once one is set. ``ask_restart()`` asks the
+    supervisor to replace the workers.
     """
 
     def __init__(
@@ -150,6 +152,7 @@ class Control:
         self.registering = Registering(
             config, registry, self.operations, self.aliases, trial=trial, lay_out=self.wanted.lay_out
         )
+        self.loading = Loading(config.on_demand, registry, self.fleet, self.wanted, clock, patience_s=config.prepare_timeout_s)
         self._recorder = Recorder(prediction_log, clock)
         self._stopping = threading.Event()
         self._listener: socket.socket | None = None
@@ -167,6 +170,7 @@ class Control:
         self._listener = link.listen(self.config.socket)
         self._listener.settimeout(None)
         threading.Thread(target=self._accept, args=(self._listener,), name="accept", daemon=True).start()
+        self.loading.start()
         threading.Thread(target=self._tick_on, name="control-tick", daemon=True).start()
         _log.info("control_started", models=len(state.models), revision=state.revision, socket=str(self.config.socket))
 
@@ -180,6 +184,7 @@ class Control:
                 pass  # it is gone already
             self._listener.close()
             self._listener = None
+        self.loading.stop()
         self.fleet.close()
         self.restarts.stop()
         self.operations.close(STOP_S)
@@ -238,6 +243,7 @@ class Control:
             quality=self._quality.facts(),
             predictions_recorded=counts.recorded,
             predictions_dropped=counts.dropped + self._recorder.dropped,
+            loading=self.loading.counts() if self.config.on_demand else None,
             build={"version": self.config.version},
         )
         return render_metrics(facts)

@@ -2,7 +2,7 @@
 From what is registered and deployed to what every worker should hold and route. Pure.
 
 Held are, per model: the versions that answer callers, the shadow, the targets of aliases (while the model is deployed),
-what is being prepared, and, for the rollback window, everything that the predecessor needs.
+what is being prepared, for the rollback window everything that the predecessor needs, and what callers asked for.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from gateway.fleet import DesiredModel, DesiredRoute, DesiredVersion
 from registry.deployment import Batching, Deployment
 from registry.versions import ModelVersion
+
+ON_DEMAND = "on-demand"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +42,14 @@ class Found:
 class ModelPlan:
     """
     Everything that decides what is held for one model. ``warm`` is the predecessor while the rollback window is open,
-    else None.
+    else None. ``on_demand`` are versions held because callers named them.
     """
 
     deployment: Deployment | None = None
     warm: Deployment | None = None
     aliases: Mapping[str, int] = field(default_factory=dict)
     preparing: Preparing | None = None
+    on_demand: frozenset[int] = frozenset()
 
     @property
     def is_deployed(self) -> bool:
@@ -66,7 +69,9 @@ def warm_until(deployment: Deployment) -> float:
 
 
 def roles(plan: ModelPlan) -> dict[int, tuple[str, ...]]:
-    """Why each version is held: default, candidate, shadow, alias, warm, preparing. What is not named is not held."""
+    """
+    Why each version is held: default, candidate, shadow, alias, warm, preparing, on-demand. What is not named is not held.
+    """
     found: dict[int, list[str]] = {}
     current = plan.deployment
     if current is not None and current.default is not None:
@@ -81,6 +86,8 @@ def roles(plan: ModelPlan) -> dict[int, tuple[str, ...]]:
         found.setdefault(number, []).append("warm")
     for number in sorted(plan.preparing.versions) if plan.preparing else ():
         found.setdefault(number, []).append("preparing")
+    for number in sorted(plan.on_demand):
+        found.setdefault(number, []).append(ON_DEMAND)
     return {number: tuple(names) for number, names in found.items()}
 
 
@@ -92,8 +99,10 @@ def held(plan: ModelPlan) -> dict[int, Batching]:
             settings[number] = plan.deployment.batching
         elif plan.preparing is not None and "preparing" in names:
             settings[number] = plan.preparing.batching
-        elif plan.warm is not None:
+        elif plan.warm is not None and "warm" in names:
             settings[number] = plan.warm.batching
+        else:
+            settings[number] = plan.deployment.batching if plan.deployment else Batching()
     return dict(sorted(settings.items()))
 
 
@@ -109,7 +118,9 @@ def route(plan: ModelPlan) -> DesiredRoute | None:
 def desired_model(name: str, plan: ModelPlan, find: Callable[[str, int], Found]) -> DesiredModel | None:
     """One model's part of the desired state; None when nothing is held. ``find(model, number)`` gives what is registered."""
     versions = tuple(_version(find(name, number), batching) for number, batching in held(plan).items())
-    return DesiredModel(name, versions, route(plan)) if versions else None
+    made = route(plan)
+    pins = {} if made else {alias: number for alias, number in sorted(plan.aliases.items()) if number in plan.on_demand}
+    return DesiredModel(name, versions, made, pins) if versions else None
 
 
 def _version(found: Found, batching: Batching) -> DesiredVersion:

@@ -57,6 +57,7 @@ class Wanted:
         self._models: dict[str, Model] = {}
         self._preparing: dict[str, Preparing] = {}
         self._versions: dict[tuple[str, int], Found] = {}
+        self._on_demand: dict[str, frozenset[int]] = {}
         self._made: dict[str, tuple[ModelPlan, DesiredModel | None]] = {}  # what was made of a plan last
         self._state: DesiredState | None = None
         self._last_revision = 0
@@ -200,12 +201,22 @@ class Wanted:
         """The registered shared memory regions by name."""
         return self._regions
 
+    def hold_on_demand(self, versions: frozenset[tuple[str, int]]) -> int:
+        """Holds these (model, number) too, and no others that callers asked for before. Gives the revision."""
+        models = {name: frozenset(number for model, number in versions if model == name) for name, _ in versions}
+        unmet = [self._registry.model(name) for name in models if name not in self._models]
+        with self._lock:
+            for model in unmet:  # registered by someone else a moment ago: its aliases are needed
+                self._take_model(model)
+            self._on_demand = models
+            return self.publish().revision
+
     # ---- what follows from it --------------------------------------------------------------------------------------
 
     def plans(self) -> Mapping[str, ModelPlan]:
         """Per model that is or was deployed, or is being prepared, everything that decides what is held."""
         with self._lock:
-            names = {*self._deployments, *self._preparing}
+            names = {*self._deployments, *self._preparing, *self._on_demand}
             return {name: self._plan(name) for name in sorted(names)}
 
     def plan(self, model: str) -> ModelPlan:
@@ -216,7 +227,8 @@ class Wanted:
     def _plan(self, name: str) -> ModelPlan:
         deployment, model = self._deployments.get(name), self._models.get(name)
         warm = self._warm(deployment) if deployment is not None else None
-        return ModelPlan(deployment, warm, model.aliases if model else {}, self._preparing.get(name))
+        aliases, on_demand = model.aliases if model else {}, self._on_demand.get(name, frozenset())
+        return ModelPlan(deployment, warm, aliases, self._preparing.get(name), on_demand)
 
     def _warm(self, deployment: Deployment) -> Deployment | None:
         """The predecessor while it is kept warm."""

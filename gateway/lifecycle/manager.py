@@ -275,7 +275,7 @@ class VersionManager:
     def _publish(self) -> None:
         for name in sorted(self._stirred):
             before = self._views.get(name, NOTHING)
-            view = model_view(self._route_in_force(name, before.route), self._of(name), before)
+            view = model_view(self._wanted.get(name), self._route_in_force(name, before.route), self._of(name), before)
             if view is not before:
                 self._is_published = False
                 self._views[name] = view

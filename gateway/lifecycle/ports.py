@@ -6,7 +6,7 @@ What the lifecycle needs from outside, and what it gives to the request path. Pr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -75,13 +75,16 @@ class Snapshot:
 
     ``routes`` are those in force: every version that one names is in ``ready`` (a shadow that is not READY is left out of
     its route). ``ready`` are the versions that may be leased. ``states`` names the state of every held version, for error
-    messages. ``desired`` holds what is known of every held version, for metadata.
+    messages. ``desired`` holds what is known of every held version, for metadata. ``aliases`` are names of versions where
+    no route has them. ``undeployed`` are models of which versions are held but nothing is deployed.
     """
 
     routes: Mapping[str, DesiredRoute] = field(default_factory=dict)
     ready: Mapping[str, Mapping[int, Held]] = field(default_factory=dict)
     states: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     desired: Mapping[str, Mapping[int, DesiredVersion]] = field(default_factory=dict)
+    aliases: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    undeployed: Set[str] = frozenset()
 
 
 Publish = Callable[[Snapshot], None]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TypeVar
 
-from gateway.fleet import DesiredRoute, DesiredVersion, ObservedVersion
+from gateway.fleet import DesiredModel, DesiredRoute, DesiredVersion, ObservedVersion
 from gateway.lifecycle.managed import ManagedVersion
 from gateway.lifecycle.ports import Held, Snapshot
 from gateway.lifecycle.states import VersionState
@@ -21,19 +21,24 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, slots=True)
 class ModelView:
-    """One model's part of a `Snapshot`. ``route`` is the one in force."""
+    """One model's part of a `Snapshot`. ``route`` is the one in force; ``is_deployed``: there should be one."""
 
     route: DesiredRoute | None = None
     ready: Mapping[int, Held] = field(default_factory=dict)
     states: Mapping[int, str] = field(default_factory=dict)
     desired: Mapping[int, DesiredVersion] = field(default_factory=dict)
+    aliases: Mapping[str, int] = field(default_factory=dict)
+    is_deployed: bool = False
 
 
 NOTHING = ModelView()
 
 
-def model_view(route: DesiredRoute | None, copies: Iterable[ManagedVersion], before: ModelView) -> ModelView:
-    """The view of a model with these copies, oldest first; ``before`` itself when nothing differs."""
+def model_view(
+    wanted: DesiredModel | None, route: DesiredRoute | None, copies: Iterable[ManagedVersion], before: ModelView
+) -> ModelView:
+    """The view of a model with this route in force and these copies, oldest first; ``before`` itself when nothing differs."""
+    aliases = wanted.aliases if wanted else NOTHING.aliases
     shown = [_shown(same) for same in _by_number(copies)]
     ready = {one.desired.number: one.held for one in shown if one.state is VersionState.READY and one.held is not None}
     view = ModelView(
@@ -41,6 +46,8 @@ def model_view(route: DesiredRoute | None, copies: Iterable[ManagedVersion], bef
         _same_or(before.ready, ready),
         _same_or(before.states, {one.desired.number: str(one.state) for one in shown}),
         _same_or(before.desired, {one.desired.number: one.desired for one in shown}),
+        before.aliases if aliases == before.aliases else aliases,
+        wanted is not None and wanted.route is not None,
     )
     return before if view == before else view
 
@@ -52,6 +59,8 @@ def snapshot_of(views: Mapping[str, ModelView]) -> Snapshot:
         ready=MappingProxyType({name: view.ready for name, view in views.items() if view.ready}),
         states=MappingProxyType({name: view.states for name, view in views.items() if view.states}),
         desired=MappingProxyType({name: view.desired for name, view in views.items() if view.desired}),
+        aliases=MappingProxyType({name: view.aliases for name, view in views.items() if view.aliases}),
+        undeployed=frozenset(name for name, view in views.items() if view.states and not view.is_deployed),
     )
 
 

@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 from google.protobuf.message import DecodeError
 
 from gateway.control.control import Control
 from gateway.control.operations import Operation
+from gateway.control.reconcile import ON_DEMAND
+from gateway.control.status import ModelStatus, VersionStatus
 from gateway.errors import InvalidRequest, NotReady, Unsupported
-from gateway.fleet import Answer, Ask, Region
+from gateway.fleet import LOAD_VERSION, Answer, Ask, Region, Wish
 from gateway.rpc.feedback import answer_feedback
 from gateway.rpc.pb import inference_pb2 as pb
 from gateway.rpc.statistics import statistics_response
@@ -59,6 +62,9 @@ class Asks:
     def _answer(self, method: str, body: bytes) -> bytes:
         if method in ("SendFeedback", "StreamFeedback"):
             return answer_feedback(self._control.prediction_log, method, body)
+        if method == LOAD_VERSION:
+            wish = msgspec.msgpack.decode(body, type=Wish)
+            return str(self._control.loading.ask(wish.model, wish.version)).encode()
         if method not in self.methods:
             raise Unsupported(f"method: control has no answer to {method!r}")
         kind, behaviour = self.methods[method]
@@ -82,10 +88,12 @@ class Asks:
         return statistics_response(control.counts.merged(), request.name, version, served=served, memory_bytes=memory)
 
     def index(self, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
-        """Every version that is held, with its state; of a model that is not deployed, the latest one as unavailable."""
+        """
+        Every version that is held, with its state; of a model that is not deployed those that callers asked for, or else the
+        latest one as unavailable.
+        """
         response = pb.RepositoryIndexResponse()
-        deployed = (one for one in self._control.status().models if one.deployment and one.deployment.default is not None)
-        held = {one.model: one.versions for one in deployed}
+        held = {one.model: _answering(one) for one in self._control.status().models}
         for model in self._models():
             for version in held.get(model.name, ()):
                 state = _INDEX_STATES.get(version.state, "UNAVAILABLE")
@@ -151,6 +159,13 @@ class Asks:
         done = self._control.operations.wait(operation.name)
         if done.error is not None:
             raise done.error
+
+
+def _answering(status: ModelStatus) -> tuple[VersionStatus, ...]:
+    """The versions that answer callers, once they are ready."""
+    if status.deployment is not None and status.deployment.default is not None:
+        return status.versions
+    return tuple(version for version in status.versions if ON_DEMAND in version.roles)
 
 
 def _name(request: Any) -> str:

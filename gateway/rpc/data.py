@@ -23,7 +23,7 @@ from gateway.rpc.model_messages import config_message, metadata_message
 from gateway.rpc.naming import resolve
 from gateway.rpc.pb import feedback_pb2, inference_pb2
 from gateway.rpc.service import FEEDBACK, INFERENCE, INFERENCE_NAME, WORKER_KEY, Behaviour, handlers
-from gateway.rpc.status import guarded, trailers
+from gateway.rpc.status import describe_answer, guarded
 
 SERVER_NAME = "interlock"
 EXTENSIONS = ("model_repository", "model_configuration", "statistics", "parameters", "binary_tensor_data")
@@ -191,11 +191,9 @@ class DataServices:
         bounded_s = timeout_s if remaining_s is None else min(timeout_s, remaining_s)
         answer = self._backend.ask(method, request.SerializeToString(), bounded_s)
         if answer.code != "OK":
-            code = getattr(grpc.StatusCode, answer.code, grpc.StatusCode.INTERNAL)
-            retry_after_s = 0.1 if code is grpc.StatusCode.RESOURCE_EXHAUSTED else None
-            details = trailers(code, answer.message, answer.reason, answer.metadata, retry_after_s=retry_after_s)
+            code, message, details = describe_answer(answer)
             context.set_trailing_metadata(details)
-            context.abort(code, answer.message)
+            context.abort(code, message)
         return response.FromString(answer.body)
 
 

@@ -32,6 +32,10 @@ def _number(snapshot: Snapshot, model: str, version: str) -> int:
     route = snapshot.routes.get(model)
     if version.isascii() and version.isdigit():
         return int(version)
+    if route is None and version in snapshot.aliases.get(model, {}):
+        return snapshot.aliases[model][version]
+    if route is None and model in snapshot.undeployed:
+        raise ModelNotFound(f"model {model!r} is not deployed: name one of its versions by number", model=model)
     if route is None:
         held = ", ".join(f"version {number} is {state}" for number, state in sorted(snapshot.states[model].items()))
         raise NotReady(f"model {model!r} is not deployed, or not ready yet: {held}", model=model)

@@ -15,6 +15,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from gateway import errors as gateway_errors
 from gateway.errors import GatewayError, Overloaded
+from gateway.fleet import Answer
 from registry import errors as registry_errors
 from registry.errors import RegistryError
 
@@ -88,7 +89,10 @@ def attempt(call: Callable[[], T]) -> T | Failure:
         return failure(error)
 
 
-def describe(error: BaseException) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]:
+Refusal = tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]  # code, message, trailing metadata
+
+
+def describe(error: BaseException) -> Refusal:
     """
     (code, message, trailing metadata) of an error. Expected errors keep their message and carry ErrorInfo; anything
     else becomes INTERNAL "internal error" without details, logged with its traceback.
@@ -99,6 +103,13 @@ def describe(error: BaseException) -> tuple[grpc.StatusCode, str, tuple[tuple[st
     code, message = code_of(error), str(error)[:MAX_MESSAGE]
     retry_after_s = error.retry_after_s if isinstance(error, Overloaded) else None
     return code, message, trailers(code, message, error.reason, error.metadata, retry_after_s=retry_after_s)
+
+
+def describe_answer(answer: Answer) -> Refusal:
+    """The same of an error that control answered."""
+    code = getattr(Code, answer.code, Code.INTERNAL)
+    retry_after_s = 0.1 if code is Code.RESOURCE_EXHAUSTED else None
+    return code, answer.message, trailers(code, answer.message, answer.reason, answer.metadata, retry_after_s=retry_after_s)
 
 
 def trailers(

@@ -42,6 +42,7 @@ class WorkerCounts:
     in_flight: int
     rss_bytes: int
     connections: int = -1
+    parked: int = 0  # requests that wait for a version to be loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,7 @@ class Aggregate:
             sum(one.in_flight for one in said),
             sum(one.rss_bytes for one in said),
             sum(known) if known else -1,
+            sum(one.parked for one in said),
         )
 
     def _bury(self) -> None:

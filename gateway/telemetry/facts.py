@@ -90,6 +90,20 @@ class QualityFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadingCounts:
+    """
+    Versions loaded because callers named them: ``loads`` begun, ``failures`` and ``evictions`` since control started;
+    ``held`` and ``waiting`` are versions now.
+    """
+
+    loads: int = 0
+    failures: int = 0
+    evictions: int = 0
+    held: int = 0
+    waiting: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class MetricsFacts:
     """Everything that one scrape shows. ``build`` becomes the labels of ``interlock_build_info``."""
 
@@ -101,6 +115,7 @@ class MetricsFacts:
     quality: tuple[QualityFacts, ...] = ()
     predictions_recorded: int = 0
     predictions_dropped: int = 0  # by control; the workers' own are in `merged`
+    loading: LoadingCounts | None = None  # None: nothing is loaded on demand
     build: Mapping[str, str] = field(default_factory=dict)
 
 

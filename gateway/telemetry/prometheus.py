@@ -85,6 +85,7 @@ class _Page(Collector):
             *_shadows(facts),
             *_versions(facts),
             *_swaps(facts),
+            *_loading(facts),
             *_workers(facts),
             *_predictions(facts),
             *_build(facts),
@@ -149,6 +150,20 @@ def _swaps(facts: MetricsFacts) -> Iterator[Metric]:
     for swap in facts.swaps:
         durations.add_metric((swap.model, swap.verb, swap.result), _buckets(swap.buckets, SWAP_BOUNDS_S), swap.sum_s)
     yield durations
+
+
+def _loading(facts: MetricsFacts) -> Iterator[Metric]:
+    """Nothing where nothing is loaded on demand."""
+    counts = facts.loading
+    if counts is None:
+        return
+    yield _counter("on_demand_loads", "Loads begun because a caller named a version.", (), [((), counts.loads)])
+    yield _counter("on_demand_failures", "Of those, the versions that could not be loaded.", (), [((), counts.failures)])
+    yield _counter("on_demand_evictions", "Versions let go for others that callers named.", (), [((), counts.evictions)])
+    yield _gauge("on_demand_held", "Versions held because callers named them.", (), [((), counts.held)])
+    yield _gauge("on_demand_waiting", "Versions that callers named and that wait for a place.", (), [((), counts.waiting)])
+    parked = [((str(worker.worker),), worker.parked) for worker in facts.merged.workers]
+    yield _gauge("on_demand_parked", "Requests in a worker that wait for their version.", ("worker",), parked)
 
 
 def _workers(facts: MetricsFacts) -> Iterator[Metric]:

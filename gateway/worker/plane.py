@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 import structlog
 
 from gateway.clock import Clock
-from gateway.errors import GatewayError, NotReady
+from gateway.errors import GatewayError, ModelNotFound, NotReady, Overloaded
 from gateway.fleet import ArmCounts, PredictionBatch, Region, ShadowCounts, Telemetry
 from gateway.lifecycle.ports import Snapshot
 from gateway.routing.table import CANDIDATE, DEFAULT, SPACE, Route, position
 from gateway.rpc.codec import Decoder, check_typed
 from gateway.rpc.lane import Call, Lane
-from gateway.rpc.status import describe
+from gateway.rpc.status import Refusal, describe
 from gateway.runtime.halt import Halt
 from gateway.runtime.session import Array
 from gateway.telemetry.otel import Tracing
@@ -33,6 +33,7 @@ from gateway.worker.grouping import grouped
 from gateway.worker.item import Item, decode_inputs
 from gateway.worker.loader import OnnxLoader, resident_bytes
 from gateway.worker.mirror import Copy, Mirror
+from gateway.worker.on_demand import Ask, OnDemand
 from gateway.worker.placing import take_inputs
 from gateway.worker.records import PredictionIds, Records
 from gateway.worker.regions import Regions
@@ -47,6 +48,7 @@ UNIT_KEY = "x-unit-id"
 TRAILERS_KEY = "x-prediction-metadata"
 TRACE_KEY = "traceparent"
 _ROUTED = (DEFAULT, CANDIDATE)
+_ABSENT = (ModelNotFound, NotReady)  # what the table says of a version that cannot be leased
 SWITCH_INTERVAL_S = 0.0001  # a thread back from the runtime waits this long for the GIL; Python's own default is 5 ms
 _log = structlog.get_logger("interlock.plane")
 
@@ -107,6 +109,8 @@ class DataPlane:
         self._read_keys = frozenset((config.unit_key, TRACE_KEY, TRAILERS_KEY))
         self._random = random.Random(seed).random
         self._table = ServingTable()
+        self._on_demand: OnDemand | None = None
+        self._ask: Ask | None = None
         self._is_lane_full = False  # more is ready than one round takes: shadows wait for better times
         self._clock = clock
         self._thread: threading.Thread | None = None
@@ -124,12 +128,18 @@ class DataPlane:
         """The shared memory that requests may name from now on."""
         self._regions.hold(regions)
 
+    def load_on_demand(self, ask: Ask) -> None:
+        """Has requests wait for the versions that they name, which are asked of control; before `serve`."""
+        self._ask = ask
+
     # ---- serving ----------------------------------------------------------------------------------------------------
 
     def serve(self, lane: Lane) -> None:
         """Starts to serve the lane, which has been started, in a thread of its own."""
         self._lane = lane
         self._execution = Execution(lane, self._ids, self._records, self._recent, self._tracing)
+        if self._ask is not None:
+            self._on_demand = OnDemand(lane, self._ask, self._fail, self._clock)
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         self._mirror.start()
         self._thread = threading.Thread(target=self._loop, name="lane", daemon=True)
@@ -144,14 +154,18 @@ class DataPlane:
 
     def _loop(self) -> None:
         in_foreground()
-        lane, most = self._lane, self._config.max_calls
+        lane, most, on_demand = self._lane, self._config.max_calls, self._on_demand
         while not lane.is_closed():
-            calls = lane.take(most, TAKE_TIMEOUT_S)
+            calls = lane.take(most, TAKE_TIMEOUT_S if on_demand is None else on_demand.patience_s)
             self._is_lane_full = len(calls) >= most
             try:
+                if on_demand is not None and on_demand.parked:
+                    calls += on_demand.due(self._table)
                 self._process(calls)
             except Exception as error:  # the loop's supervisor: without this thread the worker would answer nobody
                 _log.error("lane_failed", calls=len(calls), exc_info=error)
+        if on_demand is not None:
+            on_demand.close()
         lane.close()
 
     def _process(self, calls: list[Call]) -> None:
@@ -226,7 +240,17 @@ class DataPlane:
         if item is not None and hasattr(item, "target"):
             self._execution.refuse(item, error)
             return
-        code, message, trailers = describe(error)
+        if self._on_demand is not None and item is not None and item.request.layout.version and isinstance(error, _ABSENT):
+            try:
+                self._on_demand.park(item)
+                return
+            except Overloaded as full:
+                error = full
+        self._fail(call, describe(error))
+
+    def _fail(self, call: Call, refusal: Refusal) -> None:
+        """Ends a call that reached no version."""
+        code, message, trailers = refusal
         self._lane.fail(call, code, message, trailers)
         self.counters.not_routed[code.name] = self.counters.not_routed.get(code.name, 0) + 1
 
@@ -245,7 +269,7 @@ class DataPlane:
         runner = served.runner
         if runner is None:
             runner = served.runner = Runner(served, self._run, self._drop)
-        runner.offer(items, self._lane.watch)
+        runner.offer(items, self._lane.watch if self._on_demand is None else self._on_demand.watch)
 
     def _drop(self, served: Served, items: list[Item], error: GatewayError) -> None:
         """Ends requests that were leased but are not run."""
@@ -299,6 +323,7 @@ class DataPlane:
             rss_bytes=resident_bytes(),
             loads={},  # the lifecycle's to tell
             predictions_dropped=self._records.dropped,
+            parked=self._on_demand.parked if self._on_demand is not None else 0,
         )
 
     def take_predictions(self) -> list[PredictionBatch]:

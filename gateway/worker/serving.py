@@ -5,8 +5,9 @@ assignment.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
+from operator import is_
 from typing import cast
 
 from gateway.errors import GatewayError, ModelNotFound, NotReady
@@ -15,18 +16,22 @@ from gateway.lifecycle.ports import Held, Snapshot
 from gateway.routing.table import PINNED, Route, compile_route
 from gateway.worker.served import Served, Target
 
+Source = tuple[Mapping[int, Held], DesiredRoute | None, Mapping[str, int]]  # ready versions, route, aliases
+_NO_ALIASES: Mapping[str, int] = {}
+
 
 @dataclass(frozen=True, slots=True)
 class ServingTable:
     """
-    Routes by model. ``states`` are the states of held versions, for messages; ``named`` pins where no route is. ``made_of``
-    is what each model's part was compiled of.
+    Routes by model. ``states`` are the states of held versions, for messages; ``named`` pins where no route is.
+    ``undeployed`` as in `Snapshot`; ``made_of`` is what each model's part was compiled of.
     """
 
     routes: Mapping[str, Route[Target]] = field(default_factory=dict)
     named: Mapping[str, Mapping[str, Target]] = field(default_factory=dict)
     states: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
-    made_of: Mapping[str, tuple[Mapping[int, Held], DesiredRoute | None]] = field(default_factory=dict)
+    undeployed: Set[str] = frozenset()
+    made_of: Mapping[str, Source] = field(default_factory=dict)
 
     def in_flight(self) -> int:
         """Leases taken and not released, over all versions."""
@@ -35,10 +40,17 @@ class ServingTable:
     def missing(self, model: str) -> GatewayError:
         """Why nobody answers requests for a model."""
         states = self.states.get(model)
+        if model in self.undeployed:
+            return ModelNotFound(f"model {model!r} is not deployed: name one of its versions", model=model)
         if states:
             held = ", ".join(f"v{number} {state}" for number, state in sorted(states.items()))
             return NotReady(f"model {model!r} is not ready: {held}", model=model)
         return ModelNotFound(f"model {model!r}: not found among the models served here", model=model)
+
+    def has(self, model: str, version: str) -> bool:
+        """Whether `pinned` finds this version."""
+        route = self.routes.get(model)
+        return version in (route.named if route else self.named.get(model, {}))
 
     def pinned(self, model: str, version: str) -> Target:
         """The version that a request names, by number or alias. Raises ModelNotFound or NotReady."""
@@ -65,21 +77,21 @@ def compile_table(snapshot: Snapshot, before: ServingTable = NO_TABLE) -> Servin
     """The table of a snapshot whose versions are `Served`. Parts of models that are as they were ``before`` are kept."""
     routes: dict[str, Route[Target]] = {}
     named: dict[str, Mapping[str, Target]] = {}
-    made_of: dict[str, tuple[Mapping[int, Held], DesiredRoute | None]] = {}
+    made_of: dict[str, Source] = {}
     for model, versions in snapshot.ready.items():
-        desired = snapshot.routes.get(model)
-        made_of[model] = versions, desired
-        old_versions, old_desired = before.made_of.get(model, (None, None))
-        is_kept = old_versions is versions and old_desired is desired
-        named[model] = before.named[model] if is_kept else _named(versions)
-        if desired is not None:
-            routes[model] = before.routes[model] if is_kept else _route(desired, versions)
-    return ServingTable(routes, named, snapshot.states, made_of)
+        source = versions, snapshot.routes.get(model), snapshot.aliases.get(model, _NO_ALIASES)
+        made_of[model] = source
+        is_kept = model in before.made_of and all(map(is_, before.made_of[model], source))
+        named[model] = before.named[model] if is_kept else _named(versions, source[2])
+        if source[1] is not None:
+            routes[model] = before.routes[model] if is_kept else _route(source[1], versions)
+    return ServingTable(routes, named, snapshot.states, snapshot.undeployed, made_of)
 
 
-def _named(versions: Mapping[int, Held]) -> Mapping[str, Target]:
+def _named(versions: Mapping[int, Held], aliases: Mapping[str, int]) -> Mapping[str, Target]:
     served = cast("Mapping[int, Served]", versions)
-    return {str(number): version.target(PINNED) for number, version in served.items()}
+    named = {str(number): version.target(PINNED) for number, version in served.items()}
+    return named | {alias: served[number].target(PINNED) for alias, number in aliases.items() if number in served}
 
 
 def _route(desired: DesiredRoute, versions: Mapping[int, Held]) -> Route[Target]:

@@ -55,7 +55,8 @@ class WorkerConfig:
     intra-op threads of a model. ``load_threads``: versions loading at once. ``unit_key``: metadata key of the unit id.
     ``report_period_s``: seconds between two reports of counts to control. ``restarts``: how often it was started again,
     ``replacements``: how often another process took its place. ``must_be_ready``: it ends instead of serving without all
-    that is routed. ``siblings``: workers on the port, itself included.
+    that is routed. ``siblings``: workers on the port, itself included. ``is_on_demand``: requests wait for a version that they name
+    while control has it loaded.
     """
 
     number: int = 0
@@ -81,6 +82,7 @@ class WorkerConfig:
     replacements: int = 0
     must_be_ready: bool = False
     siblings: int = 1
+    is_on_demand: bool = False
 
     def __post_init__(self) -> None:
         """Raises ValueError naming the field."""
@@ -99,6 +101,10 @@ class ServingPlane(Plane, Protocol):
 
     def serve(self, lane: Lane) -> None:
         """Serves the calls of a started lane."""
+        ...
+
+    def load_on_demand(self, ask: Callable[[str, bytes, float], Answer]) -> None:
+        """Has requests wait for versions that ``ask`` can bring; before `serve`."""
         ...
 
     def stop(self) -> None:
@@ -153,6 +159,8 @@ class Worker:
             clock=clock,
             report_period_s=config.report_period_s,
         )
+        if config.is_on_demand:
+            self._plane.load_on_demand(self.ask)
         self._stopping = threading.Event()
         self._port_changing = threading.RLock()  # opened and closed by different threads, at any moment
         self._services: DataServices
