@@ -37,17 +37,17 @@ class Choice:
 
 def choose(held: Mapping[Key, Use], waiting: Sequence[Key], *, cap: int, now: float) -> Choice:
     """
-    Admits what waits, first come first served: into free places, then in place of the least recently used. Whoever finds
-    nothing to evict waits on, and everyone behind it.
+    Admits what waits, first come first served: into free places, then in place of the least recently used of those that
+    are ready. While that one may not go yet, whoever is next waits on, and everyone behind.
     """
     loading = sum(use.ready_at is None for use in held.values())
     places = cap - len(held)
-    settled = [key for key, use in held.items() if use.ready_at is not None and now - use.ready_at >= HOLD_S]
-    oldest_last = sorted(settled, key=lambda key: held[key].used_at, reverse=True)
+    ready = [key for key, use in held.items() if use.ready_at is not None]
+    oldest_last = sorted(ready, key=lambda key: held[key].used_at, reverse=True)
     admitted: list[Key] = []
     evicted: list[Key] = []
     for key in waiting:
-        if loading >= MAX_LOADING or not (places or oldest_last):
+        if loading >= MAX_LOADING or not (places or (oldest_last and _may_go(held[oldest_last[-1]], now))):
             break
         if places:
             places -= 1
@@ -56,3 +56,7 @@ def choose(held: Mapping[Key, Use], waiting: Sequence[Key], *, cap: int, now: fl
         admitted.append(key)
         loading += 1
     return Choice(tuple(admitted), tuple(evicted))
+
+
+def _may_go(use: Use, now: float) -> bool:
+    return use.ready_at is not None and now - use.ready_at >= HOLD_S

@@ -19,6 +19,7 @@ from gateway.rpc.pb import inference_pb2 as pb
 from gateway.rpc.service import INFER_METHOD
 from gateway.runtime.probe import Order, examine
 from gateway.telemetry.otel import Tracing
+from gateway.worker.on_demand import Ask
 from gateway.worker.plane import DataPlane, PlaneConfig
 from gateway.worker.served import Served
 from registry.deployment import Batching, Segment, Shadow
@@ -94,7 +95,7 @@ def open_gate(tmp_path: Path) -> Iterator[Callable[..., Gate]]:
     """Opens planes on either lane; all are stopped at the end."""
     opened: list[tuple[grpc.Server, object, Gate]] = []
 
-    def start(kind: str = "fast", tracing: Tracing | None = None, **config: object) -> Gate:
+    def start(kind: str = "fast", tracing: Tracing | None = None, ask: Ask | None = None, **config: object) -> Gate:
         server = grpc.server(futures.ThreadPoolExecutor(32))
         port = server.add_insecure_port("127.0.0.1:0")
         lane = open_lane(server, kind)
@@ -102,6 +103,8 @@ def open_gate(tmp_path: Path) -> Iterator[Callable[..., Gate]]:
         plane = DataPlane(
             PlaneConfig(**config), epoch=EPOCH, incarnation="test", tracing=tracing or Tracing(), clock=SystemClock(), seed=1
         )
+        if ask is not None:
+            plane.load_on_demand(ask)
         server.start()
         lane.start()
         plane.serve(lane)

@@ -7,7 +7,15 @@ from telemetry_values import counted, sent
 
 from gateway.fleet import ShadowCounts
 from gateway.telemetry.aggregate import Aggregate
-from gateway.telemetry.facts import MetricsFacts, QualityFacts, RouteFacts, SwapRecorder, VersionFacts, WorkerFacts
+from gateway.telemetry.facts import (
+    LoadingCounts,
+    MetricsFacts,
+    QualityFacts,
+    RouteFacts,
+    SwapRecorder,
+    VersionFacts,
+    WorkerFacts,
+)
 
 
 @pytest.fixture
@@ -36,6 +44,7 @@ def full_facts() -> MetricsFacts:
             QualityFacts("digits", 2, "default", 100, 50, 0.5, 0.97, 0.96, 0.95, 0.955),
             QualityFacts("prices", 1, "default", 10, 5, 0.5, mae=1.5, rmse=2.0, r2=0.8),
         ),
+        loading=LoadingCounts(loads=5, failures=1, evictions=2, held=3, waiting=1),
         predictions_recorded=110,
         predictions_dropped=1,
         build={"version": "0.1.0"},
