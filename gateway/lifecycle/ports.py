@@ -76,7 +76,7 @@ class Snapshot:
     ``routes`` are those in force: every version that one names is in ``ready`` (a shadow that is not READY is left out of
     its route). ``ready`` are the versions that may be leased. ``states`` names the state of every held version, for error
     messages. ``desired`` holds what is known of every held version, for metadata. ``aliases`` are names of versions where
-    no route has them. ``undeployed`` are models of which versions are held but nothing is deployed.
+    no route has them. ``undeployed`` are models of which versions are held but nothing is deployed or on its way.
     """
 
     routes: Mapping[str, DesiredRoute] = field(default_factory=dict)

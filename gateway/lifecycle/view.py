@@ -17,6 +17,7 @@ from gateway.lifecycle.ports import Held, Snapshot
 from gateway.lifecycle.states import VersionState
 
 V = TypeVar("V")
+_ON_THEIR_WAY = frozenset(str(state) for state in (VersionState.NEW, VersionState.LOADING, VersionState.WARMING))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +61,13 @@ def snapshot_of(views: Mapping[str, ModelView]) -> Snapshot:
         states=MappingProxyType({name: view.states for name, view in views.items() if view.states}),
         desired=MappingProxyType({name: view.desired for name, view in views.items() if view.desired}),
         aliases=MappingProxyType({name: view.aliases for name, view in views.items() if view.aliases}),
-        undeployed=frozenset(name for name, view in views.items() if view.states and not view.is_deployed),
+        undeployed=frozenset(name for name, view in views.items() if view.states and not view.is_deployed and not _comes(view)),
     )
+
+
+def _comes(view: ModelView) -> bool:
+    """Whether a version is on its way: it may be there to be deployed next."""
+    return not _ON_THEIR_WAY.isdisjoint(view.states.values())
 
 
 def observed_versions(copies: Iterable[ManagedVersion]) -> list[ObservedVersion]:

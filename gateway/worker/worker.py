@@ -55,8 +55,8 @@ class WorkerConfig:
     intra-op threads of a model. ``load_threads``: versions loading at once. ``unit_key``: metadata key of the unit id.
     ``report_period_s``: seconds between two reports of counts to control. ``restarts``: how often it was started again,
     ``replacements``: how often another process took its place. ``must_be_ready``: it ends instead of serving without all
-    that is routed. ``siblings``: workers on the port, itself included. ``is_on_demand``: requests wait for a version that they name
-    while control has it loaded.
+    that is routed. ``siblings``: workers on the port, itself included. ``is_on_demand``: requests wait for a version that
+    they name while control has it loaded.
     """
 
     number: int = 0

@@ -103,7 +103,7 @@ def test_metadata_resolves_numbers_and_aliases(client: triton.InferenceServerCli
         ("digits", "nickname", "NOT_FOUND", "no alias 'nickname', its aliases: broken, champion, ghost"),
         ("digits", "3", "UNAVAILABLE", "version 3 is FAILED"),
         ("digits", "broken", "UNAVAILABLE", "version 3 is FAILED"),
-        ("idle", "", "UNAVAILABLE", "not deployed, or not ready yet: version 1 is READY"),
+        ("idle", "", "NOT_FOUND", "not deployed: name one of its versions"),
     ],
 )
 def test_what_cannot_be_described_is_not_found_or_unavailable(
