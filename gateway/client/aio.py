@@ -6,7 +6,8 @@ import asyncio
 import itertools
 import random
 import time
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -16,6 +17,7 @@ from gateway.client.client import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S, READY_POLL
 from gateway.client.feedback import Feedback, FeedbackResult, astream_messages, item_message, results
 from gateway.client.inference import ModelInfo, Prediction
 from gateway.client.retry import RetryBudget, RetryPolicy, delay_s, is_retryable
+from gateway.client.streaming import AsyncRequests, Inputs, outcome
 from gateway.client.tensors import Array
 from gateway.rpc.call_errors import CallError, DeadlineExceeded, RequestRefused, Unavailable
 from gateway.rpc.channel import DEFAULT_MAX_MESSAGE_BYTES, AsyncChannel
@@ -70,6 +72,34 @@ class AsyncClient:
         except RequestRefused:
             self._only_inputs.pop((model, version), None)  # another version may name its input differently
             raise
+
+    async def stream(
+        self,
+        model: str,
+        inputs: Iterable[Inputs] | AsyncIterable[Inputs],
+        *,
+        version: str = "",
+        unit_id: str | None = None,
+        outputs: Sequence[str] | None = None,
+        timeout_s: float | None = None,
+        datatypes: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> AsyncGenerator[Prediction | CallError]:
+        """Predictions over one stream; see `Client.stream`. ``inputs`` may be an async iterable."""
+
+        async def message(item: Inputs) -> inference.ModelInferRequest:
+            arrays = item if isinstance(item, Mapping) else {await self._only_input(model, version, self._deadline(None)): item}
+            return values.request_message(model, arrays, version=version, unit_id=unit_id, outputs=outputs, datatypes=datatypes)
+
+        requests = AsyncRequests(message)
+        async with self._channels.next() as channel:
+            responses = channel.stream(
+                channel.inference.ModelStreamInfer, requests.of(inputs), timeout_s=timeout_s, headers=headers
+            )
+            async with aclosing(responses):
+                async for response in responses:
+                    yield outcome(response)
+        requests.check()
 
     async def metadata(self, model: str, version: str = "", *, timeout_s: float | None = None) -> ModelInfo:
         """What a model takes and gives. Raises NotFound."""

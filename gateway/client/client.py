@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -14,6 +14,7 @@ from gateway.client.channels import Channels
 from gateway.client.feedback import Feedback, FeedbackResult, item_message, results, stream_messages
 from gateway.client.inference import ModelInfo, Prediction
 from gateway.client.retry import RetryBudget, RetryPolicy, delay_s, is_retryable
+from gateway.client.streaming import Inputs, Requests, outcome
 from gateway.client.tensors import Array
 from gateway.rpc.call_errors import CallError, DeadlineExceeded, RequestRefused, Unavailable
 from gateway.rpc.channel import DEFAULT_MAX_MESSAGE_BYTES, Channel
@@ -84,6 +85,38 @@ class Client:
         except RequestRefused:
             self._only_inputs.pop((model, version), None)  # another version may name its input differently
             raise
+
+    def stream(
+        self,
+        model: str,
+        inputs: Iterable[Inputs],
+        *,
+        version: str = "",
+        unit_id: str | None = None,
+        outputs: Sequence[str] | None = None,
+        timeout_s: float | None = None,
+        datatypes: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Iterator[Prediction | CallError]:
+        """
+        Predictions for everything that ``inputs`` yields, over one stream: sent without waiting for answers (the gateway
+        bounds what is under way), answered in the same order. The fastest way to ask for much. Where a request is refused or
+        fails, its error is given in its place and the stream goes on. Leaving the iterator cancels the rest. Arguments as for
+        `infer`; there is no default timeout, and nothing is retried.
+
+        Raises CallError when the stream itself ends early, and whatever ``inputs`` raises, after the answers so far.
+        """
+
+        def message(item: Inputs) -> inference.ModelInferRequest:
+            arrays = item if isinstance(item, Mapping) else {self._only_input(model, version, self._deadline(None)): item}
+            return values.request_message(model, arrays, version=version, unit_id=unit_id, outputs=outputs, datatypes=datatypes)
+
+        requests = Requests(message)
+        with self._channels.next() as channel:
+            rpc = channel.inference.ModelStreamInfer
+            for response in channel.stream(rpc, requests.of(inputs), timeout_s=timeout_s, headers=headers):
+                yield outcome(response)
+        requests.check()
 
     def metadata(self, model: str, version: str = "", *, timeout_s: float | None = None) -> ModelInfo:
         """What a model takes and gives. Raises NotFound."""

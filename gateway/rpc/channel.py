@@ -5,7 +5,7 @@ The caller's side of every service: channels (sync and asyncio), stubs, and the 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -59,9 +59,11 @@ class Channel:
             raise CallCancelled(str(error), code="CANCELLED") from error
         return _pairs(call.trailing_metadata()).get(WORKER_KEY)
 
-    def stream(self, rpc: Any, request: Any, *, timeout_s: float | None) -> Iterator[Any]:
+    def stream(
+        self, rpc: Any, request: Any, *, timeout_s: float | None, headers: Mapping[str, str] | None = None
+    ) -> Iterator[Any]:
         """The responses of an RPC that answers many times; leaving the iterator cancels the call. Raises CallError."""
-        call = rpc(request, timeout=timeout_s)
+        call = rpc(request, timeout=timeout_s, metadata=_metadata(headers))
         try:
             yield from call
         except grpc.RpcError as error:
@@ -105,9 +107,11 @@ class AsyncChannel:
         except grpc.RpcError as error:
             raise translated(error, self.address, timeout_s) from error
 
-    async def stream(self, rpc: Any, request: Any, *, timeout_s: float | None) -> AsyncIterator[Any]:
+    async def stream(
+        self, rpc: Any, request: Any, *, timeout_s: float | None, headers: Mapping[str, str] | None = None
+    ) -> AsyncGenerator[Any]:
         """The responses of an RPC that answers many times. Raises CallError."""
-        call = rpc(request, timeout=timeout_s)
+        call = rpc(request, timeout=timeout_s, metadata=_metadata(headers))
         try:
             async for message in call:
                 yield message

@@ -159,6 +159,16 @@ class FakeGateway:
                 response.raw_output_contents.append(raw)
         return response
 
+    def ModelStreamInfer(self, requests, context):
+        for request in requests:
+            self.requests["ModelInfer"].append(request)
+            try:
+                yield inference_pb2.ModelStreamInferResponse(infer_response=self.ModelInfer(request, context))
+            except GatewayError as error:
+                failed = inference_pb2.ModelInferResponse(id=request.id)
+                failed.parameters["error_code"].string_param = code_of(error).name
+                yield inference_pb2.ModelStreamInferResponse(error_message=str(error), infer_response=failed)
+
     # ---- feedback
 
     def SendFeedback(self, request, context):
