@@ -121,7 +121,7 @@ class Settings:
             _outside("prediction_bytes", self.prediction_bytes, 1024**2, 2**50),
             _outside("max_message_bytes", self.max_message_bytes, 1024, 2**31 - 1),
             _outside("max_connection_age_s", self.max_connection_age_s, 0, 86400 * 365),
-            _outside("on_demand", self.on_demand, 0, 10_000),
+            _outside("on_demand", self.on_demand, 0, 1000),
             _outside("load_timeout_s", self.load_timeout_s, 0.1, 86400),
         ]
         if self.lane not in ("fast", "standard"):

@@ -127,6 +127,7 @@ class Loading:
             choice = choose(self._held, tuple(self._wishes), cap=self._cap, now=now)
         if not all([self._is_sound(key) for key in choice.admitted]):
             return 0.0  # choose again without what is damaged
+        now = self._clock.now()  # reading every byte of large versions took its time
         with self._lock:
             for key in choice.evicted:
                 del self._held[key]
@@ -151,13 +152,13 @@ class Loading:
         with self._lock:
             for key, use in list(self._held.items()):
                 reason = _failure(view, key)
-                if use.ready_at is None and not reason and now - use.asked_at > self._patience_s:
+                if use.ready_at is None and not reason and now - use.admitted_at > self._patience_s:
                     reason = f"not loaded by every worker within {self._patience_s:g} s"
                 if reason:
                     self._fail(key, reason, now)
                     continue
                 ready_at = now if use.ready_at is None and _is_ready(view, key) else use.ready_at
-                self._held[key] = Use(use.asked_at, max(use.used_at, used.get(key, 0.0)), ready_at)
+                self._held[key] = Use(use.admitted_at, max(use.used_at, used.get(key, 0.0)), ready_at)
 
     def _leave_to_others(self) -> None:
         """What is held for another reason needs no place here."""

@@ -18,11 +18,11 @@ Key = tuple[str, int]  # model and version
 @dataclass(frozen=True, slots=True)
 class Use:
     """
-    A version held on demand; times in Unix seconds. ``used_at``: the last request for it that is known of. ``ready_at``:
+    A version held on demand; times in Unix seconds. ``used_at``: when it was last asked for or answered. ``ready_at``:
     since when every worker has it, None while it is on its way.
     """
 
-    asked_at: float
+    admitted_at: float
     used_at: float
     ready_at: float | None = None
 

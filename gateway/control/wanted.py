@@ -203,7 +203,10 @@ class Wanted:
 
     def hold_on_demand(self, versions: frozenset[tuple[str, int]]) -> int:
         """Holds these (model, number) too, and no others that callers asked for before. Gives the revision."""
-        models = {name: frozenset(number for model, number in versions if model == name) for name, _ in versions}
+        numbers: dict[str, set[int]] = {}
+        for name, number in versions:
+            numbers.setdefault(name, set()).add(number)
+        models = {name: frozenset(those) for name, those in numbers.items()}
         unmet = [self._registry.model(name) for name in models if name not in self._models]
         with self._lock:
             for model in unmet:  # registered by someone else a moment ago: its aliases are needed
