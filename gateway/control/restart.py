@@ -18,7 +18,7 @@ from gateway.control.fleet import Fleet
 from gateway.control.operations import Note, Operation, Operations, Request, Result
 from gateway.control.progress import FleetView
 from gateway.control.traffic import Change
-from gateway.errors import DeadlinePassed, ForbiddenNow, NotReady
+from gateway.errors import DeadlinePassed, ForbiddenNow, NotReady, OperationNotFound
 from gateway.restart_news import RestartNews
 
 VERB = "restart"
@@ -71,7 +71,10 @@ class Restarts:
         self._news.put(RestartNews("failed", reason="control is stopping; the restart goes on without it"))
 
     def _is_running(self) -> bool:
-        return bool(self._running) and not self._operations.get(self._running).is_done
+        try:
+            return bool(self._running) and not self._operations.get(self._running).is_done
+        except OperationNotFound:
+            return False  # so long ago that it was forgotten
 
     def _begin(self, request: Request, ask: Callable[[], None] | None, who: str) -> Operation:
         news: queue.SimpleQueue[RestartNews] = queue.SimpleQueue()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -79,7 +81,7 @@ def _requests(admin: AdminClient) -> int:
     return sum(version.requests for version in admin.status().models[0].versions)
 
 
-@pytest.mark.parametrize(("workers", "rounds"), [(2, 2), (1, 2)])
+@pytest.mark.parametrize(("workers", "rounds"), [(2, 2), (1, 1)])
 def test_a_rolling_restart_under_load_fails_no_request_and_loses_no_count(
     start: Start, tmp_path: Path, wait_for: WaitFor, workers: int, rounds: int
 ) -> None:
@@ -175,3 +177,27 @@ def test_the_command_tells_what_was_replaced(start: Start, tmp_path: Path) -> No
     assert "new glibc" in told["operation"]["steps"][0]["detail"]
     begun = subprocess.run([*command, "--no-wait"], capture_output=True, text=True, timeout=60, check=True)
     assert json.loads(begun.stdout)["done"] is False
+
+
+AT_A_TERMINAL = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.executable, sys.argv[1:])"
+
+
+def test_a_closed_terminal_stops_the_gateway(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    command = [sys.executable, "-m", "gateway", "serve", "--home", str(home), "--workers", "1", "--drain-delay-s", "0"]
+    command += [f"--{name}-address=127.0.0.1:0" for name in ("data", "admin", "http")]
+    terminal, end = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", AT_A_TERMINAL, *command], stdin=end, stdout=end, stderr=end, start_new_session=True
+    )
+    os.close(end)
+    said = b""
+    try:
+        while b"ready:" not in said:
+            said += os.read(terminal, 4096)
+        os.close(terminal)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert not (home / "run" / "gateway.json").exists()

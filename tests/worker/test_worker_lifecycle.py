@@ -5,6 +5,7 @@ import threading
 import grpc
 import msgspec
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from worker_bench import FakeControl, WorkerBench, held, served
 
 from gateway.errors import NotReady
@@ -222,3 +223,25 @@ def test_two_workers_share_a_port(bench: WorkerBench) -> None:
 def test_a_wrong_setting_is_named(settings: dict[str, object], field: str) -> None:
     with pytest.raises(ValueError, match=f"^{field}: expected"):
         WorkerConfig(**settings)
+
+
+def test_a_worker_that_was_replaced_goes_without_saying_that_it_does_not_serve(bench: WorkerBench) -> None:
+    worker = bench.started(FakeControl(served(1, 1)), drain_delay_s=60.0)
+    with grpc.insecure_channel(worker.address) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=20)
+        seen = [next(watch).status]
+        worker.stop(is_replaced=True)  # nor does it wait for load balancers to notice
+        seen += [response.status for response in watch]
+    assert set(seen) == {health_pb2.HealthCheckResponse.SERVING}
+
+
+def test_a_replacement_without_all_that_is_routed_does_not_serve(bench: WorkerBench) -> None:
+    worker = bench.worker(FakeControl(served(1, 1, held(1, digest="bad"))), must_be_ready=True)
+    with pytest.raises(NotReady, match=r"digits v1 is FAILED .*bad file"):
+        worker.start()
+    assert worker.address == ""
+
+
+def test_another_worker_serves_what_it_has(bench: WorkerBench) -> None:
+    worker = bench.started(FakeControl(served(1, 1, held(1, digest="bad"))))
+    assert worker.is_serving
