@@ -8,7 +8,6 @@ import typer
 
 from gateway.cli.options import DEFAULT_ADMIN, Admin, AsJson, Reason, seconds
 from gateway.cli.output import print_json, say, stdout
-from gateway.cli.problems import CommandError
 from gateway.cli.session import Progress, connected, operation_facts
 from gateway.rpc.call_errors import DeadlineExceeded
 
@@ -39,7 +38,8 @@ def restart(
             operation = Progress().follow(updates) if wait else _begun(updates)
         except DeadlineExceeded as error:
             name = updates.last.name if updates.last is not None else "the restart"
-            raise CommandError(f"not done within {timeout}: {name} goes on, see `interlock operations`") from error
+            text = f"not done within {timeout}: {name} goes on, see `interlock operations`"
+            raise DeadlineExceeded(text, code=error.code) from error
     for missing in operation.missing:
         say(f"warning: {missing}")
     if as_json:

@@ -175,7 +175,15 @@ def test_the_command_tells_what_was_replaced(start: Start, tmp_path: Path) -> No
     assert (told["workers"], told["done"]) == ([0], True)
     assert [step["name"] for step in told["operation"]["steps"]] == ["asked", "starting", "leaving", "replaced"]
     assert "new glibc" in told["operation"]["steps"][0]["detail"]
-    begun = subprocess.run([*command, "--no-wait"], capture_output=True, text=True, timeout=60, check=True)
+    late = subprocess.run([*command, "--timeout", "0.3s"], capture_output=True, text=True, timeout=60, check=False)
+    assert (late.returncode, json.loads(late.stdout)["error"]["code"]) == (1, "DEADLINE_EXCEEDED")
+    assert "goes on" in late.stderr
+
+
+def test_the_command_need_not_wait(start: Start, tmp_path: Path) -> None:
+    gateway = _deployed(start(workers=1), tmp_path)
+    command = [sys.executable, "-m", "gateway", "restart", "--json", "--no-wait", "--admin", gateway.admin]
+    begun = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert json.loads(begun.stdout)["done"] is False
 
 
