@@ -8,7 +8,7 @@ PYTEST_ARGS ?=
 IMAGE ?= interlock
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo serve test check proto bench bench-compare soak loadtest image clean
+.PHONY: help setup lock demo serve test check proto bench bench-compare soak bench-peers loadtest image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -26,10 +26,11 @@ $(READY): requirements.lock pyproject.toml
 
 LOCK := build/lock/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
 
-lock: ## the three requirements*.lock files anew from pyproject.toml (UPGRADE=1 takes newer versions)
+lock: ## the three requirements*.lock files and the peers' anew (UPGRADE=1 takes newer versions)
 	@test -x build/lock/bin/uv || { $(PYTHON) -m venv build/lock && build/lock/bin/python -m pip install -qq --disable-pip-version-check uv; }
 	$(LOCK) pyproject.toml --extra dev -o requirements.lock $(if $(UPGRADE),--upgrade)
 	$(LOCK) pyproject.toml -c requirements.lock -o requirements-runtime.lock
+	for peer in loadtests/peers/*/requirements.in; do $(LOCK) $$peer -o $${peer%.in}.txt $(if $(UPGRADE),--upgrade) || exit 1; done
 	echo setuptools | $(LOCK) - -c requirements.lock -o requirements-build.lock
 
 demo: $(READY) ## the tour: serve, split, shadow, promote, measure and roll back a real model (KEEP=1 leaves it running)
@@ -61,6 +62,9 @@ bench-compare: $(READY) ## this tree and revision BASE in alternation (BASE=main
 
 soak: $(READY) ## 1,000 swaps under load with misbehaving callers: nothing may leak (SWAPS=200 is shorter)
 	@$(BIN)/python -m loadtests.bench --scenario soak --out out/soak.json $(if $(SWAPS),--swaps $(SWAPS))
+
+bench-peers: $(READY) ## beside MLServer, KServe and PyTriton, each in its own environment (PEERS="--only mlserver")
+	@$(BIN)/python -m loadtests.peers $(PEERS)
 
 loadtest: $(READY) ## every load scenario with locust (SCENARIO=steady runs one)
 	@$(BIN)/python -m loadtests.run $(or $(SCENARIO),all)

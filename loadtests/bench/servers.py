@@ -55,7 +55,7 @@ class EchoServer:
         if not line.strip().isdigit():
             self._process.kill()
             raise ServerFailed(f"{name} did not start")
-        self.port = int(line)
+        self.port, self.pid = int(line), self._process.pid
 
     def finish(self, expected: int) -> int:
         """See Server."""
@@ -102,6 +102,11 @@ class Interlock:
     def worker(self) -> int:
         """The first worker's process id."""
         return self.workers[0]
+
+    @property
+    def supervisor(self) -> int:
+        """The supervisor's process id: all others are below it."""
+        return self._gateway.pid
 
     @property
     def control(self) -> int:
