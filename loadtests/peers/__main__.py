@@ -8,6 +8,7 @@ their answers under load, and measures all in turn; prints medians and ratios, w
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import signal
 import sys
@@ -36,6 +37,7 @@ from loadtests.peers.publish import NotPublished, check_marks, publish
 
 STREAMS = (1, 8, 32, 128)
 LANE_GOAL = 0.7
+MOST_LOAD = 0.3  # of the cores
 
 
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -61,6 +63,8 @@ def main() -> int:
     if given.publish:
         check_marks()
     signal.signal(signal.SIGTERM, _interrupted)
+    if is_busy(os.getloadavg()[0]):
+        console.print("[yellow]this machine is busy (its load average says so): figures measured now are worth little[/yellow]")
     peers = [PEERS[key] for key in given.only]
     pythons = {peer.key: environments.ensure(peer.key, console.print) for peer in peers}
     plotter = environments.ensure("plot", console.print)
@@ -146,10 +150,15 @@ def show(console: Console, samples: Samples, families: dict[str, str], peers: li
     console.print(report.screen(table))
     for line in report.best_settings(table):
         console.print(f"best setting of {line}")
-    beside = ", ".join(f"{m} streams: {cell.beside_us:.1f} µs" for m, cell in table[report.WHOLE].items())
+    beside = ", ".join(f"{report.columns(m)}: {cell.beside_us:.1f} µs" for m, cell in table[report.WHOLE].items())
     console.print(f"beside Interlock's worker, on the other core (control and supervisor), CPU per request: {beside}")
     for goal in report.goals(table, _wanted(peers)):
         console.print(f"{goal.text}: {'[green]reached[/green]' if goal.is_reached else '[red]not reached[/red]'}")
+
+
+def is_busy(load_average: float) -> bool:
+    """Whether other work would take the servers' core away."""
+    return load_average > MOST_LOAD * (os.cpu_count() or 1)
 
 
 def _wanted(peers: list[Peer]) -> dict[str, float]:

@@ -77,7 +77,7 @@ def goals(table: Mapping[str, Row], wanted: Mapping[str, float]) -> list[Goal]:
         for streams in sorted(set(by_streams) & set(GOAL_STREAMS)):
             if name in wanted:
                 value = by_streams[streams]
-                text = f"{streams} streams: {value:.2f} × {name} (at least {wanted[name]:g})"
+                text = f"{columns(streams)}: {value:.2f} × {name} (at least {wanted[name]:g})"
                 found.append(Goal(text, value, wanted[name], value >= wanted[name]))
     if LATENCY_PEER in table and 1 in table[WHOLE]:
         value = table[WHOLE][1].latency_ms(1) / table[LATENCY_PEER][1].latency_ms(1)
@@ -103,7 +103,7 @@ def screen(table: Mapping[str, Row]) -> Table:
     shown = Table(title="one core serves, another makes the load (medians)")
     shown.add_column("")
     for streams in table[WHOLE]:
-        shown.add_column(_columns(streams), justify="right")
+        shown.add_column(columns(streams), justify="right")
     for title, lines in cells(table):
         shown.add_section()
         shown.add_row(f"[bold]{title}[/bold]", *("" for _ in table[WHOLE]))
@@ -132,13 +132,14 @@ def markdown(table: Mapping[str, Row], versions: Mapping[str, str], machine: Map
 
 
 def best_settings(table: Mapping[str, Row]) -> list[str]:
-    """One line a peer that was measured under several settings."""
+    """One line a peer: the setting that was the best at each number of streams."""
     return [
-        f"{name}: {'; '.join(f'{m} streams: {cell.setting}' for m, cell in row.items())}"
+        f"{name}: {'; '.join(f'{columns(m)}: {cell.setting}' for m, cell in row.items())}"
         for name, row in table.items()
         if any(cell.setting for cell in row.values())
     ]
 
 
-def _columns(streams: int) -> str:
+def columns(streams: int) -> str:
+    """A column's head."""
     return f"{streams} stream{'s' * (streams > 1)}"
