@@ -12,7 +12,7 @@ from typing import Self
 
 import psutil
 
-STOP_TIMEOUT_S = 15.0
+STOP_TIMEOUT_S = 30.0  # Triton tidies its shared memory up; killed, it leaves it
 
 
 def tree(pid: int) -> list[psutil.Process]:
