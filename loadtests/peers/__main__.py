@@ -22,11 +22,12 @@ from typing import Any
 from rich.console import Console
 
 from gateway.demo import models
-from gateway.demo.process import GatewayBroken
-from loadtests.bench import h2load
-from loadtests.bench.__main__ import EVENT_ENGINE_OFF, LANE, machine, pin
+from loadtests.bench import bodies, h2load
 from loadtests.bench.collector import Collector
+from loadtests.bench.machine import SERVER, WORKER_ENVIRONMENT, machine, pin, stay_beside
+from loadtests.bench.scenarios.path import LANE
 from loadtests.bench.servers import MODEL, EchoServer, Interlock, ServerFailed
+from loadtests.bench.stand import BROKEN
 from loadtests.peers import environments, native, report
 from loadtests.peers.catalogue import PEERS, Peer
 from loadtests.peers.measure import Contender, Contest, Plan, Samples
@@ -63,6 +64,7 @@ def main() -> int:
     if given.publish:
         check_marks()
     signal.signal(signal.SIGTERM, _interrupted)
+    stay_beside()
     if is_busy(os.getloadavg()[0]):
         console.print("[yellow]this machine is busy (its load average says so): figures measured now are worth little[/yellow]")
     peers = [PEERS[key] for key in given.only]
@@ -70,7 +72,7 @@ def main() -> int:
     plotter = environments.ensure("plot", console.print)
     env = {peer.key: native.library_path(pythons[peer.key]) if peer.key == "pytriton" else {} for peer in peers}
     if given.event_engine_off:
-        env = {key: {**values, "GRPC_EXPERIMENTS": EVENT_ENGINE_OFF} for key, values in env.items()}
+        env = {key: {**values, "GRPC_EXPERIMENTS": WORKER_ENVIRONMENT["GRPC_EXPERIMENTS"]} for key, values in env.items()}
     plan = Plan(tuple(given.streams), given.repetitions, given.seconds)
     samples, families, right = contest(console, plan, peers, pythons, env)
     versions = {peer.name: environments.installed_version(pythons[peer.key], peer.package) for peer in peers}
@@ -90,15 +92,14 @@ def contest(
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="interlock-peers-")))
         file = models.export(models.perceptron(models.scans()[0]), home / "digits.onnx")
         body = home / "digits.body"
-        body.write_bytes(h2load.request_body(MODEL))
-        run = Contest(stack, body, Expected.of(file), pin(1))
+        body.write_bytes(bodies.digits(MODEL))
+        run = Contest(stack, body, Expected.of(file))
         enter_ours(run, file, home, stack)
         for peer in peers:
             for setting in peer.settings:
                 console.print(f"starting {peer.name}, {setting.name}")
-                server = PeerServer(
-                    peer, setting, file, home, python=pythons[peer.key], expected=run.expected, pin=pin(0), env=env[peer.key]
-                )
+                python, extra = pythons[peer.key], env[peer.key]
+                server = PeerServer(peer, setting, file, home, python=python, expected=run.expected, pin=pin(SERVER), env=extra)
                 run.enter(Contender(peer.name, server, Watched((server.pid,))))
         right = run.check()
         console.print(f"checked under load: {', '.join(f'{name}: {count} right answers' for name, count in right.items())}")
@@ -110,10 +111,10 @@ def enter_ours(run: Contest, file: Path, home: Path, stack: ExitStack) -> None:
     """Interlock with everything on, as in `make bench`, and the bare lane echo under the same gRPC settings."""
     collector = Collector()
     stack.push(lambda kind, value, trace: _end_traces(collector, is_done=kind is None))
-    env = {"GRPC_EXPERIMENTS": EVENT_ENGINE_OFF}
-    gateway = Interlock(file, home / "home", pin=pin(0), beside=pin(1), env={**env, **collector.environment})
-    run.enter(Contender(gateway.name, gateway, Watched((gateway.worker_pid,), (gateway.supervisor_pid,))))
-    echo = EchoServer(LANE, "echo_lane", pin=pin(0), env=env)
+    gateway = Interlock(home / "home", env=collector.environment)
+    run.enter(Contender(gateway.name, gateway, Watched(tuple(gateway.workers), (gateway.supervisor,))))
+    gateway.deploy(MODEL, file)
+    echo = EchoServer(LANE, "echo_lane")
     run.enter(Contender(LANE, echo, Watched((echo.pid,)), is_model=False))
 
 
@@ -174,5 +175,5 @@ if __name__ == "__main__":
         sys.exit(main())
     except KeyboardInterrupt:
         sys.exit("stopped; every server was ended")
-    except (h2load.H2loadFailed, ServerFailed, GatewayBroken, environments.InstallFailed, NotPublished) as error:
+    except (*BROKEN, environments.InstallFailed, NotPublished) as error:
         sys.exit(f"the benchmark broke off: {error}")

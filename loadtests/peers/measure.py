@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,7 +55,6 @@ class Contest:
     stack: ExitStack
     body: Path
     expected: Expected
-    pin: Sequence[str]
     contenders: list[Contender] = field(default_factory=list)
     answered: dict[str, int] = field(default_factory=dict)
 
@@ -103,7 +102,7 @@ class Contest:
 
     def _load(self, contender: Contender, streams: int, seconds: float) -> h2load.Report:
         try:
-            report = h2load.load(contender.server.port, self.body, streams=streams, seconds=seconds, pin=self.pin)
+            report = h2load.load(contender.server.port, self.body, streams=streams, seconds=seconds)
         except h2load.H2loadFailed as error:
             raise h2load.H2loadFailed(f"{contender.server.name}, {streams} streams: {error}") from error
         self.answered[contender.server.name] += report.succeeded

@@ -12,6 +12,8 @@ from typing import Self
 
 import psutil
 
+from loadtests.bench import gauges
+
 STOP_TIMEOUT_S = 30.0  # Triton tidies its shared memory up; killed, it leaves it
 
 
@@ -27,15 +29,13 @@ def tree(pid: int) -> list[psutil.Process]:
 def cpu_s(roots: Iterable[int], without: Iterable[int] = ()) -> float:
     """User and system seconds that the trees have used so far, those of ``without`` left out."""
     left_out = {process.pid for root in without for process in tree(root)}
-    members = {process.pid: process for root in roots for process in tree(root)}
+    members = {process.pid for root in roots for process in tree(root)}
     total = 0.0
-    for pid, process in members.items():
-        if pid not in left_out:
-            try:
-                times = process.cpu_times()
-            except psutil.NoSuchProcess:
-                continue
-            total += times.user + times.system
+    for pid in members - left_out:
+        try:
+            total += gauges.cpu_s(pid)
+        except OSError:  # it has ended meanwhile
+            continue
     return total
 
 

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from gateway.rpc.messages import inference
-from loadtests.bench.__main__ import LANE
+from loadtests.bench.scenarios.path import LANE
 from loadtests.bench.servers import ServerFailed
 from loadtests.peers import environments, native, report
 from loadtests.peers.__main__ import is_busy, options, results
