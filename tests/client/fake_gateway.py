@@ -160,14 +160,20 @@ class FakeGateway:
         return response
 
     def ModelStreamInfer(self, requests, context):
-        for request in requests:
-            self.requests["ModelInfer"].append(request)
-            try:
-                yield inference_pb2.ModelStreamInferResponse(infer_response=self.ModelInfer(request, context))
-            except GatewayError as error:
-                failed = inference_pb2.ModelInferResponse(id=request.id)
-                failed.parameters["error_code"].string_param = code_of(error).name
-                yield inference_pb2.ModelStreamInferResponse(error_message=str(error), infer_response=failed)
+        try:
+            for request in requests:
+                yield self._streamed(request, context)
+        except grpc.RpcError:
+            pass  # the client left
+
+    def _streamed(self, request, context):
+        self.requests["ModelInfer"].append(request)
+        try:
+            return inference_pb2.ModelStreamInferResponse(infer_response=self.ModelInfer(request, context))
+        except GatewayError as error:
+            failed = inference_pb2.ModelInferResponse(id=request.id)
+            failed.parameters["error_code"].string_param = code_of(error).name
+            return inference_pb2.ModelStreamInferResponse(error_message=str(error), infer_response=failed)
 
     # ---- feedback
 

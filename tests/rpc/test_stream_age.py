@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from gateway.rpc.service import STREAM_METHOD
-from gateway.rpc.stream import LAST_CHANCE_S, TOO_OLD, Stream
+from gateway.rpc.stream import LAST_CHANCE_S, QUIET_S, TOO_OLD, Stream
 from gateway.rpc.streams import NEVER, Streams
 
 
@@ -56,6 +56,19 @@ def test_one_that_is_never_idle_is_refused_messages_after_a_last_chance():
     stream.end("another")
     assert not stream.has_room
     assert stream.reason == "reason"
+
+
+def test_an_end_waits_until_nothing_has_come_for_a_while():
+    stream = aged(0)
+    for _ in range(2):
+        stream.admit(b"message").answer = b"answer"
+        stream.end("reason")
+        assert stream.next_answer() == b"answer"
+        stream.end("reason")
+        assert not stream.may_finish
+        stream.quiet_since -= QUIET_S
+        stream.end("reason")
+        assert stream.may_finish
 
 
 @pytest.mark.parametrize("lane_server", [("fast", 0.3), ("standard", 0.3)], indirect=True)
