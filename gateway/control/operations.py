@@ -76,6 +76,7 @@ class Request:
 
 Note = Callable[..., None]  # note(step, detail=""): begins a step
 Work = Callable[[Note], Result]
+Turns = tuple[threading.Event | None, threading.Event]  # the end of the operation before, and of this one
 Ended = Callable[[Operation, float], None]  # with the duration in seconds
 
 
@@ -87,7 +88,7 @@ class Operations:
         self._changed = threading.Condition()
         self._all: OrderedDict[str, Operation] = OrderedDict()
         self._requests: dict[str, tuple[Request, str]] = {}
-        self._models: dict[str, threading.Lock] = {}
+        self._turns: dict[str, threading.Event] = {}  # by model; set when the exclusive operation begun last has ended
         self._threads: set[threading.Thread] = set()
         self._prefix, self._count = f"{int(clock.now() * 1000):x}", 0
         self._is_closed = False
@@ -104,7 +105,9 @@ class Operations:
             if earlier is not None:
                 return earlier
             operation = self._open(request)
-            thread = threading.Thread(target=self._run, args=(operation.name, request, work), name=operation.name, daemon=True)
+            turns = self._take_turn(request)
+            arguments = (operation.name, request, work, turns)
+            thread = threading.Thread(target=self._run, args=arguments, name=operation.name, daemon=True)
             self._threads.add(thread)
             thread.start()
         return operation
@@ -143,10 +146,18 @@ class Operations:
         if len(self._requests) > 2 * self._history:
             self._requests = {key: value for key, value in self._requests.items() if value[1] in self._all}
 
-    def _run(self, name: str, request: Request, work: Work) -> None:
+    def _take_turn(self, request: Request) -> Turns | None:
+        """Exclusive operations on a model come in the order in which they were asked for, whichever thread is faster."""
+        if not request.is_exclusive:
+            return None
+        mine = threading.Event()
+        before, self._turns[request.model] = self._turns.get(request.model), mine
+        return before, mine
+
+    def _run(self, name: str, request: Request, work: Work, turns: Turns | None) -> None:
         start = self._clock.monotonic()
         try:
-            result, error = self._worked(name, request, work), None
+            result, error = self._worked(name, request, work, turns), None
         except Exception as caught:  # the supervisor of this thread: the error is the operation's result
             result, error = Result(), caught
         with self._changed:
@@ -159,21 +170,20 @@ class Operations:
             self._threads.discard(threading.current_thread())
             self._changed.notify_all()
 
-    def _worked(self, name: str, request: Request, work: Work) -> Result:
+    def _worked(self, name: str, request: Request, work: Work, turns: Turns | None) -> Result:
         def note(step: str, detail: str = "") -> None:
             self._note(name, Step(step, detail, self._clock.now()))
 
-        if not request.is_exclusive:
+        if turns is None:
             return work(note)
-        with self._changed:
-            turn = self._models.setdefault(request.model, threading.Lock())
-        if not turn.acquire(blocking=False):
-            note("waiting", f"for another operation on {request.model}")
-            turn.acquire()
+        before, mine = turns
         try:
+            if before is not None and not before.is_set():
+                note("waiting", f"for another operation on {request.model}")
+                before.wait()
             return work(note)
         finally:
-            turn.release()
+            mine.set()
 
     def _note(self, name: str, step: Step) -> None:
         with self._changed:
