@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.control.on_demand import HOLD_S, MAX_LOADING, Choice, Use, choose
@@ -19,6 +19,7 @@ uses = st.builds(
 )  # fmt: skip
 
 
+@settings(deadline=None)  # a busy machine is no wrong choice
 @given(st.lists(keys, max_size=60), st.integers(1, 5))
 def test_named_one_after_the_other_versions_are_held_as_in_a_least_recently_used_cache(asked, cap):
     held: dict[tuple[str, int], Use] = {}
@@ -36,6 +37,7 @@ def test_named_one_after_the_other_versions_are_held_as_in_a_least_recently_used
         assert held.keys() == model.keys()
 
 
+@settings(deadline=None)  # a busy machine is no wrong choice
 @given(st.dictionaries(keys, uses, max_size=5), st.lists(keys, unique=True, max_size=8), st.integers(1, 5))
 def test_whatever_waits_nobody_is_evicted_too_early_and_no_place_is_left_unused(held, named, cap):
     held = dict(list(held.items())[:cap])
