@@ -156,8 +156,7 @@ class Loop:
         def fill(now: float) -> None:
             for connection, stream in streams:
                 if connection.has_pipeline(stream):
-                    for _ in range(self._order.depth - connection.unanswered):
-                        connection.send(stream, now)
+                    connection.send(stream, now, self._order.depth - connection.unanswered)
             if not any(connection.has_pipeline(stream) for connection, stream in streams):
                 self._is_over = True  # the server has ended them all: the statuses say why
 
