@@ -25,9 +25,15 @@ def cpu_s(pid: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes: ``private`` to the process alone, ``resident`` in all, ``proportional`` with shared pages divided by sharers."""
+    """
+    Bytes: ``private`` to the process alone, ``resident`` in all, ``proportional`` with shared pages divided by sharers.
+
+    ``anonymous`` leaves out the pages of mapped files: those are the page cache's, and count as private only as long as no
+    second process has mapped the file too.
+    """
 
     private: int
+    anonymous: int
     resident: int
     proportional: int
 
@@ -38,7 +44,7 @@ class Memory:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
             name, _, rest = line.partition(":")
             sizes[name] = int(rest.split()[0]) * 1024
-        return cls(sizes["Private_Clean"] + sizes["Private_Dirty"], sizes["Rss"], sizes["Pss"])
+        return cls(sizes["Private_Clean"] + sizes["Private_Dirty"], sizes["Anonymous"], sizes["Rss"], sizes["Pss"])
 
 
 def resident_bytes(pid: int) -> int:

@@ -38,13 +38,15 @@ class MemoryPerWorker:
             with stand.gateway(workers=workers) as gateway:
                 rows += _holding(stand, gateway, file, f"{workers} worker{'s' * (workers > 1)}")
         rows += _after_large(stand, "after large requests", {}) + _after_large(stand, "… with glibc's own malloc", PLAIN_MALLOC)
-        figures = {f"private_mib: {name}": memory.private / MIB for name, memory in rows}
+        figures = {f"private_mib: {name}": memory.anonymous / MIB for name, memory in rows}
         cells = [
-            [name, f"{memory.private / MIB:,.0f}", f"{memory.proportional / MIB:,.0f}", f"{memory.resident / MIB:,.0f}"]
+            [name, *(f"{size / MIB:,.0f}" for size in (memory.anonymous, memory.private, memory.proportional, memory.resident))]
             for name, memory in rows
         ]
         note = "Of several workers the largest is shown. Proportional memory divides what is shared by its sharers."
-        return Result(figures, [Grid("MiB per worker", ["", "private", "proportional", "resident"], cells)], [note])
+        return Result(
+            figures, [Grid("MiB per worker", ["", "private", "with mapped files", "proportional", "resident"], cells)], [note]
+        )
 
 
 def _holding(stand: Stand, gateway: Interlock, file: Path, name: str) -> list[tuple[str, Memory]]:
