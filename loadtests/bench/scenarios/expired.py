@@ -22,7 +22,6 @@ BUSY, BUSY_MS = "busy", 10.0
 DEPTH = 6  # patient requests on their way: the queue is always about five runs long
 PATIENCE_MS = 20  # of the others: two runs
 ENDLESS, ENDLESS_MS = "endless", 300
-TRIALS = 12
 LEAD_S = 0.5  # by which the patient begin earlier and end later
 NOBODY = Answers(*(np.empty(0) for _ in range(4)))
 SAMPLE_S, IDLE_SHARE, GIVE_UP_S = 0.005, 0.5, 2.0
@@ -40,8 +39,9 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """See the module."""
+    """See the module. ``trials`` of the endless run."""
 
+    trials: int = 12
     name: str = "expired"
     about: str = "as many requests expire in the queue of a 10 ms model as are answered; an endless loop with a deadline"
     goals: Sequence[Goal] = (
@@ -67,7 +67,7 @@ class Expired:
             for turn in range(stand.repetitions):
                 without.append(_turn(gateway, target, 0.0, stand.seconds(5), turn))
                 beside.append(_turn(gateway, target, rate, stand.seconds(5), turn))
-            stops = _endless_stops_ms(gateway)
+            stops = _endless_stops_ms(gateway, self.trials)
         alone_ms = statistics.median(turn.cpu_ms for turn in without)
         beside_ms = statistics.median(turn.cpu_ms for turn in beside)
         figures = {
@@ -112,7 +112,7 @@ def _turn(gateway: Interlock, target: Target, rate: float, seconds: float, seed:
     )
 
 
-def _endless_stops_ms(gateway: Interlock) -> list[float]:
+def _endless_stops_ms(gateway: Interlock, trials: int) -> list[float]:
     """Per trial: from the deadline of an endless run until the next request was answered, or the CPU idle, if that is later."""
     state = np.ones((1, model_files.BUSY_COLUMNS), np.float32)
 
@@ -122,7 +122,7 @@ def _endless_stops_ms(gateway: Interlock) -> list[float]:
     endless = Connection(gateway.port, PATH, [message(model_files.ENDLESS)], timeout_ms=ENDLESS_MS)
     short = Connection(gateway.port, PATH, [message(1)])
     stops = []
-    for _ in range(TRIALS):
+    for _ in range(trials):
         due = time.perf_counter()
         endless.call(due)
         wait([endless], 0.05)  # it runs
