@@ -2,23 +2,22 @@
 Tells a queue that merely absorbs a burst, or that patient callers keep full, from one that is overloaded. Pure: the time
 comes in.
 
-As in CoDel, a queue stands when even the least delay within an interval was above the target (K. Nichols, V. Jacobson,
+As in CoDel, a queue stands while no request that is taken had waited less than the target (K. Nichols, V. Jacobson,
 "Controlling Queue Delay", ACM Queue 2012; https://queue.acm.org/detail.cfm?id=2209336). A router does not know what
-arrives; here it is known. So a queue is overloaded when it stands and clearly more came than was taken out of it: callers
-that wait for their answers before they ask again make a queue stand, yet they cannot overload it, unless they are very
-many. While it is overloaded, requests that would wait longer than the target are refused as they come, and those that
-have waited for twice as long are refused too (as in Meta's folly::Codel). It ends with an interval in which no more came,
-refused or not, than was taken.
+arrives; here it is known. So a queue is overloaded when it has stood for a while and, in that while, clearly more came than
+was taken: a burst comes before the queue stands, and callers that wait for their answers before they ask again make it
+stand, but ask no faster than they are answered. While it is overloaded, requests that would wait longer than the target
+are refused as they come, and those that have waited for twice as long are refused too (as in Meta's folly::Codel). It ends
+with an interval in which no more came, refused or not, than was taken.
 """
 
 from __future__ import annotations
 
-INTERVAL_S = 0.1
-INTERVAL_RUNS = 10.0  # the shortest interval, in runs of a full batch
-PATIENCE = 2.0  # in targets: a request that has waited longer is refused while the queue is overloaded
-GROWTH_RUNS = 8.0  # by how many full batches a queue that stands has grown when it is overloaded
-CLEAR_GROWTH = 0.5  # of an interval's time: with so much growth the interval's end is not waited for
+STAND_S, STAND_RUNS = 0.05, 5.0  # how long a queue has to stand, in seconds and in runs of a full batch
+GROWTH_RUNS = 8.0  # by how many full batches it has to grow meanwhile
+INTERVAL_S, INTERVAL_RUNS = 0.1, 10.0  # after which the end of an overload is looked for
 TOLERATED = 0.25  # of what was taken: an overload is over when less than that came in excess, as refused callers ask again
+PATIENCE = 2.0  # in targets: a request that has waited longer is refused while the queue is overloaded
 PAUSE_RUNS = 4.0  # more time between two runs is a pause, or the machine was busy with something else
 
 
@@ -28,16 +27,15 @@ class DelayControl:
     does not go back; target 0 switches this off.
     """
 
-    def __init__(self, target_s: float, *, batch_rows: int = 1, interval_s: float = INTERVAL_S) -> None:
-        self._target_s, self._batch_rows, self._interval_s = target_s, batch_rows, interval_s
+    def __init__(self, target_s: float, *, batch_rows: int = 1) -> None:
+        self._target_s, self._batch_rows = target_s, batch_rows
         self._taken_at_s = float("-inf")
         self.is_overloaded = False
         self._begin(0.0)
 
     def _begin(self, now_s: float) -> None:
-        """A new interval."""
+        """Counts anew: the queue does not stand, or an interval of its overload begins."""
         self._began_s = now_s
-        self._least_s = float("inf")  # delay
         self._arrived = self._taken = 0  # rows
 
     def target_s(self, longest_run_s: float) -> float:
@@ -50,31 +48,26 @@ class DelayControl:
 
     def taken(self, rows: int, delay_s: float, longest_run_s: float, now_s: float) -> None:
         """Takes in a batch whose turn has come: how long its first request waited, and what a full batch takes to run."""
+        target_s = self.target_s(longest_run_s)
         pause_s = now_s - self._taken_at_s
         self._taken_at_s = now_s
-        if pause_s > max(PAUSE_RUNS * longest_run_s, self._interval_s / 2):
+        if pause_s > max(PAUSE_RUNS * longest_run_s, STAND_S):
             self._begin(now_s)  # what came meanwhile says nothing about what comes usually
-            self.is_overloaded = self.is_overloaded and delay_s > self.target_s(longest_run_s)
+            self.is_overloaded = self.is_overloaded and delay_s > target_s
         self._taken += rows
-        self._least_s = min(self._least_s, delay_s)
-        if self._target_s:
-            self._judge(longest_run_s, now_s)
-
-    def _judge(self, longest_run_s: float, now_s: float) -> None:
-        interval_s = max(self._interval_s, INTERVAL_RUNS * longest_run_s)
-        is_over = now_s - self._began_s >= interval_s
-        growth = self._arrived - self._taken
         if self.is_overloaded:
-            if is_over:
-                self.is_overloaded = growth > TOLERATED * self._taken
-                self._begin(now_s)
-            return
-        is_clear = growth * longest_run_s > CLEAR_GROWTH * interval_s * self._batch_rows
-        if not is_over and not is_clear:
-            return
-        stands = self._least_s > self.target_s(longest_run_s)
-        self.is_overloaded = stands and growth > GROWTH_RUNS * self._batch_rows
-        if self.is_overloaded or (is_over and not stands):
+            self._find_end(longest_run_s, now_s)
+        elif delay_s <= target_s or not self._target_s:
             self._begin(now_s)
-        elif is_over:  # it still stands: slow growth adds up
-            self._began_s, self._least_s = now_s, float("inf")
+        elif now_s - self._began_s >= max(STAND_S, STAND_RUNS * longest_run_s) and self._has_grown:
+            self.is_overloaded = True
+            self._begin(now_s)
+
+    @property
+    def _has_grown(self) -> bool:
+        return self._arrived - self._taken > GROWTH_RUNS * self._batch_rows
+
+    def _find_end(self, longest_run_s: float, now_s: float) -> None:
+        if now_s - self._began_s >= max(INTERVAL_S, INTERVAL_RUNS * longest_run_s):
+            self.is_overloaded = self._arrived - self._taken > TOLERATED * self._taken
+            self._begin(now_s)

@@ -89,6 +89,21 @@ def test_callers_that_wait_for_their_answers_are_never_refused(callers):
         assert not control.is_overloaded
 
 
+def test_hundreds_of_requests_at_once_are_no_overload():
+    control = DelayControl(TARGET_S)
+    control.arrived(500)
+    for run in range(500):
+        control.taken(1, run * RUN_S, RUN_S, run * RUN_S)
+        assert not control.is_overloaded
+
+
+def test_an_overload_is_noticed_before_one_percent_of_five_seconds_has_come():
+    control = DelayControl(TARGET_S)
+    delays, _ = simulate(control, 3.0, 0.08)
+    assert control.is_overloaded
+    assert max(delays) < 0.08
+
+
 def test_slow_growth_adds_up():
     delays, refused = simulate(DelayControl(TARGET_S), 1.05, 30.0)
     assert refused
