@@ -52,13 +52,15 @@ class DesiredRoute:
 class DesiredModel:
     """
     The versions of one model to hold, and its route (None: hold only, nobody is routed here). ``aliases`` are names of
-    versions where no route has them.
+    versions where no route has them. ``unavailable`` says why callers are not answered for a while although the model is
+    deployed; empty: there is no such reason.
     """
 
     name: str
     versions: tuple[DesiredVersion, ...]
     route: DesiredRoute | None
     aliases: Mapping[str, int] = field(default_factory=dict)
+    unavailable: str = ""
 
 
 @dataclass(frozen=True, slots=True)

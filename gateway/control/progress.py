@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from gateway.fleet import Hello, Observed, ObservedVersion, Telemetry
 
+_GONE = ("UNLOADED", "FAILED")
 STOPS_THAT_CONDEMN = 2  # a worker may be killed once by chance while it prepares; twice is the version's doing
 
 
@@ -113,6 +114,18 @@ def prepared(view: FleetView, goal: Preparation) -> Stand:
     if failures:
         return Stand(failure="; ".join(text[1:] for text in failures))
     return Stand(is_done=not waiting and bool(view.attached), waiting=tuple(waiting))
+
+
+def held_still(view: FleetView, revision: int, model: str, numbers: frozenset[int]) -> tuple[str, ...]:
+    """What of these versions the attached workers have not freed since they were told to by the desired state ``revision``."""
+    found = []
+    for number, worker in sorted(view.attached.items()):
+        if worker.observed is None or worker.observed.revision < revision:
+            found.append(f"worker {number} has not taken the request")
+            continue
+        versions = [(one, worker.version(model, one)) for one in sorted(numbers)]
+        found += [f"worker {number}: v{one} is {v.state}" for one, v in versions if v is not None and v.state not in _GONE]
+    return tuple(found)
 
 
 def _lacks(worker: WorkerView | None, number: int, goal: Preparation) -> list[str]:

@@ -42,7 +42,8 @@ class Found:
 class ModelPlan:
     """
     Everything that decides what is held for one model. ``warm`` is the predecessor while the rollback window is open,
-    else None. ``on_demand`` are versions held because callers named them.
+    else None. ``on_demand`` are versions held because callers named them. ``freed`` are versions that a running change frees
+    before it loads others: they are not held, whoever names them, and nobody is routed meanwhile.
     """
 
     deployment: Deployment | None = None
@@ -50,6 +51,7 @@ class ModelPlan:
     aliases: Mapping[str, int] = field(default_factory=dict)
     preparing: Preparing | None = None
     on_demand: frozenset[int] = frozenset()
+    freed: frozenset[int] = frozenset()
 
     @property
     def is_deployed(self) -> bool:
@@ -88,7 +90,26 @@ def roles(plan: ModelPlan) -> dict[int, tuple[str, ...]]:
         found.setdefault(number, []).append("preparing")
     for number in sorted(plan.on_demand):
         found.setdefault(number, []).append(ON_DEMAND)
-    return {number: tuple(names) for number, names in found.items()}
+    return {number: tuple(names) for number, names in found.items() if number not in plan.freed}
+
+
+def freed_first(plan: ModelPlan, deployment: Deployment) -> frozenset[int]:
+    """
+    The versions to free before the new deployment's are loaded: with the swap order ``memory``, when the default changes, all
+    that are held and that the new one does not send requests to. Targets of aliases stay, and what was
+    loaded on demand: callers name them.
+    """
+    current = plan.deployment
+    if current is None or current.swap_order != "memory" or None in (current.default, deployment.default):
+        return frozenset()
+    if current.default == deployment.default:
+        return frozenset()
+    return frozenset(roles(plan)) - needed_versions(deployment) - frozenset(plan.aliases.values()) - plan.on_demand
+
+
+def keeps_warm(deployment: Deployment, predecessor: Deployment) -> bool:
+    """Whether the predecessor is held for a rollback at all: the swap order ``memory``, of either, has one copy at a time."""
+    return "memory" not in (deployment.swap_order, predecessor.swap_order)
 
 
 def held(plan: ModelPlan) -> dict[int, Batching]:
@@ -109,7 +130,7 @@ def held(plan: ModelPlan) -> dict[int, Batching]:
 def route(plan: ModelPlan) -> DesiredRoute | None:
     """Who answers callers, or None when nothing is deployed."""
     current = plan.deployment
-    if current is None or current.default is None:
+    if current is None or current.default is None or plan.freed:
         return None
     aliases = dict(sorted(plan.aliases.items()))
     return DesiredRoute(current.revision, current.default, current.segments, current.salt, current.shadow, aliases)
@@ -118,9 +139,18 @@ def route(plan: ModelPlan) -> DesiredRoute | None:
 def desired_model(name: str, plan: ModelPlan, find: Callable[[str, int], Found]) -> DesiredModel | None:
     """One model's part of the desired state; None when nothing is held. ``find(model, number)`` gives what is registered."""
     versions = tuple(_version(find(name, number), batching) for number, batching in held(plan).items())
+    if not versions and not plan.freed:
+        return None
     made = route(plan)
     pins = {} if made else {alias: number for alias, number in sorted(plan.aliases.items()) if number in plan.on_demand}
-    return DesiredModel(name, versions, made, pins) if versions else None
+    return DesiredModel(name, versions, made, pins, _unavailable(plan))
+
+
+def _unavailable(plan: ModelPlan) -> str:
+    if not plan.freed:
+        return ""
+    old = ", ".join(f"v{number}" for number in sorted(plan.freed))
+    return f"{old} is freed before the next version is loaded (swap order memory)"
 
 
 def _version(found: Found, batching: Batching) -> DesiredVersion:

@@ -13,11 +13,21 @@ from contextlib import contextmanager
 from gateway.control.config import ControlConfig
 from gateway.control.fleet import Fleet
 from gateway.control.operations import Note
-from gateway.control.progress import Commitment, FleetView, Preparation, Stand, missing, prepared, unacknowledged
-from gateway.control.reconcile import Preparing
+from gateway.control.progress import (
+    Commitment,
+    FleetView,
+    Preparation,
+    Stand,
+    held_still,
+    missing,
+    prepared,
+    unacknowledged,
+)
+from gateway.control.reconcile import Preparing, freed_first
 from gateway.control.wanted import Wanted
-from gateway.errors import DeadlinePassed, ForbiddenNow, NotReady
+from gateway.errors import DeadlinePassed, ForbiddenNow, GatewayError, NotReady
 from registry.deployment import Deployment
+from registry.errors import RegistryError
 from registry.versions import Model
 
 
@@ -35,7 +45,8 @@ class Rollover:
         committed, and what is missing. Raises as `preparing` and ``commit`` do; then nothing has changed.
         """
         before = self._wanted.plan(deployment.model).deployment
-        with self.preparing(deployment.model, Preparing(required, deployment.batching), note):
+        wished = Preparing(required, deployment.batching)
+        with self._freeing(deployment, required, note), self.preparing(deployment.model, wished, note):
             made = commit()
             note("committed", f"revision {made.revision}")
             lives = _lives(self._fleet.view())
@@ -49,6 +60,53 @@ class Rollover:
         """Waits until the workers have in force what is committed already; what is missing."""
         goal = Commitment(deployment.model, _route(deployment), self._wanted.state().revision, _lives(self._fleet.view()))
         return self._acknowledged(goal, self._config.acknowledge_timeout_s, note)
+
+    @contextmanager
+    def _freeing(self, deployment: Deployment, required: frozenset[int], note: Note) -> Iterator[None]:
+        """
+        With the swap order ``memory``: enters when no worker holds the old versions any more, and loads them again when the
+        block raises; the error then says so. If control dies inside, the next one finds the old deployment in the registry
+        and has its versions loaded.
+        """
+        model = deployment.model
+        plan = self._wanted.plan(model)
+        freed = freed_first(plan, deployment)
+        if not freed or self._are_ready(model, required):
+            yield
+            return
+        self._wanted.verify(model, required)  # what is known to be damaged costs nobody the old version
+        old, new = _names(freed), _names(required)
+        note("freeing", f"{old} before {new} is loaded (swap order memory): callers get UNAVAILABLE meanwhile")
+        try:
+            self._free(model, freed)
+            yield
+        except (GatewayError, RegistryError) as error:
+            text = f"{error}; {old} was freed before (swap order memory), and {self._loaded_again(model, freed, note)}"
+            raise type(error)(text, **error.metadata) from error
+        except BaseException:
+            self._wanted.hold_again(model)
+            raise
+
+    def _are_ready(self, model: str, numbers: frozenset[int]) -> bool:
+        workers = self._fleet.view().attached.values()
+        versions = [worker.version(model, number) for worker in workers for number in numbers]
+        return bool(versions) and all(version is not None and version.state == "READY" for version in versions)
+
+    def _free(self, model: str, freed: frozenset[int]) -> None:
+        revision = self._wanted.free(model, freed)
+        limit_s = self._config.prepare_timeout_s
+        if not self._fleet.wait(lambda view: not held_still(view, revision, model, freed), limit_s):
+            waiting = "; ".join(held_still(self._fleet.view(), revision, model, freed))
+            raise DeadlinePassed(f"nothing was changed: not freed within {limit_s:g} s: {waiting}", model=model)
+
+    def _loaded_again(self, model: str, freed: frozenset[int], note: Note) -> str:
+        """Has the old versions loaded again; how that went."""
+        note("restoring", f"{_names(freed)} is loaded again")
+        goal = Preparation(model, freed, self._wanted.hold_again(model), self._fleet.view())
+        stand = self._fleet.wait(lambda view: _settled(prepared(view, goal)), self._config.prepare_timeout_s)
+        if stand is not None and stand.is_done:
+            return "is loaded and serves again"
+        return f"is not back everywhere: {stand.failure if stand else 'it is still being loaded'}"
 
     @contextmanager
     def preparing(self, model: str, versions: Preparing, note: Note) -> Iterator[None]:
@@ -106,6 +164,10 @@ class Rollover:
     def change_aliases(self, model: Model) -> None:
         """Brings a model's aliases, as the registry has them, to the workers."""
         self.taken(self._wanted.change_model(model))
+
+
+def _names(numbers: frozenset[int]) -> str:
+    return ", ".join(f"v{number}" for number in sorted(numbers))
 
 
 def _route(deployment: Deployment) -> int | None:

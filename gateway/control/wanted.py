@@ -16,7 +16,7 @@ import structlog
 
 from gateway.clock import Clock
 from gateway.control.layouts import Layouts
-from gateway.control.reconcile import Found, ModelPlan, Preparing, desired_model, held, warm_until
+from gateway.control.reconcile import Found, ModelPlan, Preparing, desired_model, held, keeps_warm, warm_until
 from gateway.fleet import DesiredModel, DesiredState, Region
 from registry.deployment import Deployment
 from registry.errors import ArtifactCorrupt
@@ -56,6 +56,7 @@ class Wanted:
         self._predecessors: dict[str, Deployment] = {}
         self._models: dict[str, Model] = {}
         self._preparing: dict[str, Preparing] = {}
+        self._freed: dict[str, frozenset[int]] = {}
         self._versions: dict[tuple[str, int], Found] = {}
         self._on_demand: dict[str, frozenset[int]] = {}
         self._made: dict[str, tuple[ModelPlan, DesiredModel | None]] = {}  # what was made of a plan last
@@ -171,6 +172,18 @@ class Wanted:
             self._preparing[model] = preparing
             return self.publish().revision
 
+    def free(self, model: str, numbers: frozenset[int]) -> int:
+        """Holds these no longer and routes nobody to the model, until `commit` or `hold_again`. Gives the revision."""
+        with self._lock:
+            self._freed[model] = numbers
+            return self.publish().revision
+
+    def hold_again(self, model: str) -> int:
+        """Holds and routes as before `free`. Gives the desired state's revision."""
+        with self._lock:
+            self._freed.pop(model, None)
+            return self.publish().revision
+
     def release(self, model: str) -> int:
         """Holds no longer what was prepared. Gives the desired state's revision."""
         with self._lock:
@@ -181,6 +194,7 @@ class Wanted:
         """Puts a deployment that the registry has committed in the place of what was prepared. Gives the revision."""
         with self._lock:
             self._preparing.pop(deployment.model, None)
+            self._freed.pop(deployment.model, None)
             self._take_deployment(deployment)
             return self.publish().revision
 
@@ -205,6 +219,7 @@ class Wanted:
         """Holds these (model, number) too, and no others that callers asked for before. Gives the revision."""
         numbers: dict[str, set[int]] = {}
         for name, number in versions:
+            self.lay_out(name, number)
             numbers.setdefault(name, set()).add(number)
         models = {name: frozenset(those) for name, those in numbers.items()}
         unmet = [self._registry.model(name) for name in models if name not in self._models]
@@ -231,11 +246,14 @@ class Wanted:
         deployment, model = self._deployments.get(name), self._models.get(name)
         warm = self._warm(deployment) if deployment is not None else None
         aliases, on_demand = model.aliases if model else {}, self._on_demand.get(name, frozenset())
-        return ModelPlan(deployment, warm, aliases, self._preparing.get(name), on_demand)
+        return ModelPlan(deployment, warm, aliases, self._preparing.get(name), on_demand, self._freed.get(name, frozenset()))
 
     def _warm(self, deployment: Deployment) -> Deployment | None:
         """The predecessor while it is kept warm."""
-        return self._predecessor(deployment) if self._clock.now() < warm_until(deployment) else None
+        if self._clock.now() >= warm_until(deployment):
+            return None
+        predecessor = self._predecessor(deployment)
+        return predecessor if keeps_warm(deployment, predecessor) else None
 
     def _predecessor(self, deployment: Deployment) -> Deployment:
         found = self._predecessors.get(deployment.model)

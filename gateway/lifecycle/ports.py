@@ -77,6 +77,7 @@ class Snapshot:
     its route). ``ready`` are the versions that may be leased. ``states`` names the state of every held version, for error
     messages. ``desired`` holds what is known of every held version, for metadata. ``aliases`` are names of versions where
     no route has them. ``undeployed`` are models of which versions are held but nothing is deployed or on its way.
+    ``unavailable`` says of deployed models why nobody answers their callers for a while.
     """
 
     routes: Mapping[str, DesiredRoute] = field(default_factory=dict)
@@ -85,6 +86,7 @@ class Snapshot:
     desired: Mapping[str, Mapping[int, DesiredVersion]] = field(default_factory=dict)
     aliases: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     undeployed: Set[str] = frozenset()
+    unavailable: Mapping[str, str] = field(default_factory=dict)
 
 
 Publish = Callable[[Snapshot], None]

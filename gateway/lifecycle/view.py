@@ -30,6 +30,7 @@ class ModelView:
     desired: Mapping[int, DesiredVersion] = field(default_factory=dict)
     aliases: Mapping[str, int] = field(default_factory=dict)
     is_deployed: bool = False
+    unavailable: str = ""
 
 
 NOTHING = ModelView()
@@ -48,7 +49,8 @@ def model_view(
         _same_or(before.states, {one.desired.number: str(one.state) for one in shown}),
         _same_or(before.desired, {one.desired.number: one.desired for one in shown}),
         before.aliases if aliases == before.aliases else aliases,
-        wanted is not None and wanted.route is not None,
+        wanted is not None and (wanted.route is not None or bool(wanted.unavailable)),
+        wanted.unavailable if wanted else "",
     )
     return before if view == before else view
 
@@ -61,6 +63,7 @@ def snapshot_of(views: Mapping[str, ModelView]) -> Snapshot:
         states=MappingProxyType({name: view.states for name, view in views.items() if view.states}),
         desired=MappingProxyType({name: view.desired for name, view in views.items() if view.desired}),
         aliases=MappingProxyType({name: view.aliases for name, view in views.items() if view.aliases}),
+        unavailable=MappingProxyType({name: view.unavailable for name, view in views.items() if view.unavailable}),
         undeployed=frozenset(name for name, view in views.items() if view.states and not view.is_deployed and not _comes(view)),
     )
 

@@ -31,6 +31,7 @@ class ServingTable:
     named: Mapping[str, Mapping[str, Target]] = field(default_factory=dict)
     states: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     undeployed: Set[str] = frozenset()
+    unavailable: Mapping[str, str] = field(default_factory=dict)
     made_of: Mapping[str, Source] = field(default_factory=dict)
 
     def in_flight(self) -> int:
@@ -40,6 +41,8 @@ class ServingTable:
     def missing(self, model: str) -> GatewayError:
         """Why nobody answers requests for a model."""
         states = self.states.get(model)
+        if model in self.unavailable:
+            return NotReady(f"model {model!r} is not ready: {self.unavailable[model]}, try again", model=model)
         if model in self.undeployed:
             return ModelNotFound(f"model {model!r} is not deployed: name one of its versions", model=model)
         if states:
@@ -85,7 +88,7 @@ def compile_table(snapshot: Snapshot, before: ServingTable = NO_TABLE) -> Servin
         named[model] = before.named[model] if is_kept else _named(versions, source[2])
         if source[1] is not None:
             routes[model] = before.routes[model] if is_kept else _route(source[1], versions)
-    return ServingTable(routes, named, snapshot.states, snapshot.undeployed, made_of)
+    return ServingTable(routes, named, snapshot.states, snapshot.undeployed, snapshot.unavailable, made_of)
 
 
 def _named(versions: Mapping[int, Held], aliases: Mapping[str, int]) -> Mapping[str, Target]:
