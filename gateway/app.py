@@ -171,6 +171,7 @@ def build_control(
         home=home.folder,
         workers=max(1, settings.workers),
         prepare_timeout_s=settings.load_timeout_s,
+        memory_budget_bytes=settings.memory_budget_bytes,
         replace_timeout_s=settings.load_timeout_s + settings.grace_s + REPLACE_MARGIN_S,
         is_shared_memory=settings.shared_memory,
         is_restarted=is_restarted,

@@ -206,6 +206,7 @@ class Telemetry:
     loads: Mapping[str, int]  # "model|version|ok" and "model|version|failed"
     predictions_dropped: int = 0
     connections: int = -1
+    private_bytes: int = 0  # of rss_bytes, what no other process shares
     parked: int = 0  # requests that wait for a version to be loaded
 
 

@@ -12,6 +12,7 @@ DEFAULT_ADMIN = "127.0.0.1:9001"
 DEFAULT_DATA = "127.0.0.1:8001"
 COMPLETION_TIMEOUT_S = 0.3
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|)")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(ib|b|)")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -32,6 +33,15 @@ def seconds(text: str) -> float:
     if match is None:
         raise typer.BadParameter(f"expected a duration such as 90s, 30m, 1h or 7d, got {text!r}")
     return float(match[1]) * _SECONDS[match[2]]
+
+
+def byte_count(text: str) -> int:
+    """Bytes of a size such as 500MB, 4GiB, 1.5g or 1048576; units of 1000 only where the B stands without an i. A usage error."""
+    match = _SIZE.fullmatch(text.strip().lower())
+    if match is None:
+        raise typer.BadParameter(f"expected a size such as 500MiB, 4GiB or 1048576, got {text!r}")
+    step = 1000 if match[3] == "b" else 1024
+    return int(float(match[1]) * step ** " kmgt".index(match[2] or " "))
 
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Name of the model.", autocompletion=_models, show_default=False)]

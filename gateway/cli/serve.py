@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gateway.cli.options import byte_count
 from gateway.cli.output import print_json, say
 from gateway.cli.problems import CommandError
 from gateway.environment import read_settings
@@ -54,6 +55,16 @@ def serve(
     on_demand: Annotated[
         int | None,
         _option("Versions loaded because callers named them, at most; 0 = none are.  [default: 0]", "N"),
+    ] = None,
+    memory_budget_bytes: Annotated[
+        int | None,
+        typer.Option(
+            "--memory-budget",
+            metavar="SIZE",
+            parser=byte_count,
+            show_default=False,
+            help="Memory of all workers together, e.g. 4GiB.  \\[default: what the machine has, without a tenth]",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object when the gateway serves.")] = False,
 ) -> int:

@@ -23,6 +23,7 @@ class ControlConfig:
     tick_interval_s: seconds between looks at expired rollback windows and at the registry.
     on_demand: versions held at most because callers named them; 0 = callers get what is deployed, nothing else.
     upload_bytes: largest artifact that can be registered.
+    memory_budget_bytes: memory that all workers may take together; 0 = what the machine has, without a reserve.
     history: finished operations that are kept, the oldest are forgotten.
     is_shared_memory: callers may register shared memory regions.
     is_restarted: control was started again while the gateway runs; what it remembered is read back.
@@ -39,6 +40,7 @@ class ControlConfig:
     tick_interval_s: float = 1.0
     on_demand: int = 0
     upload_bytes: int = 8 * GIB
+    memory_budget_bytes: int = 0
     history: int = 1000
     is_shared_memory: bool = False
     is_restarted: bool = False

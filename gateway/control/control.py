@@ -19,7 +19,8 @@ from gateway.control.fleet import Fleet
 from gateway.control.http import Health
 from gateway.control.layouts import FORMAT, Build, Layouts
 from gateway.control.loading import Loading
-from gateway.control.machine import layout_key
+from gateway.control.machine import layout_key, memory_bytes
+from gateway.control.memory_budget import MemoryBudget, limit_of
 from gateway.control.metrics import SWAPS, QualityFigures, route_facts, version_facts, worker_facts
 from gateway.control.operations import Operation, Operations
 from gateway.control.recorder import Recorder
@@ -144,7 +145,8 @@ class Control:
         self._swaps = SwapRecorder()
         self._quality = QualityFigures(prediction_log, clock)
         self.operations = Operations(clock, history=config.history, ended=self._ended)
-        rollover = Rollover(config, self.fleet, self.wanted)
+        limit_bytes = limit_of(config.memory_budget_bytes, memory_bytes())
+        rollover = Rollover(config, self.fleet, self.wanted, MemoryBudget(limit_bytes, self.wanted, self.layouts))
         self.traffic = Traffic(registry, self.operations, rollover)
         self.aliases = Aliases(registry, self.operations, rollover, self.fleet)
         self.regions = Regions(config, self.wanted, rollover)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from gateway.control.config import ControlConfig
 from gateway.control.fleet import Fleet
+from gateway.control.memory_budget import MemoryBudget
 from gateway.control.operations import Note
 from gateway.control.progress import (
     Commitment,
@@ -34,8 +35,8 @@ from registry.versions import Model
 class Rollover:
     """Brings a change to all workers, or leaves everything as it was."""
 
-    def __init__(self, config: ControlConfig, fleet: Fleet, wanted: Wanted) -> None:
-        self._config, self._fleet, self._wanted = config, fleet, wanted
+    def __init__(self, config: ControlConfig, fleet: Fleet, wanted: Wanted, budget: MemoryBudget) -> None:
+        self._config, self._fleet, self._wanted, self._budget = config, fleet, wanted, budget
 
     def deploy(
         self, deployment: Deployment, required: frozenset[int], commit: Callable[[], Deployment], note: Note
@@ -74,7 +75,8 @@ class Rollover:
         if not freed or self._are_ready(model, required):
             yield
             return
-        self._wanted.verify(model, required)  # what is known to be damaged costs nobody the old version
+        self._wanted.verify(model, required)  # what is damaged or too large costs nobody the old version
+        self._budget.check(self._fleet.view(), model, required, freed)
         old, new = _names(freed), _names(required)
         note("freeing", f"{old} before {new} is loaded (swap order memory): callers get UNAVAILABLE meanwhile")
         try:
@@ -113,7 +115,8 @@ class Rollover:
         """
         Enters when every worker has the versions READY, and holds them until the end of the block.
 
-        Raises NotReady without a worker, ForbiddenNow with the reason when a version cannot be loaded, DeadlinePassed after
+        Raises NotReady without a worker, ForbiddenNow with the reason when a version cannot be loaded or would take more memory
+        than there may be, DeadlinePassed after
         ``prepare_timeout_s``. When it raises, or the block does, what was only held for it is unloaded.
         """
         is_done = False
@@ -133,6 +136,8 @@ class Rollover:
         start = self._fleet.wait(_attached, self._config.attach_timeout_s)
         if not start:
             raise NotReady(f"no worker is attached, so {model} cannot be prepared", model=model)
+        if not self._wanted.plan(model).freed:  # else it was checked before that
+            self._budget.check(start, model, versions.versions)
         names = ", ".join(f"v{number}" for number in sorted(versions.versions))
         note("preparing", f"{names} in {len(start.attached)} worker{'s' if len(start.attached) > 1 else ''}")
         goal = Preparation(model, versions.versions, self._wanted.prepare(model, versions), start)

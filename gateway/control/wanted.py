@@ -126,8 +126,7 @@ class Wanted:
         """Sees to the version's serving layout: before it is wanted, since later its workers would load it anew."""
         if self._layouts is None:
             return
-        known = self._versions.get((model, number))
-        version = known.version if known else self._registry.version(model, number)
+        known, version = self._versions.get((model, number)), self.version(model, number)
         if known and known.path and self._layouts.is_settled(version):
             return
         try:
@@ -147,6 +146,11 @@ class Wanted:
             plan = ModelPlan(deployment, self._warm(deployment), aliases.get(deployment.model, {}))
             for number in held(plan):
                 self.lay_out(deployment.model, number)
+
+    def version(self, model: str, number: int) -> ModelVersion:
+        """A registered version. Raises VersionUnknown."""
+        known = self._versions.get((model, number))
+        return known.version if known is not None else self._registry.version(model, number)
 
     def layouts(self) -> Mapping[tuple[str, int], str]:
         """How the large versions that are or were wanted are kept, in words."""

@@ -25,6 +25,7 @@ from gateway.rpc.codec import Decoder, check_typed
 from gateway.rpc.lane import Call, Lane
 from gateway.rpc.status import Refusal, describe
 from gateway.runtime.halt import Halt
+from gateway.runtime.process_memory import resident
 from gateway.runtime.session import Array
 from gateway.telemetry.otel import Tracing
 from gateway.worker.examples import RecentInputs
@@ -321,6 +322,7 @@ class DataPlane:
             not_routed=dict(counters.not_routed),
             in_flight=self._table.in_flight(),
             rss_bytes=resident_bytes(),
+            private_bytes=resident().private_bytes,
             loads={},  # the lifecycle's to tell
             predictions_dropped=self._records.dropped,
             parked=self._on_demand.parked if self._on_demand is not None else 0,
