@@ -36,7 +36,7 @@ def seconds(text: str) -> float:
 
 
 def byte_count(text: str) -> int:
-    """Bytes of a size such as 500MB, 4GiB, 1.5g or 1048576; units of 1000 only where the B stands without an i. A usage error."""
+    """Bytes of a size such as 500MB (of 1000), 4GiB, 1.5g (of 1024) or 1048576. Raises a usage error."""
     match = _SIZE.fullmatch(text.strip().lower())
     if match is None:
         raise typer.BadParameter(f"expected a size such as 500MiB, 4GiB or 1048576, got {text!r}")

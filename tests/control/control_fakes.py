@@ -6,6 +6,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from gateway import link
 from gateway.control.control import Control
@@ -52,6 +53,7 @@ class FakeWorker:
         self.telemetry = Telemetry(self.hello.incarnation, (), (), {}, 0, 1_000_000, {})
         self.on_report: Callable[[], None] | None = None  # instead of an answer
         self.is_silent = False  # takes states, says nothing
+        self.private_bytes = 0  # what it says that each version takes
         self._held: dict[tuple[str, int], ObservedVersion] = {}
         self._routes: dict[str, int] = {}
         self._answered = threading.Condition()
@@ -153,8 +155,13 @@ class FakeWorker:
         }
         self._say(state)
 
+    def say_again(self) -> None:
+        """Tells its state once more."""
+        self._say(self.states[-1])
+
     def _say(self, state: DesiredState) -> None:
-        self._link.send(Observed(state.revision, tuple(self._held.values()), dict(self._routes), is_serving=True))
+        versions = tuple(replace(version, private_bytes=self.private_bytes) for version in self._held.values())
+        self._link.send(Observed(state.revision, versions, dict(self._routes), is_serving=True))
 
 
 class FakeLog:

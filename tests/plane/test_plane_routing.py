@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto
 from plane_models import answer, ask, batch_mean, identity, lookup, scale, slow
 
+from gateway.lifecycle.ports import Snapshot
 from gateway.quality.prediction_id import parse
 from gateway.rpc.pb import inference_pb2 as pb
 from gateway.rpc.service import INFER_METHOD
@@ -39,6 +40,14 @@ def test_the_default_answers_and_the_answer_says_so(gate):
     assert issued is not None
     assert issued.epoch == 77
     assert answer(response).tolist() == [[2, 2, 2, 2]]
+
+
+def test_callers_of_a_model_that_is_being_swapped_are_told_why_and_to_come_again(gate):
+    gate.plane.publish(Snapshot(unavailable={"m": "v1 is freed"}))
+    with pytest.raises(grpc.RpcError) as refusal:
+        gate.infer(ask("m", ONE))
+    assert refusal.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert refusal.value.details() == "model 'm' is not ready: v1 is freed, try again"
 
 
 def test_a_pinned_version_and_an_alias_answer_whatever_the_route(gate):
