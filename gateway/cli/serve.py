@@ -56,10 +56,9 @@ def serve(
         int | None,
         _option("Versions loaded because callers named them, at most; 0 = none are.  [default: 0]", "N"),
     ] = None,
-    memory_budget_bytes: Annotated[
+    memory_budget: Annotated[
         int | None,
         typer.Option(
-            "--memory-budget",
             metavar="SIZE",
             parser=byte_count,
             show_default=False,
@@ -72,7 +71,8 @@ def serve(
     Run the gateway until SIGTERM or Ctrl-C, which let calls in flight end. Every option is also INTERLOCK_<OPTION>, and
     so are prediction_window_s, prediction_bytes, max_connection_age_s and unit_header.
     """
-    options = {name: value for name, value in locals().items() if name != "as_json"}
+    options = {name: value for name, value in locals().items() if name not in ("as_json", "memory_budget")}
+    options["memory_budget_bytes"] = memory_budget
     return _run(_settings(options), as_json=as_json)
 
 

@@ -10,7 +10,15 @@ from gateway.cli.options import byte_count
 
 @pytest.mark.parametrize(
     ("text", "count"),
-    [("1048576", 1 << 20), ("4GiB", 4 << 30), ("1.5g", 3 << 29), ("500MB", 500_000_000), ("10 kib", 10240), ("0", 0), ("7b", 7)],
+    [
+        ("1048576", 1 << 20),
+        ("4GiB", 4 << 30),
+        ("1.5g", 3 << 29),
+        ("500MB", 500_000_000),
+        ("10 kib", 10240),
+        ("0", 0),
+        ("7b", 7),
+    ],
 )
 def test_a_size_is_bytes(text: str, count: int) -> None:
     assert byte_count(text) == count

@@ -56,9 +56,7 @@ def test_two_versions_of_a_large_model_take_little_private_memory(start: Start, 
     assert len(shared) == MATRICES - 1
 
 
-def test_a_layout_that_goes_missing_is_made_again(
-    start: Start, tmp_path: Path, wait_for: Callable[..., object]
-) -> None:
+def test_a_layout_that_goes_missing_is_made_again(start: Start, tmp_path: Path, wait_for: Callable[..., object]) -> None:
     gateway = start(workers=1)
     with AdminClient(gateway.admin) as admin, Client(gateway.data) as client:
         admin.register("big", chain(tmp_path / "1.onnx", [1, 2], side=SIDE)).result()
