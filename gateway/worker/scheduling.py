@@ -26,7 +26,7 @@ def in_foreground() -> None:
 
 
 def least_important() -> None:
-    """The calling thread gets what the others leave: the shadow's."""
+    """The calling thread gets what the others leave: the shadow's, and those that load."""
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), SHADOW_NICENESS)
 
 

@@ -31,6 +31,7 @@ from gateway.rpc.lane import STANDARD_THREADS, Lane, open_lane
 from gateway.rpc.reflection import enable_reflection
 from gateway.rpc.server import DEFAULT_MAX_MESSAGE_BYTES, ServerOptions, begin_stop, bind, make_server
 from gateway.worker.lane_gate import LaneGate
+from gateway.worker.scheduling import least_important
 from gateway.worker.state_file import read_state
 from gateway.worker.upkeep import Plane, Upkeep
 
@@ -148,7 +149,9 @@ class Worker:
         self.snapshot = Snapshot()
         self.is_serving = False
         self._plane = (make_plane or _data_plane)(config, hello, clock)
-        self._executor = ThreadPoolExecutor(config.load_threads, thread_name_prefix="load")
+        # Loading gives way to serving; not where ONNX Runtime makes threads for runs then, which would be as unimportant.
+        yielding = least_important if config.threads == 1 else None
+        self._executor = ThreadPoolExecutor(config.load_threads, thread_name_prefix="load", initializer=yielding)
         self._health = Health()
         self._upkeep = Upkeep(
             self._plane,
