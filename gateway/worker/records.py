@@ -88,8 +88,15 @@ class Records:
         rows: list[int] = []
         outputs: list[Array] = []
         for one in executions:
-            kept = [index for index, counter in enumerate(one.counters) if is_sampled(counter, self.sample_rate)]
             head = prefix(one.time_ms, self._epoch)
+            if self.sample_rate >= 1:
+                arms += one.arms
+                prediction_ids += [f"{head}{counter:012x}" for counter in one.counters]
+                inference_ids += [id_text(field) if field else "" for field in one.id_fields]
+                rows += one.rows
+                outputs.append(one.output)
+                continue
+            kept = [index for index, counter in enumerate(one.counters) if is_sampled(counter, self.sample_rate)]
             arms += [one.arms[index] for index in kept]
             prediction_ids += [f"{head}{one.counters[index]:012x}" for index in kept]
             inference_ids += [id_text(one.id_fields[index]) for index in kept]
