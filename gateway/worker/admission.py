@@ -17,6 +17,8 @@ from gateway.worker.waiting import LAST, WaitingLine, rank_of
 from registry.deployment import Batching
 
 EXPIRED = DeadlinePassed("the deadline passed while the request was queued")
+HOPELESS = DeadlinePassed("the deadline was nearer than a run takes when the request's turn came")
+MOSTLY = 0.75  # of the expected run time, as it may be less this time
 SHORTEST_RETRY_S, LONGEST_RETRY_S = 0.008, 8.192
 
 
@@ -50,7 +52,8 @@ class Admission:
         wait_s = max(self._free_at_s - now_s, 0.0) + line.delay_s(rank)
         if len(line) >= self._most and rank >= rank_of(line.last):
             return self.overloaded(f"{self._most} requests are waiting, the most allowed", wait_s, self._most)
-        if unix_s + wait_s + times.expected_s(rows) > item.expires_at:
+        # With nobody ahead it is tried: an estimate that is too long could otherwise never be corrected.
+        if wait_s and unix_s + wait_s + times.expected_s(rows) > item.expires_at:
             return self.overloaded("the queue is too long for the request's deadline", wait_s)
         if self._delay.is_overloaded and wait_s > self._delay.target_s(longest_s):
             return self.overloaded("more comes than it can answer, and the queue has reached its target delay", wait_s)
@@ -61,6 +64,11 @@ class Admission:
     def displaced(self) -> Item | None:
         """Who has to leave since somebody more important has come and the line was full."""
         return self._line.pop_last() if len(self._line) > self._most else None
+
+    def is_hopeless(self, item: Item, unix_s: float) -> bool:
+        """Whether a request whose turn has come would be stopped by its deadline, while another could use the time."""
+        run_s = MOSTLY * self._times.expected_s(self._line.rows_of(item))
+        return len(self._line) > 1 and unix_s + run_s > item.expires_at
 
     def is_late(self, item: Item, now_s: float) -> bool:
         """Whether a waiting request has waited so long that it is refused, the line being overloaded."""

@@ -16,7 +16,7 @@ from gateway.batching.sizes import batch_rows, enough_rows
 from gateway.errors import CallerGone, GatewayError
 from gateway.rpc.lane import Call
 from gateway.runtime.halt import Halt
-from gateway.worker.admission import EXPIRED, Admission
+from gateway.worker.admission import EXPIRED, HOPELESS, Admission
 from gateway.worker.item import Item
 from gateway.worker.served import Served
 from gateway.worker.waiting import WaitingLine
@@ -102,7 +102,10 @@ class Runner:
                 if not self._wait():
                     return
                 now_s = time.perf_counter()
-                refused = self._leaving(now_s, time.time())
+                unix_s = time.time()
+                refused = self._leaving(now_s, unix_s)
+                while len(self._line) and self._admission.is_hopeless(self._line.first, unix_s):
+                    refused.append((self._line.take(1), HOPELESS))
                 if len(self._line):
                     limit = batch_rows(self._line.rows, self._served.max_rows, self._served.batching.preferred_rows)
                     batch = self._line.take(limit)

@@ -15,6 +15,7 @@ from gateway.errors import CallerGone, DeadlinePassed, Overloaded
 from gateway.fleet import ArmCounts
 from gateway.rpc.call import Call
 from gateway.rpc.codec import Parameters
+from gateway.worker.admission import Admission
 from gateway.worker.execute import Execution, Timing
 from gateway.worker.runner import Runner
 from gateway.worker.served import Target
@@ -147,6 +148,22 @@ def test_who_cannot_be_answered_before_the_deadline_is_refused_at_once(hold):
     assert held.refused == [("hopeless", Overloaded)]
     assert "deadline" in str(held.errors[0])
     assert held.errors[0].retry_after_s > 1
+
+
+def test_a_run_that_its_deadline_would_stop_is_not_begun_while_another_could_use_the_time(hold):
+    held = hold(is_batched=False, max_rows=1, run_s=0.5)
+    line, soon = held.runner._line, time.time() + 0.3
+    for name, expires_at in (("hopeless", soon), ("fine", FOREVER), ("also hopeless, but alone", soon)):
+        line.add(Waiting(name, expires_at=expires_at))
+    assert held.finish() == [["fine"], ["also hopeless, but alone"]]
+    assert held.refused == [("hopeless", DeadlinePassed)]
+
+
+def test_with_nobody_ahead_a_short_deadline_is_tried():
+    times = RunTimes(1)
+    times.learn(1, 10.0)
+    admission = Admission("m", Batching(), times, WaitingLine(times, is_batched=False))
+    assert admission.refusal(Waiting("short", expires_at=1005.0), 1.0, 1000.0) is None
 
 
 def test_the_urgent_is_not_refused_for_the_line_behind_it(hold):
