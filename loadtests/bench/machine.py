@@ -7,12 +7,14 @@ import platform
 import shutil
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 
 from gateway.process import EVERY_CHILD, EVERY_WORKER
 
 # Of a server that is compared with a worker: the same variables from its first instruction on.
 WORKER_ENVIRONMENT = {**EVERY_CHILD, **EVERY_WORKER}
 SERVER, LOAD = 0, 1
+BEHIND = 15  # nice value
 _CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
@@ -27,6 +29,12 @@ def stay_beside() -> None:
     """Keeps this process, and what it starts without a pin, off the core that serves."""
     if pin(LOAD):
         os.sched_setaffinity(0, _CORES[1:])
+
+
+def stand_back(pid: int) -> None:
+    """Lets a process that shares the load's core run after the load client: each thread, as nice is a thread's on Linux."""
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        os.setpriority(os.PRIO_PROCESS, int(thread.name), BEHIND)
 
 
 def machine() -> dict[str, str]:

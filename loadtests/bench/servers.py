@@ -16,7 +16,7 @@ from gateway.client import AdminClient, Client
 from gateway.demo.process import GatewayProcess
 from gateway.rpc.channel import Channel
 from gateway.rpc.messages import inference
-from loadtests.bench.machine import LOAD, SERVER, WORKER_ENVIRONMENT, pin
+from loadtests.bench.machine import LOAD, SERVER, WORKER_ENVIRONMENT, pin, stand_back
 
 MODEL = "digits"
 
@@ -69,8 +69,8 @@ class EchoServer:
 
 class Interlock:
     """
-    The whole gateway with everything on. Its workers run on the server's core; control and the supervisor beside the load.
-    A context manager. ``env`` goes to all of its processes.
+    The whole gateway with everything on. Its workers run on the server's core; control and the supervisor beside the load,
+    control at a low priority. A context manager. ``env`` goes to all of its processes.
     """
 
     name = "Interlock"
@@ -88,6 +88,7 @@ class Interlock:
                 if pin(SERVER):
                     move = [pin(SERVER)[0], "-a", "-p", "-c", pin(SERVER)[-1], str(worker)]
                     subprocess.run(move, check=True, capture_output=True)
+            stand_back(self.control)
             self.admin = AdminClient(self._gateway.addresses.admin, author="bench")
         except BaseException:
             self._gateway.stop()
