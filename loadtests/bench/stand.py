@@ -20,7 +20,7 @@ from loadtests.bench.servers import MODEL, Interlock, ServerFailed
 
 # What may go wrong with one scenario without being a mistake of the benchmark: it is told, and the next one runs.
 BROKEN = (H2loadFailed, LoadFailed, ServerFailed, GatewayBroken, CallError, subprocess.SubprocessError, OSError)
-LEAST_S = 0.3
+LEAST_S = 0.5
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from loadtests.bench.soak import Soak
 from loadtests.bench.stand import Stand
 
 ROOT = Path(__file__).parents[2]
-QUICK = ["--repetitions=1", "--pace=0.1", "--most-late-ms=1e9", "--report-only"]
+QUICK = ["--repetitions=1", "--pace=0.3", "--most-late-ms=1e9", "--report-only"]
 REPORT = """
 finished in 3.30s, 18400.33 req/s, 5.16MB/s
 requests: 55201 total, 55233 started, 55201 done, {succeeded} succeeded, {failed} failed, 0 errored, 0 timeout
@@ -65,7 +65,7 @@ def test_this_tree_is_compared_with_a_revision(h2load: str, tmp_path: Path) -> N
     if not (ROOT / ".git").exists():
         pytest.skip("this tree is no git checkout")
     out = tmp_path / "compare.json"
-    done = _bench("loadtests.bench.compare", "HEAD", "--rounds=1", "--pace=0.1", "--streams", "8", f"--out={out}")
+    done = _bench("loadtests.bench.compare", "HEAD", "--rounds=1", "--pace=0.3", "--streams", "8", f"--out={out}")
     assert done.returncode == 0, done.stdout + done.stderr
     figures = {row["figure"]: row for row in json.loads(out.read_text())["figures"]}
     assert figures["path.interlock_per_s_8"]["ratio"] > 0

@@ -89,8 +89,8 @@ class Expired:
         rows = [["all patient", f"{alone_ms:.2f}"], ["as many that expire", f"{beside_ms:.2f}"]]
         expired, refused = (impatient.count_of(status) for status in (DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED))
         note = (
-            f"Of {impatient.count:,} impatient requests {impatient.ok.count:,} were answered, {expired:,} expired, and {refused:,} "
-            "were refused as soon as they came, as they were bound to expire; of the patient "
+            f"Of {impatient.count:,} impatient requests {impatient.ok.count:,} were answered, {expired:,} expired, "
+            f"and {refused:,} were refused as soon as they came, as they were bound to expire; of the patient "
             f"{figures['patient_failures']:.0f} failed."
         )
         return Result(figures, [Grid("", ["requests", "worker CPU per OK answer, ms"], rows)], [note])
