@@ -37,7 +37,7 @@ def main() -> int:
     known = scenarios()
     if options.streams or options.as_shipped:
         known["path"] = RequestPath(tuple(options.streams or RequestPath().streams), options.as_shipped)
-    known["soak"] = Soak(options.swaps)
+    known["soak"] = Soak(swaps=options.swaps)
     chosen = [known[name] for name in (options.scenario or scenarios())]
     stay_beside()
     collector = Collector()

@@ -32,9 +32,13 @@ _SAMPLE = re.compile(r"^(interlock_\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Soak:
-    """``swaps`` promotes and rollbacks of digits in all, one every ``every_s`` seconds at the most often."""
+    """
+    ``swaps`` promotes and rollbacks of digits in all, one every ``every_s`` seconds at the most often. So many
+    ``operations`` (unpaced swaps) come first: control keeps the last 1,000, and while that history fills it grows as it may.
+    """
 
     swaps: int = 1000
+    operations: int = 1000
     every_s: float = 0.25
     name: str = "soak"
     about: str = "swaps under load, with callers that cancel, hang up and send nonsense"
@@ -51,6 +55,8 @@ class Soak:
         files = [stand.digits(), models.export(models.logistic_regression(models.scans()[0]), stand.folder / "other.onnx")]
         with stand.gateway() as gateway:
             gateway.deploy(MODEL, *files)
+            for number in range(self.operations):
+                _swap(gateway, number)
             chaos = Chaos(gateway.port, MODEL, seed=1)
             load = stand.target(gateway.port).load("open", [(LOAD_PER_S, 60 + 4 * self.swaps * self.every_s)], connections=2)
             misdeeds = ChaosThread(chaos, MISDEED_EVERY_S)
@@ -69,10 +75,7 @@ class Soak:
         samples = []
         for number in range(self.swaps):
             begin = time.perf_counter()
-            if number % 2:
-                gateway.admin.rollback(MODEL).result()
-            else:
-                gateway.admin.promote(MODEL, 2).result()
+            _swap(gateway, number)
             samples.append((time.perf_counter(), resident_bytes(gateway.worker), resident_bytes(gateway.control)))
             if (number + 1) % 100 == 0:
                 stand.say(f"{number + 1} swaps")
@@ -98,6 +101,11 @@ class Soak:
         note = f"{answers.count:,} well-behaved requests, p99 {answers.ok.p99_ms:.1f} ms; misdeeds: {acts}."
         columns = ["resident memory", "first MiB", "last MiB", "slope KiB/min", "95 % from", "to"]
         return Result(figures, [Grid(f"the last {span_s:.0f} s are judged", columns, rows)], [note])
+
+
+def _swap(gateway: Interlock, number: int) -> None:
+    change = gateway.admin.rollback(MODEL) if number % 2 else gateway.admin.promote(MODEL, 2)
+    change.result()
 
 
 def _row(name: str, one: Slope, first: int, last: int) -> list[str]:

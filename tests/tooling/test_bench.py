@@ -86,7 +86,7 @@ def stand(tmp_path: Path) -> Iterator[Stand]:
 
 
 def test_a_short_soak_leaves_nothing_behind(stand: Stand) -> None:
-    soak = Soak(swaps=10, every_s=0.1)
+    soak = Soak(swaps=10, operations=5, every_s=0.1)
     result = soak.measure(stand)
     verdicts = {verdict.goal.figure: verdict for verdict in judge(soak.goals, result.figures)}
     for figure in ("held_at_end", "failures", "unaccounted"):
