@@ -116,10 +116,10 @@ def trailers(
     code: grpc.StatusCode, message: str, reason: str, metadata: Mapping[str, str], *, retry_after_s: float | None = None
 ) -> tuple[tuple[str, str | bytes], ...]:
     """The trailing metadata of a rich error: google.rpc.Status with ErrorInfo, and pushback where a retry is worth it."""
-    return _trailers(code, message, reason, tuple(metadata.items()), retry_after_s)
+    made = _trailers if retry_after_s is None else _repeated_trailers
+    return made(code, message, reason, tuple(metadata.items()), retry_after_s)
 
 
-@lru_cache(1024)  # an overload repeats few different errors, and a refusal must cost less than an answer
 def _trailers(
     code: grpc.StatusCode, message: str, reason: str, facts: tuple[tuple[str, str], ...], retry_after_s: float | None
 ) -> tuple[tuple[str, str | bytes], ...]:
@@ -133,6 +133,10 @@ def _trailers(
         pushback = ((PUSHBACK_KEY, str(max(1, int(retry_after_s * 1000)))),)
     status = status_pb2.Status(code=code.value[0], message=message, details=details)
     return ((DETAILS_KEY, status.SerializeToString()), *pushback)
+
+
+# An overload repeats few different errors, and a refusal must cost less than an answer; other errors differ endlessly.
+_repeated_trailers = lru_cache(128)(_trailers)
 
 
 def _packed(message: Any) -> AnyMessage:
