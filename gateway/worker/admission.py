@@ -27,9 +27,8 @@ class Admission:
 
     def __init__(self, name: str, batching: Batching, times: RunTimes, line: WaitingLine) -> None:
         self._name, self._most, self._times, self._line = name, batching.max_waiting, times, line
-        target_us = (
-            batching.queue_target_us and batching.queue_target_us + batching.queue_delay_us
-        )  # the wanted wait is no excess
+        # To wait for a fuller batch is what the delay is for: it counts on top of the target.
+        target_us = batching.queue_target_us and batching.queue_target_us + batching.queue_delay_us
         self._delay = DelayControl(target_us / 1e6, batch_rows=times.max_rows)
         self._limit = AdaptiveLimit(batching.max_waiting) if batching.has_adaptive_limit else None
         self._running = 0  # requests
@@ -47,7 +46,6 @@ class Admission:
             return EXPIRED
         rank, line, times = rank_of(item), self._line, self._times
         rows = line.rows_of(item)
-        longest_s = times.longest_s()
         self._delay.arrived(rows)
         wait_s = max(self._free_at_s - now_s, 0.0) + line.delay_s(rank)
         if len(line) >= self._most and rank >= rank_of(line.last):
@@ -55,7 +53,7 @@ class Admission:
         # With nobody ahead it is tried: an estimate that is too long could otherwise never be corrected.
         if wait_s and unix_s + wait_s + times.expected_s(rows) > item.expires_at:
             return self.overloaded("the queue is too long for the request's deadline", wait_s)
-        if self._delay.is_overloaded and wait_s > self._delay.target_s(longest_s):
+        if self._delay.is_overloaded and wait_s > self._delay.target_s(times.longest_s()):
             return self.overloaded("more comes than it can answer, and the queue has reached its target delay", wait_s)
         if self._limit is not None and rank == LAST and len(line) + self._running >= self._limit.limit:
             return self.overloaded("the adaptive limit of concurrent requests is reached", wait_s)
