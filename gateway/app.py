@@ -214,6 +214,7 @@ def build_worker(orders: Orders, home: Home, connect: Callable[[], Link]) -> Wor
         is_shared_memory=settings.shared_memory,
         has_reflection=settings.reflection,
         max_connection_age_s=settings.max_connection_age_s,
+        max_concurrent_streams=settings.max_concurrent_streams,
         drain_delay_s=settings.drain_delay_s,
         grace_s=settings.grace_s,
         start_timeout_s=settings.load_timeout_s,

@@ -78,6 +78,7 @@ class Settings:
     prediction_bytes: bytes that the prediction log may take on disk.
     max_message_bytes: largest request or response.
     max_connection_age_s: seconds after which a connection is asked to reconnect, which spreads clients over workers; 0 = never.
+    max_concurrent_streams: calls under way on one connection, of which a client holds back what is more; 0 = no bound.
     memory_budget_bytes: memory that all workers may take together, checked before a version is loaded; 0 = what the machine or
         its control group has, without a reserve of a tenth (256 MiB at least).
     load_timeout_s: seconds within which every worker has to prepare a version.
@@ -103,6 +104,7 @@ class Settings:
     prediction_bytes: int = 2 * 1024**3
     max_message_bytes: int = 64 * 1024**2
     max_connection_age_s: float = 600.0
+    max_concurrent_streams: int = 256
     memory_budget_bytes: int = 0
     load_timeout_s: float = 120.0
     unit_header: str = "x-unit-id"
@@ -124,6 +126,7 @@ class Settings:
             _outside("prediction_bytes", self.prediction_bytes, 1024**2, 2**50),
             _outside("max_message_bytes", self.max_message_bytes, 1024, 2**31 - 1),
             _outside("max_connection_age_s", self.max_connection_age_s, 0, 86400 * 365),
+            _outside("max_concurrent_streams", self.max_concurrent_streams, 0, 2**31 - 1),
             _outside("on_demand", self.on_demand, 0, 1000),
             _outside("memory_budget_bytes", self.memory_budget_bytes, 0, 2**60),
             _outside("load_timeout_s", self.load_timeout_s, 0.1, 86400),

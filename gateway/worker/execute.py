@@ -39,12 +39,16 @@ FAR_AWAY = 32_503_680_000.0  # the year 3000: gRPC's "no deadline" lies beyond
 
 
 class Timing:
-    """When a batch was taken up, began to run, had run and was answered; nanoseconds of the performance counter."""
+    """
+    When a batch was taken up, began to run, had run and was answered; nanoseconds of the performance counter.
+    ``processor_ns``: what the run took of this thread's processor time, where that was measured.
+    """
 
-    __slots__ = ("answered_ns", "merged_ns", "ran_ns", "taken_ns")
+    __slots__ = ("answered_ns", "merged_ns", "processor_ns", "ran_ns", "taken_ns")
 
     def __init__(self, taken_ns: int) -> None:
         self.taken_ns = self.merged_ns = self.ran_ns = self.answered_ns = taken_ns
+        self.processor_ns = 0
 
 
 class Execution:
@@ -85,7 +89,7 @@ class Execution:
             return None
         timing.answered_ns = time.perf_counter_ns()
         served.release(len(live))
-        served.ran(rows, timing.ran_ns - timing.merged_ns)
+        served.ran(rows, timing.ran_ns - timing.merged_ns, timing.processor_ns)
         named = dict(zip(live[0].binding.run_outputs, outputs, strict=True))
         self._count(live, rows, timing, now_ms)
         self._record(served, live, named, rows, now_ms, counters)
@@ -121,9 +125,12 @@ class Execution:
         binding = items[0].binding
         try:
             inputs = merge_inputs(items)
+            processor_ns = time.thread_time_ns() if served.is_doubted else 0
             timing.merged_ns = time.perf_counter_ns()
             outputs = served.session.run(binding.run_outputs, inputs, _patience(items), halt)
             timing.ran_ns = time.perf_counter_ns()
+            if served.is_doubted:
+                timing.processor_ns = time.thread_time_ns() - processor_ns
             if len(items) > 1:
                 _check_rows(outputs, sum(item.binding.rows for item in items))
             if binding.placements:

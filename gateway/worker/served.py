@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 INLINE_RUN_S = 300e-6  # a batch that runs longer would stop the lane for every other model
 SLOW_RUN_NS = 5_000_000
-SLOW_RUNS_ALLOWED = 3  # one may be the kernel's doing
+SLOW_RUNS = 3
 MAX_TEMPLATES = 4096
 LARGE_BYTES = 16 * 1024**2  # of private memory; below this giving it back is not worth the heap's lock
 Shapes = tuple[tuple[int, ...], ...]
@@ -94,6 +94,7 @@ class Served:
         self._leases = 0
         self._is_retired = False
         self._slow_runs = 0
+        self.is_doubted = False  # has run long by the clock: from then on processor time tells
         self.rehearsal = Rehearsal()  # what it is to be warmed up with
         self.example_due_ns = 0  # when a request's inputs are remembered again, on the performance counter
         self.runner: Runner | None = None  # made by the lane's thread for a version that does not run inline
@@ -178,13 +179,16 @@ class Served:
         if warmth.is_complete:
             self.is_inline = warmth.runs[-1][1] <= INLINE_RUN_S and not self.batching.queue_delay_us
 
-    def ran(self, rows: list[int], run_ns: int) -> None:
+    def ran(self, rows: list[int], run_ns: int, processor_ns: int) -> None:
         """
-        Learns how long a run took for the rows of its requests. A model that is slow on real inputs, although it was short
-        at warm-up, does not run inline any more: it would stop the lane for every other model.
+        Learns how long a run took for the rows of its requests, and, where it `is_doubted`, its thread's processor time. A
+        model that is slow on real inputs, although it was short at warm-up, does not run inline any more: it would stop the
+        lane for every other model. The clock alone proves nothing, as the kernel may have run another thread meanwhile.
         """
         if not self.is_inline:
             self.run_times.learn(sum(rows) if self.is_batched else 1, run_ns * 1e-9)
-        elif run_ns > SLOW_RUN_NS:
+        elif processor_ns > SLOW_RUN_NS:
             self._slow_runs += 1
-            self.is_inline = self._slow_runs < SLOW_RUNS_ALLOWED
+            self.is_inline = self._slow_runs < SLOW_RUNS
+        elif run_ns > SLOW_RUN_NS:
+            self.is_doubted = True

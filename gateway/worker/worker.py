@@ -29,7 +29,7 @@ from gateway.rpc.data import DataServices
 from gateway.rpc.health import Health
 from gateway.rpc.lane import STANDARD_THREADS, Lane, open_lane
 from gateway.rpc.reflection import enable_reflection
-from gateway.rpc.server import DEFAULT_MAX_MESSAGE_BYTES, ServerOptions, begin_stop, bind, make_server
+from gateway.rpc.server import DEFAULT_MAX_CONCURRENT_STREAMS, DEFAULT_MAX_MESSAGE_BYTES, ServerOptions, begin_stop, bind, make_server
 from gateway.worker.lane_gate import LaneGate
 from gateway.worker.scheduling import least_important
 from gateway.worker.state_file import read_state
@@ -47,6 +47,7 @@ class WorkerConfig:
     ``lane`` is fast or standard. ``max_message_bytes`` bounds a message. ``is_model_control`` lets callers load and unload
     models, ``is_shared_memory`` keep tensors in shared memory. ``has_reflection`` adds server reflection. ``is_port_shared``
     lets siblings listen on the same port. ``max_connection_age_s`` asks clients to reconnect, 0 = never.
+    ``max_concurrent_streams`` bounds the calls under way on a connection, 0 = not.
 
     ``drain_delay_s``: seconds between health NOT_SERVING and the stop, for load balancers to notice; 0 = none.
     ``grace_s``: seconds that calls under way have to end. ``control_wait_s``: seconds to wait for control before the
@@ -69,6 +70,7 @@ class WorkerConfig:
     has_reflection: bool = False
     is_port_shared: bool = True
     max_connection_age_s: float = 0.0
+    max_concurrent_streams: int = DEFAULT_MAX_CONCURRENT_STREAMS
     drain_delay_s: float = 0.0
     grace_s: float = 30.0
     control_wait_s: float = 2.0
@@ -92,7 +94,7 @@ class WorkerConfig:
         for name in ("sample_rate", "trace_ratio"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: expected 0 to 1, got {getattr(self, name):g}")
-        for name in ("drain_delay_s", "grace_s", "max_connection_age_s"):
+        for name in ("drain_delay_s", "grace_s", "max_connection_age_s", "max_concurrent_streams"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name):g}")
 
@@ -240,7 +242,13 @@ class Worker:
     def _open_port(self) -> None:
         config = self._config
         threads = 8 + (STANDARD_THREADS if config.lane == "standard" else 0)
-        options = ServerOptions(config.max_message_bytes, threads, config.is_port_shared, config.max_connection_age_s)
+        options = ServerOptions(
+            config.max_message_bytes,
+            threads,
+            config.is_port_shared,
+            config.max_connection_age_s,
+            config.max_concurrent_streams,
+        )
         self._services = DataServices(self, is_model_control=config.is_model_control, is_shared_memory=config.is_shared_memory)
         server = make_server(options, self._services.handlers())
         self._health.add_to(server)

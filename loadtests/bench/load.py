@@ -150,11 +150,11 @@ class Load:
             )
         return answers
 
-    def stop_early(self) -> Answers:
+    def stop_early(self, *, may_be_late: bool = False) -> Answers:
         """Ends the load now, as if its time were over; see `wait`."""
         if self._process.poll() is None:
             self._process.terminate()
-        return self.wait()
+        return self.wait(may_be_late=may_be_late)
 
     def stop(self) -> None:
         """Ends the process if it still runs."""

@@ -191,8 +191,8 @@ class Loop:
         now = time.perf_counter()
         for index, connection in enumerate(self._connections):
             if _is_dead(connection):
+                self._connections[index] = self._successor(connection)
                 connection.abandon(now, RESET)
-                self._connections[index] = self._reconnect()
         for connection in [one for one in self._leaving if _is_dead(one)]:
             connection.abandon(now, RESET)
             self._leaving.remove(connection)
@@ -201,10 +201,17 @@ class Loop:
         for index, connection in enumerate(self._connections):
             if connection.is_leaving and self._order.kind != "pipelined":
                 self._leaving.append(connection)
-                self._connections[index] = self._reconnect()
+                self._connections[index] = self._successor(connection)
         for connection in [one for one in self._leaving if not one.unanswered]:
             connection.abandon(time.perf_counter(), RESET)
             self._leaving.remove(connection)
+
+    def _successor(self, connection: Connection) -> Connection:
+        """A new connection, over which the calls go that the old one has not sent."""
+        made = self._reconnect()
+        while connection.held:
+            made.call(connection.held.popleft())
+        return made
 
     def _reconnect(self) -> Connection:
         until = time.perf_counter() + self._order.drain_s

@@ -36,6 +36,8 @@ class Connection:
     One HTTP/2 connection. ``finished`` collects (due, ended, status) of every call or message. Not thread-safe.
 
     ``bodies`` are gRPC messages with their prefix, sent in turn; ``timeout_ms`` goes with every call as `grpc-timeout`.
+    Calls beyond the server's limit of concurrent streams are held back until others have ended, as gRPC's clients do; their
+    deadline counts from then on.
     """
 
     def __init__(self, port: int, path: str, bodies: Sequence[bytes], *, timeout_ms: int | None = None) -> None:
@@ -44,6 +46,8 @@ class Connection:
         self.socket.setblocking(False)
         self.finished: list[tuple[float, float, int]] = []
         self.open: dict[int, float] = {}  # due by stream
+        self.held: deque[float] = deque()  # due of calls that wait for the limit
+        self._most_open = http2.LARGEST_WINDOW
         self.is_leaving = False  # the server has said GOAWAY: no new calls
         self._block, self._later_block = http2.request_headers(path, f"127.0.0.1:{port}", timeout_ms=timeout_ms)
         self._bodies, self._body = [bytes(body) for body in bodies], 0
@@ -63,6 +67,9 @@ class Connection:
 
     def call(self, due: float) -> None:
         """A unary call that was due at this moment (seconds of `time.perf_counter`)."""
+        if len(self.open) >= self._most_open:
+            self.held.append(due)
+            return
         stream, body = self._begin(), self._bodies[self._body]
         self._body = (self._body + 1) % len(self._bodies)
         self.open[stream] = due
@@ -199,6 +206,8 @@ class Connection:
             self._pipelines.pop(stream).fail(now, status, self.finished)
         elif (due := self.open.pop(stream, None)) is not None:
             self.finished.append((due, now, status))
+            if self.held and not self.is_leaving and len(self.open) < self._most_open:
+                self.call(self.held.popleft())
 
     def _take_control(self, kind: int, flags: int, stream: int, payload: bytes, now: float) -> None:
         if kind == http2.SETTINGS and not flags & http2.ACK:
@@ -238,6 +247,8 @@ class Connection:
                 for stream in self._windows:
                     self._windows[stream] += value - self._initial_window
                 self._initial_window = value
+            elif key == http2.SETTING_MAX_STREAMS:
+                self._most_open = value
             elif key == http2.SETTING_MAX_FRAME:
                 self._max_frame = value
         self._out += http2.frame(http2.SETTINGS, http2.ACK, 0)
@@ -246,10 +257,12 @@ class Connection:
     @property
     def unanswered(self) -> int:
         """Calls and messages without an answer yet."""
-        return len(self.open) + sum(len(pipeline.dues) for pipeline in self._pipelines.values())
+        return len(self.open) + len(self.held) + sum(len(pipeline.dues) for pipeline in self._pipelines.values())
 
     def abandon(self, now: float, status: int) -> None:
         """Counts everything unanswered as ended with this status, and closes."""
+        self.finished.extend((due, now, status) for due in self.held)
+        self.held.clear()
         for stream in (*self.open, *self._pipelines):
             self._finish(stream, now, status)
         self.socket.close()

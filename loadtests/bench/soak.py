@@ -63,7 +63,7 @@ class Soak:
             try:
                 samples = self._swap(stand, gateway)
                 misdeeds.stop()
-                answers = load.stop_early()
+                answers = load.stop_early(may_be_late=True)  # no latency is judged here
             finally:
                 misdeeds.stop()
                 load.stop()

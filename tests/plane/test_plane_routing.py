@@ -361,13 +361,27 @@ def test_predictions_are_kept_in_columns_for_the_log(open_gate, wait_for):
 def test_a_model_that_turns_out_slow_no_longer_runs_in_the_lanes_thread(gate):
     served = gate.load("m", 1, scale(2))
     assert served.is_inline
-    served.ran([1], 1_000)
+    served.ran([1], 1_000, 0)
+    for _ in range(10):  # by the clock alone, as when another thread has taken the core
+        served.ran([1], 50_000_000, 100_000 if served.is_doubted else 0)
+        assert served.is_inline
     for _ in range(3):
         assert served.is_inline
-        served.ran([1], 50_000_000)
+        served.ran([1], 50_000_000, 50_000_000)
     assert not served.is_inline
     gate.route("m", 1)
     assert answer(gate.infer(ask("m", ONE))).tolist() == [[2, 2, 2, 2]]
+
+
+def test_the_processor_time_of_a_doubted_version_is_measured(gate):
+    served = gate.load("m", 1, scale(2))
+    gate.route("m", 1)
+    served.ran([1], 50_000_000, 0)
+    assert served.is_doubted
+    told = []
+    served.ran = lambda rows, run_ns, processor_ns: told.append((run_ns, processor_ns))
+    gate.infer(ask("m", ONE))
+    assert told[0][0] > 0 and 0 < told[0][1] < 1_000_000_000
 
 
 def test_the_warm_up_of_a_slow_model_ends_in_time(gate, monkeypatch):
