@@ -18,10 +18,13 @@ import onnx
 from registry.errors import InvalidModel
 from registry.external_data import check_external_files, checked_path
 from registry.onnx_file import every_tensor
+from registry.weight_pieces import cut_factors
 
 MODEL_FILE = "model.onnx"
 LARGE_BYTES = 64 * 1024  # a weight below this stays inside the model's file
 WORTH_BYTES = 1024**2  # of large weights together; below this a model is left alone
+PIECE_BYTES = 2 * 1024**2
+MAX_PIECES = 256
 MAX_BLOBS = 512  # each is a mapping of its own in every worker, of which a process has 65,530
 PAGE_BYTES = 4096
 PREPACKED = "prepacked_"  # ONNX Runtime's entries beside a weight: <kernel>|<offset>;<length>;<checksum>|...
@@ -34,18 +37,25 @@ _ITEM_BYTES: dict[int, int] = {
 }  # fmt: skip
 
 
-def rewrite(source: Path, target: Path) -> tuple[str, ...]:
+def rewrite(source: Path, target: Path, *, is_cut: bool = False) -> tuple[str, ...]:
     """
     Writes ``model.onnx`` and its large weights, one file each, into the folder ``target``. Gives the weights' file names
     (the SHA-256 of their contents in hex), or none when the large weights are less than WORTH_BYTES: then nothing is written.
+    ``is_cut``: factors of matrix products come in pieces of PIECE_BYTES, or more where they would be more than MAX_PIECES;
+    then nothing is written when there is nothing to cut either.
 
     Only dense weights of the main graph with a fixed item size move out; everything else comes inside, wherever it was.
     Raises InvalidModel when the file or its external data cannot be read, OSError when ``target`` cannot be written.
     """
     model = _read(source)
     large = _large(model)
-    if sum(map(_size, large)) < WORTH_BYTES:
+    size = sum(map(_size, large))
+    if size < WORTH_BYTES:
         return ()
+    if is_cut:
+        if not cut_factors(model, max(PIECE_BYTES, size // MAX_PIECES), lambda tensor: _content(tensor, source.parent)):
+            return ()
+        large = _large(model)
     names = [_move_out(tensor, source.parent, target) for tensor in large]
     for tensor in every_tensor(model):
         if tensor.data_location == _TENSOR.EXTERNAL and _entries(tensor).get("location") not in names:

@@ -7,17 +7,18 @@ As in CoDel, a queue stands while no request that is taken had waited less than 
 arrives; here it is known. So a queue is overloaded when it has stood for a while and, in that while, clearly more came than
 was taken: a burst comes before the queue stands, and callers that wait for their answers before they ask again make it
 stand, but ask no faster than they are answered. While it is overloaded, requests that would wait longer than the target
-are refused as they come, and those that have waited for twice as long are refused too (as in Meta's folly::Codel). It ends
+are refused as they come, and those that have waited for half as long again are refused too (Meta's folly::Codel does so
+after twice the target; a refusal is worth the more the sooner it comes). It ends
 with an interval in which no more came, refused or not, than was taken.
 """
 
 from __future__ import annotations
 
-STAND_S, STAND_RUNS = 0.05, 5.0  # how long a queue has to stand, in seconds and in runs of a full batch
+STAND_S, STAND_RUNS = 0.025, 5.0  # how long a queue has to stand, in seconds and in runs of a full batch
 GROWTH_RUNS = 8.0  # by how many full batches it has to grow meanwhile
 INTERVAL_S, INTERVAL_RUNS = 0.1, 10.0  # after which the end of an overload is looked for
 TOLERATED = 0.25  # of what was taken: an overload is over when less than that came in excess, as refused callers ask again
-PATIENCE = 2.0  # in targets: a request that has waited longer is refused while the queue is overloaded
+PATIENCE = 1.5  # in targets: a request that has waited longer is refused while the queue is overloaded
 PAUSE_RUNS = 4.0  # more time between two runs is a pause, or the machine was busy with something else
 
 

@@ -31,7 +31,7 @@ from registry.serving_layout import MODEL_FILE, WORTH_BYTES, write_synced
 from registry.stores.incoming import Incoming, sync, sync_folders
 from registry.versions import ModelVersion
 
-FORMAT = 1  # of layout.json and of what `registry.serving_layout` writes
+FORMAT = 2  # of layout.json and of what `registry.serving_layout` writes
 NOTE = "layout.json"
 UNUSED_S = 7 * 86_400.0  # a layout that no version in use needs is kept so long
 

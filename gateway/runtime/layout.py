@@ -8,6 +8,7 @@ model is run there, under limits, as in the trial run.
 from __future__ import annotations
 
 import ctypes
+import shutil
 import signal
 import subprocess
 import sys
@@ -145,12 +146,14 @@ class _Comparison:
         figures = self._timed(MAPPED, UNPACKED)
         mode, reason = choose(self._weights_bytes, figures[MAPPED], figures[UNPACKED])
         folder, blobs = "plain", self._blobs
-        if mode == MAPPED and slowdown(figures[UNPACKED], figures[MAPPED]) > SLOWDOWN:
-            packed = self._packed()
+        for kind in ("pieces", "packed") if mode == MAPPED and slowdown(figures[UNPACKED], figures[MAPPED]) > SLOWDOWN else ():
+            packed = self._packed(kind)
             if packed:
                 figures |= self._timed(PREPACKED, MAPPED)
                 mode, reason = choose(self._weights_bytes, *(figures[name] for name in (MAPPED, UNPACKED, PREPACKED)))
-                folder, blobs = ("packed", packed) if mode == PREPACKED else (folder, blobs)
+                if mode == PREPACKED:
+                    folder, blobs = kind, packed
+                    break
         return Built(mode, reason, folder, blobs, CONFIG.get(mode, {}), figures[mode].private_bytes, figures)
 
     def _ask_original(self) -> str:
@@ -199,21 +202,37 @@ class _Comparison:
                     return f"output {spec.name!r} of {rows} rows"
         return ""
 
-    def _packed(self) -> tuple[str, ...]:
-        """Has ONNX Runtime pack the weights, and their files made; none when that does not give the same answers."""
-        from gateway.runtime.onnx import save_prepacked
+    def _packed(self, folder: str) -> tuple[str, ...]:
+        """
+        Has ONNX Runtime pack the weights, and their files made in the work folder's ``folder``; none when that does not give
+        the same answers. In ``pieces``, large factors are cut first, so that loading never holds a whole one in private
+        memory; after optimization, which would not know its patterns again.
+        """
+        from gateway.runtime.onnx import save_optimized
         from gateway.runtime.session import LoadRefused
         from registry.errors import InvalidModel
         from registry.serving_layout import MODEL_FILE, rewrite
 
-        (self._work / "saved").mkdir()
-        (self._work / "packed").mkdir()
+        plain, optimized, cut, saved, target = (
+            self._work / name for name in ("plain", f"{folder}-optimized", f"{folder}-cut", f"{folder}-saved", folder)
+        )
+        for made in (optimized, cut, saved, target):
+            made.mkdir()
         try:
-            save_prepacked(self._work / "plain" / MODEL_FILE, self._work / "saved" / MODEL_FILE)
-            blobs = rewrite(self._work / "saved" / MODEL_FILE, self._work / "packed")
-            return () if not blobs or self._open(PREPACKED, "packed") else blobs
+            source = plain
+            if folder == "pieces":
+                save_optimized(plain / MODEL_FILE, optimized / MODEL_FILE, is_packed=False)
+                if not rewrite(optimized / MODEL_FILE, cut, is_cut=True):
+                    return ()
+                source = cut
+            save_optimized(source / MODEL_FILE, saved / MODEL_FILE, is_packed=True)
+            blobs = rewrite(saved / MODEL_FILE, target)
+            return () if not blobs or self._open(PREPACKED, folder) else blobs
         except (LoadRefused, InvalidModel, OSError):
             return ()  # the plain layout is there and good
+        finally:
+            for done in (optimized, cut, saved):
+                shutil.rmtree(done, ignore_errors=True)  # each is as large as the model
 
     def _timed(self, *modes: str) -> dict[str, Figures]:
         """Runs the layouts in turn, so that what disturbs one disturbs the others too; the quickest run of each counts."""

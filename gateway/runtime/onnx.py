@@ -95,13 +95,14 @@ class OnnxSession:
         self._session = None
 
 
-def save_prepacked(path: Path, target: Path) -> None:
+def save_optimized(path: Path, target: Path, *, is_packed: bool) -> None:
     """
-    Writes the model, optimized and with its weights packed for this machine's processor and this ONNX Runtime, to
-    ``target``, the weights in ``weights.bin`` beside it. Raises LoadRefused.
+    Writes the model, optimized and, if ``is_packed``, with its weights packed for this machine's processor and this ONNX
+    Runtime, to ``target``, the weights in ``weights.bin`` beside it. Raises LoadRefused.
     """
+    packing = "session.save_external_prepacked_constant_initializers" if is_packed else "session.disable_prepacking"
     options = _options(1, {
-        "session.save_external_prepacked_constant_initializers": "1",
+        packing: "1",
         "session.optimized_model_external_initializers_file_name": "weights.bin",
         "session.optimized_model_external_initializers_min_size_in_bytes": "1024",
     })  # fmt: skip

@@ -29,7 +29,14 @@ from gateway.rpc.data import DataServices
 from gateway.rpc.health import Health
 from gateway.rpc.lane import STANDARD_THREADS, Lane, open_lane
 from gateway.rpc.reflection import enable_reflection
-from gateway.rpc.server import DEFAULT_MAX_CONCURRENT_STREAMS, DEFAULT_MAX_MESSAGE_BYTES, ServerOptions, begin_stop, bind, make_server
+from gateway.rpc.server import (
+    DEFAULT_MAX_CONCURRENT_STREAMS,
+    DEFAULT_MAX_MESSAGE_BYTES,
+    ServerOptions,
+    begin_stop,
+    bind,
+    make_server,
+)
 from gateway.worker.lane_gate import LaneGate
 from gateway.worker.scheduling import least_important
 from gateway.worker.state_file import read_state

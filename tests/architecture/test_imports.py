@@ -52,7 +52,7 @@ ONLY_IN = {
     "grpc_status": ("gateway.rpc",),
     "google": ("gateway.rpc", "registry.onnx_file"),
     "onnxruntime": ("gateway.runtime.onnx",),
-    "onnx": ("registry.onnx_file", "registry.serving_layout"),  # reads a model; rewrites one
+    "onnx": ("registry.onnx_file", "registry.serving_layout", "registry.weight_pieces"),  # reads a model; rewrite one
     "sqlalchemy": ("registry.stores", "registry.migrations"),
     "alembic": ("registry.stores", "registry.migrations"),
     "sqlite3": ("gateway.quality.log",),

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from gateway.runtime.layout import LayoutFailed, build
 from gateway.runtime.layout_choice import MAPPED, PREPACKED, UNPACKED, Figures, choose
-from gateway.runtime.onnx import OnnxSession, save_prepacked
+from gateway.runtime.onnx import OnnxSession, save_optimized
 from registry.errors import InvalidModel
 from registry.serving_layout import LARGE_BYTES, MODEL_FILE, WORTH_BYTES, rewrite
 
@@ -115,7 +115,7 @@ def test_external_data_outside_the_folder_is_refused(tmp_path: Path, target: Pat
 
 def test_what_the_runtime_packed_moves_along(tmp_path: Path, target: Path) -> None:
     source = chain(tmp_path / "m.onnx", [1, 2])
-    save_prepacked(source, tmp_path / "packed.onnx")
+    save_optimized(source, tmp_path / "packed.onnx", is_packed=True)
     blobs = rewrite(tmp_path / "packed.onnx", target)
     sizes = [(target / name).stat().st_size for name in blobs]
     assert min(sizes) > 4 * SIDE * SIDE  # the weight and what was packed of it
