@@ -34,12 +34,14 @@ _SAMPLE = re.compile(r"^(interlock_\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 class Soak:
     """
     ``swaps`` promotes and rollbacks of digits in all, one every ``every_s`` seconds at the most often. So many
-    ``operations`` (unpaced swaps) come first: control keeps the last 1,000, and while that history fills it grows as it may.
+    ``operations`` (unpaced swaps) come first: control keeps the last 1,000, and while that history fills it grows as it may. So
+    do the page caches of its databases, which ``fill_s`` seconds of predictions, as fast as they go, fill.
     """
 
     swaps: int = 1000
     operations: int = 1000
     every_s: float = 0.25
+    fill_s: float = 8.0
     name: str = "soak"
     about: str = "swaps under load, with callers that cancel, hang up and send nonsense"
     goals: Sequence[Goal] = (
@@ -57,6 +59,7 @@ class Soak:
             gateway.deploy(MODEL, *files)
             for number in range(self.operations):
                 _swap(gateway, number)
+            filling = stand.target(gateway.port).closed(stand.seconds(self.fill_s), depth=32).ok.count
             chaos = Chaos(gateway.port, MODEL, seed=1)
             load = stand.target(gateway.port).load("open", [(LOAD_PER_S, 60 + 4 * self.swaps * self.every_s)], connections=2)
             misdeeds = ChaosThread(chaos, MISDEED_EVERY_S)
@@ -67,7 +70,7 @@ class Soak:
             finally:
                 misdeeds.stop()
                 load.stop()
-            held, unaccounted = _held(gateway), _unaccounted(gateway, answers, chaos)
+            held, unaccounted = _held(gateway), _unaccounted(gateway, filling + answers.ok.count, chaos)
         return self._result(samples, answers, chaos, held, unaccounted)
 
     def _swap(self, stand: Stand, gateway: Interlock) -> list[tuple[float, int, int]]:
@@ -132,14 +135,13 @@ def _held(gateway: Interlock) -> float:
         time.sleep(0.2)
 
 
-def _unaccounted(gateway: Interlock, answers: Answers, chaos: Chaos) -> float:
+def _unaccounted(gateway: Interlock, seen: int, chaos: Chaos) -> float:
     """
-    By how much the counts contradict each other: every OK answer that a caller saw was counted for a version, no more than
+    By how much the counts contradict each other: every OK answer that a caller has ``seen`` was counted for a version, no more than
     these and the abandoned ones were, and ModelStatistics and /metrics tell the same.
     """
     counted = gateway.settled(MODEL).inference_stats.success.count
     by_metrics = sum(
         value for name, labels, value in metrics(gateway) if name == "interlock_requests_total" and labels["code"] == "OK"
     )
-    seen = answers.ok.count
     return max(0, seen - counted) + max(0, counted - seen - chaos.abandoned) + abs(counted - by_metrics)
