@@ -25,7 +25,7 @@ INLINE_RUN_S = 300e-6  # a batch that runs longer would stop the lane for every 
 SLOW_RUN_NS = 5_000_000
 SLOW_RUNS = 3
 MAX_TEMPLATES = 4096
-LARGE_BYTES = 16 * 1024**2  # of private memory; below this giving it back is not worth the heap's lock
+LARGE_BYTES = 16 * 1024**2  # of a version; below this giving its memory back is not worth the heap's lock
 Shapes = tuple[tuple[int, ...], ...]
 
 
@@ -138,14 +138,15 @@ class Served:
             self.runner.stop()
         self.bindings.clear()
         self.session.close()
-        if self.private_bytes >= LARGE_BYTES:
+        if self.private_bytes + self.mapped_bytes >= LARGE_BYTES:
             give_back()
 
     def settle(self) -> None:
         """See Held."""
-        if resident().since(self.before).private_bytes >= LARGE_BYTES:
-            give_back()  # loading takes several copies of the weights for a moment, and malloc would keep them
         taken = resident().since(self.before)
+        if taken.private_bytes + taken.mapped_bytes >= LARGE_BYTES:
+            give_back()  # loading takes copies of weights for a moment, and malloc would keep them
+            taken = resident().since(self.before)
         self.private_bytes, self.mapped_bytes = taken.private_bytes, taken.mapped_bytes
 
     # ---- what is cached ---------------------------------------------------------------------------------------------

@@ -137,8 +137,8 @@ def _held(gateway: Interlock) -> float:
 
 def _unaccounted(gateway: Interlock, seen: int, chaos: Chaos) -> float:
     """
-    By how much the counts contradict each other: every OK answer that a caller has ``seen`` was counted for a version, no more than
-    these and the abandoned ones were, and ModelStatistics and /metrics tell the same.
+    By how much the counts contradict each other: every OK answer that a caller has ``seen`` was counted for a version, no
+    more than these and the abandoned ones were, and ModelStatistics and /metrics tell the same.
     """
     counted = gateway.settled(MODEL).inference_stats.success.count
     by_metrics = sum(
