@@ -14,9 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-_MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of mallopt(3)
-_LARGEST_THRESHOLD = 32 * 1024**2  # glibc's own bound for it
-_LOADING_THRESHOLD = 1024**2
+# mallopt(3)'s number, the variable that sets it from the start, what holds without one, and what holds while something loads.
+_SETTINGS = (
+    (-3, "MALLOC_MMAP_THRESHOLD_", 32 * 1024**2, 1024**2),
+    (-1, "MALLOC_TRIM_THRESHOLD_", 128 * 1024, 128 * 1024),
+    (-2, "MALLOC_TOP_PAD_", 128 * 1024, 128 * 1024),
+)
 _loads = 0
 _lock = threading.Lock()
 
@@ -54,27 +57,29 @@ def give_back() -> None:
 
 
 @contextmanager
-def large_blocks_mapped() -> Iterator[None]:
+def freed_is_given_back() -> Iterator[None]:
     """
-    While the block runs, allocations from 1 MiB on are mappings of their own, so that freeing them gives them back: weights
-    are copied and packed in pieces, and the heaps of a worker's threads would keep a hundred MiB of what is freed. For
-    the whole process, hence only while something loads: large messages are quicker in a heap that keeps its pages.
+    While the block runs, allocations from 1 MiB on are mappings of their own, and heaps keep next to nothing of what is
+    freed: weights are copied and packed in pieces, and the heaps of a worker's threads would keep a hundred MiB of those. For
+    the whole process, hence only while something loads or goes: large messages are quicker in a heap that keeps its pages.
     """
     global _loads
     with _lock:
         _loads += 1
-        _set_threshold(_LOADING_THRESHOLD)
+        _set_malloc(is_loading=True)
     try:
         yield
     finally:
         with _lock:
             _loads -= 1
             if not _loads:
-                said = os.environ.get("MALLOC_MMAP_THRESHOLD_", "")
-                _set_threshold(int(said) if said.isdigit() else _LARGEST_THRESHOLD)
+                _set_malloc(is_loading=False)
 
 
-def _set_threshold(size_bytes: int) -> None:
+def _set_malloc(*, is_loading: bool) -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_MMAP_THRESHOLD, size_bytes)
+    if mallopt is None:
+        return
+    for number, variable, usual_bytes, loading_bytes in _SETTINGS:
+        said = os.environ.get(variable, "")
+        mallopt(number, loading_bytes if is_loading else int(said) if said.isdigit() else usual_bytes)

@@ -11,7 +11,7 @@ import structlog
 from gateway.fleet import ArmCounts, DesiredVersion
 from gateway.lifecycle.ports import LoadFailed
 from gateway.runtime.onnx import OnnxSession
-from gateway.runtime.process_memory import large_blocks_mapped, resident
+from gateway.runtime.process_memory import freed_is_given_back, resident
 from gateway.runtime.session import LoadRefused
 from gateway.worker.examples import RecentInputs
 from gateway.worker.served import Served
@@ -34,7 +34,7 @@ class OnnxLoader:
         """See Loader."""
         before = resident()
         try:
-            with large_blocks_mapped():
+            with freed_is_given_back():
                 session = OnnxSession(Path(desired.path), threads=self._threads, config=dict(desired.session_config))
         except LoadRefused as error:
             raise LoadFailed(f"{model} v{desired.number} cannot be loaded: {error}") from None

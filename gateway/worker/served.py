@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from gateway.batching.run_times import RunTimes
 from gateway.fleet import ArmCounts, DesiredVersion
 from gateway.rpc.codec import MAX_LAYOUTS, Layout, raw_frame, response_head
-from gateway.runtime.process_memory import Resident, give_back, resident
+from gateway.runtime.process_memory import Resident, freed_is_given_back, give_back, resident
 from gateway.runtime.session import Session
 from gateway.worker.binding import Binding, bind
 from gateway.worker.warming import Rehearsal, WarmUp, emitted_sizes
@@ -137,7 +137,8 @@ class Served:
         if self.runner is not None:
             self.runner.stop()
         self.bindings.clear()
-        self.session.close()
+        with freed_is_given_back():
+            self.session.close()
         if self.private_bytes + self.mapped_bytes >= LARGE_BYTES:
             give_back()
 
