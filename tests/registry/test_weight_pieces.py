@@ -97,6 +97,21 @@ def test_a_cut_product_is_the_same_product(
         np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-5)
 
 
+def test_a_summand_is_cut_as_each_of_its_products_needs_it(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Gemm", ["x", "wide", "c"], ["p"]),
+        helper.make_node("Slice", ["x", "zero", "four", "one"], ["q"]),
+        helper.make_node("Gemm", ["q", "narrow", "c"], ["r"]),
+        helper.make_node("Add", ["p", "r"], ["y"]),
+    ]
+    numbers = [numpy_helper.from_array(np.array([value]), name) for name, value in (("zero", 0), ("four", 4), ("one", 1))]
+    made = model(nodes, [floats("wide", INNER, 90), floats("narrow", 4, 90), floats("c", 90), *numbers])
+    count, pieces = cut(made, 4 * INNER * 10)
+    assert count == 2
+    for before, after in zip(answers(made, tmp_path), answers(pieces, tmp_path), strict=True):
+        np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-5)
+
+
 def product(factor: str, result: str, left: str = "x") -> onnx.NodeProto:
     return helper.make_node("MatMul", [left, factor], [result])
 
@@ -124,6 +139,11 @@ WHOLE = {
     ),
     "a summand that is computed": model(
         [helper.make_node("ReduceSum", ["x"], ["s"]), helper.make_node("Gemm", ["x", "w", "s"], ["y"])], [W]
+    ),
+    "a summand that callers may replace": model(
+        [helper.make_node("Gemm", ["x", "w", "c"], ["y"])],
+        [W, floats("c", INNER)],
+        inputs=(helper.make_tensor_value_info("c", TensorProto.FLOAT, [INNER]),),
     ),
     "once this way, once the other": model(
         [helper.make_node("Gemm", ["x", "w"], ["p"], transB=1), product("w", "y", "p")], [W]
