@@ -8,8 +8,8 @@ arrives; here it is known. So a queue is overloaded when it has stood for a whil
 was taken: a burst comes before the queue stands, and callers that wait for their answers before they ask again make it
 stand, but ask no faster than they are answered. While it is overloaded, requests that would wait longer than the target
 are refused as they come, and those that have waited for half as long again are refused too (Meta's folly::Codel does so
-after twice the target; a refusal is worth the more the sooner it comes). It ends
-with an interval in which no more came, refused or not, than was taken.
+after twice the target; a refusal is worth the more the sooner it comes). It ends with an interval in which no more came,
+refused or not, than was taken.
 """
 
 from __future__ import annotations

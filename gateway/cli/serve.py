@@ -69,8 +69,8 @@ def serve(
 ) -> int:
     """
     Run the gateway until SIGTERM or Ctrl-C, which let calls in flight end. Every option is also INTERLOCK_<OPTION>, and
-    so are prediction_window_s, prediction_bytes, max_connection_age_s,
-    max_concurrent_streams and unit_header.
+    so are prediction_window_s, prediction_bytes, max_connection_age_s, max_concurrent_streams and
+    unit_header.
     """
     options = {name: value for name, value in locals().items() if name not in ("as_json", "memory_budget")}
     options["memory_budget_bytes"] = memory_budget

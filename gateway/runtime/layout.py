@@ -32,7 +32,7 @@ BIG_BATCH = 32
 CHECKED_ROWS = (1, 2, 5)
 TIMED_ROUNDS, TIMED_S = 15, 2.0  # rounds of one number of rows, ended early when they take longer
 TRIALS = 3  # of them until a form is given up for being slow: a busy machine makes runs longer, never shorter
-PIECES = "pieces"  # the folder of weights packed in pieces
+PIECES, WHOLE = "pieces", "whole"  # folders of packed weights, by how they are packed
 CONFIG = {UNPACKED: {"session.disable_prepacking": "1"}}
 _DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
@@ -149,7 +149,8 @@ class _Comparison:
         figures = self._timed(MAPPED, UNPACKED)
         mode, reason = choose(self._weights_bytes, figures[MAPPED], figures[UNPACKED])
         folder, blobs = "plain", self._blobs
-        for kind in (PIECES, "packed") if mode == MAPPED and slowdown(figures[UNPACKED], figures[MAPPED]) > SLOWDOWN else ():
+        may_pack = mode == MAPPED and slowdown(figures[UNPACKED], figures[MAPPED]) > SLOWDOWN
+        for kind in (PIECES, WHOLE) if may_pack else ():
             packed = self._packed(kind)
             if packed:
                 mode, reason = self._compared(figures)
@@ -248,16 +249,15 @@ class _Comparison:
 
     def _timed(self, *modes: str) -> dict[str, Figures]:
         """Runs layouts in turn, so that what disturbs one disturbs the others too; of each the quickest run so far counts."""
-        times = self._times
         for rows in self._timed_rows:
             began = time.monotonic()
             for _ in range(TIMED_ROUNDS):
                 for mode in modes:
                     spent = _processor_s(self._sessions[mode], self._inputs[rows])
-                    times[mode][rows] = min(spent, times[mode].get(rows, spent))
+                    self._times[mode][rows] = min(spent, self._times[mode].get(rows, spent))
                 if time.monotonic() - began > TIMED_S:
                     break
-        return {mode: Figures(self._private[mode], dict(times[mode])) for mode in modes}
+        return {mode: Figures(self._private[mode], dict(self._times[mode])) for mode in modes}
 
 
 def _answers(session: Session, inputs: Mapping[str, Array]) -> list[Array]:
