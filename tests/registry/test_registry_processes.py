@@ -74,34 +74,40 @@ def last_done(journal: Path, word: str) -> int:
     return max((int(line.split()[1]) for line in lines if line.startswith(word)), default=0)
 
 
-def check_whole(home: Path, journal: Path, verified: int) -> int:
-    """The state is the last one reported as done, or the one write after it; nothing is half there. The latest version."""
+def check_whole(home: Path, journal: Path, verified: int, found: int) -> tuple[int, int]:
+    """
+    The state is the last one known, or the one write after it; nothing is half there. Known is what was reported as done, and
+    what the check before this one saw: a writer killed before its report has written all the same. The latest version and
+    revision; ``verified`` and ``found`` are those of the check before.
+    """
     registry = open_registry(home, FakeClock())
     models = registry.models()[0]
     latest = models[0].latest if models else 0
-    assert latest in (done := last_done(journal, "registered"), done + 1)
+    assert latest in (done := max(verified, last_done(journal, "registered")), done + 1)
+    revision = 0
     for number in range(verified + 1, latest + 1):
         registry.verify(registry.version("digits", number))
     if latest:
         assert models[0].aliases == {"newest": latest}
         revisions = registry.revisions("digits", page_size=1000)[0]
         current = registry.deployment("digits")
-        committed = last_done(journal, "committed")
-        assert (current.revision if current else 0) in (committed, committed + 1)
+        committed = max(found, last_done(journal, "committed"))
+        revision = current.revision if current else 0
+        assert revision in (committed, committed + 1)
         assert [r.revision for r in revisions] == list(range(len(revisions), 0, -1))[: len(revisions)]
         assert len(registry.audit("digits", page_size=1)[0]) == 1
         assert registry.audit("digits", page_size=1)[0][0].id == latest + len(revisions)
     assert not list((home / "artifacts" / "incoming").iterdir())
     assert torn_folders(home / "artifacts") == []
     registry.close()
-    return latest
+    return latest, revision
 
 
 @pytest.mark.slow
 def test_a_registry_killed_at_any_moment_opens_whole(tmp_path: Path, home: Path, wait_for: Callable[..., object]) -> None:
     journal = tmp_path / "journal"
     dice = random.Random(20)
-    verified = 0
+    verified = found = 0
     for kill in range(KILLS):
         process = processes().Process(
             target=write_until_killed, args=(str(home), str(tmp_path / "source"), str(journal), kill), daemon=True
@@ -113,7 +119,7 @@ def test_a_registry_killed_at_any_moment_opens_whole(tmp_path: Path, home: Path,
         time.sleep(dice.uniform(0, 0.03))  # the random moment that is the point of this test
         process.kill()
         process.join()
-        verified = check_whole(home, journal, verified)
+        verified, found = check_whole(home, journal, verified, found)
     assert verified >= KILLS / 4
 
 
