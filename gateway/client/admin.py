@@ -113,7 +113,13 @@ class AdminClient:
         """
         upload = Upload.of(Path(path), model_file=model_file)
         header = admin.RegisterVersionRequest.Header(
-            model=model, model_file=upload.model_file, tags=tags, alias=alias, request_id=request_id, **self._who(reason)
+            model=model,
+            model_file=upload.model_file,
+            tags=tags,
+            alias=alias,
+            request_id=request_id,
+            size_bytes=upload.size_bytes(),
+            **self._who(reason),
         )
         if lineage is not None:
             header.lineage.CopyFrom(lineage.message())

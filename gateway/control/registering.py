@@ -61,28 +61,36 @@ class Registering:
         self._aliases, self._trial, self._lay_out = aliases, trial, lay_out
 
     def register(
-        self, submission: Submission, parts: Iterator[Part], *, is_wanted: Callable[[], bool] = lambda: True
+        self,
+        submission: Submission,
+        parts: Iterator[Part],
+        *,
+        size_bytes: int = 0,
+        is_wanted: Callable[[], bool] = lambda: True,
     ) -> Operation:
         """
-        Begins the registration; ``parts`` are read in the operation's thread. ``is_wanted()`` is asked before the version is
-        stored: an upload that was cut off can look like a whole one until its client is known to be gone.
+        Begins the registration; ``parts`` are read in the operation's thread. ``size_bytes`` of files were announced. Where
+        none were (0), an upload that was cut off can look like a whole one until its client is known to be gone, so
+        ``is_wanted()`` is asked before the version is stored.
         """
         request = Request("register", submission.model, submission, submission.change.request_id, is_exclusive=False)
-        return self._operations.start(request, lambda note: self._run(submission, parts, is_wanted, note))
+        return self._operations.start(request, lambda note: self._run(submission, parts, size_bytes, is_wanted, note))
 
-    def _run(self, submission: Submission, parts: Iterator[Part], is_wanted: Callable[[], bool], note: Note) -> Result:
+    def _run(
+        self, submission: Submission, parts: Iterator[Part], size_bytes: int, is_wanted: Callable[[], bool], note: Note
+    ) -> Result:
         _check(submission)
         note("receiving")
         examples: list[Example] = []
         chunks = without_examples(parts, examples)
-        with spooled(self._config.uploads, chunks, max_bytes=self._config.upload_bytes) as received:
+        with spooled(self._config.uploads, chunks, max_bytes=self._config.upload_bytes, size_bytes=size_bytes) as received:
             note("checking", f"{len(received.files)} files, {received.size_bytes} bytes")
             path = received.folder / self._model_file(submission, received)
             signature = read_model(path).signature
             check_examples(examples, signature)
             note("trial run", f"with {len(examples)} examples" if examples else "")
             facts = self._trial(path, wished_prediction(submission, signature), examples)
-            if not is_wanted():
+            if not size_bytes and not is_wanted():
                 raise InvalidRequest("upload: the client went away before the version was stored", field="chunk")
             note("storing")
             version = self._store(submission, received, path, facts, examples)

@@ -48,13 +48,16 @@ def without_examples(parts: Iterator[Part], examples: list[Example]) -> Iterator
 
 
 @contextmanager
-def spooled(root: Path, chunks: Iterator[Chunk], *, max_bytes: int) -> Iterator[Received]:
+def spooled(root: Path, chunks: Iterator[Chunk], *, max_bytes: int, size_bytes: int = 0) -> Iterator[Received]:
     """
-    Writes the files to a fresh folder under ``root`` and removes it at the end of the block.
+    Writes the files to a fresh folder under ``root`` and removes it at the end of the block. ``size_bytes`` of all files
+    were announced; 0: not said.
 
-    Raises InvalidRequest for a path that is not inside, comes twice or is not a file's, and for more than ``max_bytes``,
-    NotReady when the disk does not take it, and whatever the iterator raises.
+    Raises InvalidRequest for a path that is not inside, comes twice or is not a file's, for more than ``max_bytes`` and for
+    other than ``size_bytes``, NotReady when the disk does not take it, and whatever the iterator raises.
     """
+    if size_bytes > max_bytes:
+        raise InvalidRequest(f"size_bytes: {size_bytes} bytes, at most {max_bytes} a version", field="size_bytes")
     folder = root / uuid.uuid4().hex
     try:
         try:
@@ -62,6 +65,9 @@ def spooled(root: Path, chunks: Iterator[Chunk], *, max_bytes: int) -> Iterator[
             received = _Spool(folder, max_bytes).take(chunks)
         except OSError as error:
             raise NotReady(f"the upload cannot be written to {root}: {error.strerror or error}") from error
+        if size_bytes and received.size_bytes != size_bytes:
+            came = f"{received.size_bytes} bytes came, {size_bytes} were announced"
+            raise InvalidRequest(f"upload: {came}; it was cut off, or a file changed meanwhile", field="size_bytes")
         yield received
     finally:
         shutil.rmtree(folder, ignore_errors=True)

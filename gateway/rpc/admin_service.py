@@ -66,7 +66,9 @@ class AdminService:
         if first is None or first.WhichOneof("part") != "header":
             raise InvalidRequest("header: expected as the first message of the stream", field="header")
         submission = messages.submission_of(first.header)
-        operation = self._control.registering.register(submission, _parts(requests), is_wanted=context.is_active)
+        operation = self._control.registering.register(
+            submission, _parts(requests), size_bytes=first.header.size_bytes, is_wanted=context.is_active
+        )
         yield from self._stream(operation, context)
 
     def set_alias(self, request: pb.SetAliasRequest, context: grpc.ServicerContext) -> pb.Model:

@@ -120,8 +120,10 @@ def test_a_stream_without_header_is_refused(admin: Stub) -> None:
 def test_a_client_that_goes_away_while_sending_registers_nothing(
     admin: Stub, world: World, wait_for: Callable[..., object]
 ) -> None:
+    data = model_bytes()
+
     def cut() -> Iterator[pb.RegisterVersionRequest]:
-        yield from upload(Header(model="digits"), {"m.onnx": model_bytes()})
+        yield from upload(Header(model="digits", size_bytes=len(data) + 1), {"m.onnx": data})
         wait_for(lambda: [one.steps for one in world.control.operations.newest_first()])
         call.cancel()
 
@@ -133,7 +135,36 @@ def test_a_client_that_goes_away_while_sending_registers_nothing(
     assert not list(world.control.config.uploads.iterdir())
 
 
-def test_an_upload_that_only_looks_whole_is_not_stored(world: World) -> None:
+@pytest.mark.parametrize("off", [-1, 1])
+def test_an_upload_of_another_size_than_announced_is_not_stored(admin: Stub, world: World, off: int) -> None:
+    data = model_bytes()
+    header = Header(model="digits", size_bytes=len(data) + off)
+    error = refusal(lambda: list(admin.RegisterVersion(upload(header, {"m.onnx": data}))))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert f"{len(data)} bytes came, {len(data) + off} were announced" in error.details()
+    assert world.registry.models() == ((), "")
+
+
+def test_an_upload_announced_as_too_large_is_refused_before_it_is_sent(admin: Stub, world: World) -> None:
+    size_bytes = world.control.config.upload_bytes + 1
+
+    def endless() -> Iterator[pb.RegisterVersionRequest]:
+        yield pb.RegisterVersionRequest(header=Header(model="digits", size_bytes=size_bytes))
+        while True:
+            yield pb.RegisterVersionRequest(chunk=pb.RegisterVersionRequest.Chunk(path="m.onnx", data=b"x"))
+
+    error = refusal(lambda: list(admin.RegisterVersion(endless())))
+    assert (error.code(), "size_bytes" in error.details()) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+
+
+def test_a_client_that_goes_away_after_a_whole_upload_has_its_version(world: World) -> None:
+    data = model_bytes()
+    parts = iter([Chunk("m.onnx", data)])
+    operation = world.control.registering.register(Submission("digits"), parts, size_bytes=len(data), is_wanted=lambda: False)
+    assert world.done(operation).result.version.number == 1
+
+
+def test_an_upload_of_no_announced_size_that_only_looks_whole_is_not_stored(world: World) -> None:
     chunks = iter([Chunk("m.onnx", model_bytes())])
     operation = world.control.registering.register(Submission("digits"), chunks, is_wanted=lambda: False)
     assert "the client went away" in str(world.control.operations.wait(operation.name).error)

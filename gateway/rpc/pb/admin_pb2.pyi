@@ -323,7 +323,7 @@ class Example(_message.Message):
 class RegisterVersionRequest(_message.Message):
     __slots__ = ("header", "chunk", "example")
     class Header(_message.Message):
-        __slots__ = ("model", "model_file", "tags", "lineage", "alias", "prediction", "request_id", "author", "reason")
+        __slots__ = ("model", "model_file", "tags", "lineage", "alias", "prediction", "request_id", "author", "reason", "size_bytes")
         class TagsEntry(_message.Message):
             __slots__ = ("key", "value")
             KEY_FIELD_NUMBER: _ClassVar[int]
@@ -340,6 +340,7 @@ class RegisterVersionRequest(_message.Message):
         REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
         AUTHOR_FIELD_NUMBER: _ClassVar[int]
         REASON_FIELD_NUMBER: _ClassVar[int]
+        SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
         model: str
         model_file: str
         tags: _containers.ScalarMap[str, str]
@@ -349,7 +350,8 @@ class RegisterVersionRequest(_message.Message):
         request_id: str
         author: str
         reason: str
-        def __init__(self, model: _Optional[str] = ..., model_file: _Optional[str] = ..., tags: _Optional[_Mapping[str, str]] = ..., lineage: _Optional[_Union[Lineage, _Mapping]] = ..., alias: _Optional[str] = ..., prediction: _Optional[_Union[Prediction, _Mapping]] = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+        size_bytes: int
+        def __init__(self, model: _Optional[str] = ..., model_file: _Optional[str] = ..., tags: _Optional[_Mapping[str, str]] = ..., lineage: _Optional[_Union[Lineage, _Mapping]] = ..., alias: _Optional[str] = ..., prediction: _Optional[_Union[Prediction, _Mapping]] = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ..., reason: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
     class Chunk(_message.Message):
         __slots__ = ("path", "data")
         PATH_FIELD_NUMBER: _ClassVar[int]
