@@ -9,7 +9,7 @@ by `gateway.batching.delay_control`.
 from __future__ import annotations
 
 from gateway.batching.adaptive_limit import AdaptiveLimit
-from gateway.batching.delay_control import PATIENCE, DelayControl
+from gateway.batching.delay_control import DelayControl
 from gateway.batching.run_times import RunTimes
 from gateway.errors import DeadlinePassed, GatewayError, Overloaded
 from gateway.worker.item import Item
@@ -70,8 +70,7 @@ class Admission:
 
     def is_late(self, item: Item, now_s: float) -> bool:
         """Whether a waiting request has waited so long that it is refused, the line being overloaded."""
-        patience_s = PATIENCE * self._delay.target_s(self._times.longest_s())
-        return self._delay.is_overloaded and now_s - item.received_ns * 1e-9 > patience_s
+        return self._delay.is_late(item.received_ns * 1e-9, self._times.longest_s(), now_s)
 
     def began(self, batch: list[Item], now_s: float) -> None:
         """A batch was taken out of the line and is about to run."""

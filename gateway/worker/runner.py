@@ -18,6 +18,7 @@ from gateway.rpc.lane import Call
 from gateway.runtime.halt import Halt
 from gateway.worker.admission import EXPIRED, HOPELESS, Admission
 from gateway.worker.item import Item
+from gateway.worker.scheduling import behind_the_short
 from gateway.worker.served import Served
 from gateway.worker.waiting import WaitingLine
 
@@ -96,6 +97,7 @@ class Runner:
             self._thread.join()
 
     def _loop(self) -> None:
+        behind_the_short()
         while True:
             batch, halt = [], Halt()
             with self._changed:

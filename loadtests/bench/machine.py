@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -34,7 +35,8 @@ def stay_beside() -> None:
 def stand_back(pid: int) -> None:
     """Lets a process that shares the load's core run after the load client: each thread, as nice is a thread's on Linux."""
     for thread in Path(f"/proc/{pid}/task").iterdir():
-        os.setpriority(os.PRIO_PROCESS, int(thread.name), BEHIND)
+        with suppress(ProcessLookupError):  # it has ended since
+            os.setpriority(os.PRIO_PROCESS, int(thread.name), BEHIND)
 
 
 def machine() -> dict[str, str]:

@@ -55,6 +55,18 @@ def test_in_an_overload_the_server_stays_busy_and_nobody_waits_much_longer_than_
     assert control.is_overloaded
 
 
+def test_who_was_let_in_during_an_overload_is_answered_though_a_run_takes_longer_than_expected():
+    control = DelayControl(TARGET_S)
+    simulate(control, 3.0, 0.04)
+    assert control.is_overloaded
+    now_s = 2.0
+    assert not control.is_late(now_s - 3 * TARGET_S, RUN_S, now_s)
+    assert control.is_late(now_s - 5 * TARGET_S, RUN_S, now_s), "a promise that cannot be kept at all"
+    assert control.is_late(0.03, RUN_S, 0.03 + 1.6 * TARGET_S), "it came before the overload was noticed"
+    simulate(control, 0.5, 0.5, began_s=2.0)
+    assert not control.is_late(0.0, RUN_S, 3.0), "nobody is late when nothing is overloaded"
+
+
 def test_an_overload_ends_soon_after_the_load_has_fallen():
     control = DelayControl(TARGET_S)
     simulate(control, 3.0, 2.0)

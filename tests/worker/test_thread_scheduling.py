@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from gateway.worker.scheduling import in_background, in_foreground, least_important
+from gateway.worker.scheduling import behind_the_short, in_background, in_foreground, least_important
 
 
 def policies(*steps) -> list[int]:
@@ -37,11 +37,18 @@ def test_threads_inherit_their_place():
     assert inherited == [os.SCHED_BATCH]
 
 
-def test_the_shadows_thread_gets_what_is_left():
+@pytest.mark.parametrize(("place", "niceness"), [(behind_the_short, 6), (least_important, 15)])
+def test_a_thread_goes_behind_the_others_alone(place, niceness):
     before, nice = os.getpriority(os.PRIO_PROCESS, 0), []
-    policies(least_important, lambda: nice.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
-    assert nice == [15]
+    policies(place, lambda: nice.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
+    assert nice == [niceness]
     assert os.getpriority(os.PRIO_PROCESS, 0) == before
+
+
+def test_a_thread_that_is_behind_already_stays_behind():
+    nice: list[int] = []
+    policies(least_important, behind_the_short, lambda: nice.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
+    assert nice == [19]
 
 
 def test_a_sandbox_that_forbids_it_costs_only_speed(monkeypatch):
