@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -27,6 +29,16 @@ _DATATYPES = {
 }  # fmt: skip
 _WATCHDOG = Watchdog()
 _BFLOAT16 = 16  # TensorProto.BFLOAT16
+# One arena for all sessions: between two nodes a process needs what its busiest runs hold, and not the most that each of its
+# versions ever held. Its first region is an address range until it is used; large, so that it is cut up, not added to.
+_ARENA = {"arena_extend_strategy": 0, "initial_chunk_size_bytes": 16 << 20}  # 0: a next region is twice as large
+_SHRINKS = {"memory.enable_memory_arena_shrinkage": "cpu:0"}  # after the run: regions that are free go, but for the first
+# y = Identity(x), BOOL[n]
+_IDENTITY = (
+    b'\x08\x08:9\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x10\n\x01x\x12\x0b\n'
+    b"\t\x08\t\x12\x05\n\x03\x12\x01nb\x10\n\x01y\x12\x0b\n\t\x08\t\x12\x05\n\x03\x12\x01nB\x04\n\x00\x10\r"
+)
+_first = threading.Lock()
 NO_CONFIG: Mapping[str, str] = MappingProxyType({})
 
 
@@ -93,6 +105,10 @@ class OnnxSession:
     def close(self) -> None:
         """See Session."""
         self._session = None
+        options = ort.RunOptions()
+        for key, value in _SHRINKS.items():
+            options.add_run_config_entry(key, value)
+        _identity().run(["y"], {"x": np.empty(0, np.bool_)}, options)  # needs no memory itself
 
 
 def save_optimized(path: Path, target: Path, *, is_packed: bool) -> None:
@@ -118,13 +134,26 @@ def _options(threads: int, config: Mapping[str, str]) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     # What is packed at load would else go through the arena, which grows by doubling and keeps what it once took.
+    options.add_session_config_entry("session.use_env_allocators", "1")
     options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     for key, value in config.items():
         options.add_session_config_entry(key, value)
     return options
 
 
+@functools.cache
+def _identity() -> Any:
+    """A session in the shared arena, which is made with it, as is its first region."""
+    memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    ort.create_and_register_allocator(memory, ort.OrtArenaCfg(_ARENA))
+    session = ort.InferenceSession(_IDENTITY, _options(1, NO_CONFIG), providers=["CPUExecutionProvider"])
+    session.run(["y"], {"x": np.ones(1, np.bool_)})
+    return session
+
+
 def _opened(path: Path, options: Any) -> Any:
+    with _first:  # two at once would make the arena twice
+        _identity()
     try:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises a dozen unrelated classes here
