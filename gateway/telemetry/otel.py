@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
 SERVICE_NAME = "interlock"
-# Errors are traced whether sampled or not, but a flood of them must not cost what tracing everything would.
-MAX_ERRORS_PER_S = 100
+# Errors are traced whether sampled or not, but a flood of them must cost next to nothing: to send a hundred a second holds up
+# the request path for more than 10 ms, every few seconds.
+MAX_ERRORS_PER_S = 10
 SHUTDOWN_TIMEOUT_S = 3.0
 # Codes that are the server's fault in OpenTelemetry's RPC conventions; the others are the caller's.
 _SERVER_FAULTS = frozenset(("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"))
@@ -80,6 +81,10 @@ class Tracing:
             return None
         return parent or TraceContext(self._trace_id())
 
+    def may_take_error(self, end_ns: int) -> bool:
+        """Whether a request that was not sampled and failed at this time (ns) would be taken."""
+        return self._sink is not None and self._errors.is_left(end_ns)
+
     def emit(self, trace: RequestTrace) -> None:
         """
         Sends a finished request's spans on their way: at once and without blocking; dropped where the queue is full. A
@@ -113,12 +118,16 @@ class _Allowance:
         self._second = 0
         self._left = per_s
 
-    def take(self, time_ns: int) -> bool:
+    def is_left(self, time_ns: int) -> bool:
         second = time_ns // 1_000_000_000
         if second != self._second:
             self._second, self._left = second, self._per_s
-        self._left -= 1
-        return self._left >= 0
+        return self._left > 0
+
+    def take(self, time_ns: int) -> bool:
+        is_left = self.is_left(time_ns)
+        self._left -= is_left
+        return is_left
 
 
 class _Sink:

@@ -105,7 +105,7 @@ class Execution:
         self._lane.fail(item.call, code, message, trailers)
         with self._refusing:  # the lane's thread and a version's own refuse requests of one version
             item.target.count(code.name)
-        if self._tracing.is_on:
+        if item.trace is not None or self._tracing.may_take_error(time.time_ns()):
             now_ns = time.perf_counter_ns()
             self._tracing.emit(request_trace(item, code.name, now_ns, now_ns, now_ns, now_ns, 0, error=message))
 

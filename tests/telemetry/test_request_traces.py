@@ -156,11 +156,14 @@ def test_a_failed_request_is_traced_whatever_the_ratio(exporter: InMemorySpanExp
 def test_a_flood_of_errors_is_bounded(exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(otel, "MAX_ERRORS_PER_S", 5)
     tracing = Tracing(ratio=0.0, exporter=exporter, environ={})
+    told = []
     for second in range(2):
         for _ in range(50):
             end_ns = T0 + second * 1_000_000_000
+            told.append(tracing.may_take_error(end_ns))
             tracing.emit(RequestTrace(None, METHOD, end_ns - 5, end_ns, "INTERNAL"))
     assert len(finished(tracing, exporter)) == 10
+    assert told == [*[True] * 5, *[False] * 45] * 2, "what will not be taken need not be built"
 
 
 def test_without_an_exporter_nothing_is_sampled() -> None:
