@@ -32,7 +32,7 @@ _BFLOAT16 = 16  # TensorProto.BFLOAT16
 # One arena for all sessions: between two nodes a process needs what its busiest runs hold, and not the most that each of its
 # versions ever held. Its first region is an address range until it is used; large, so that it is cut up, not added to.
 _ARENA = {"arena_extend_strategy": 0, "initial_chunk_size_bytes": 16 << 20}  # 0: a next region is twice as large
-_SHRINKS = {"memory.enable_memory_arena_shrinkage": "cpu:0"}  # after the run: regions that are free go, but for the first
+_SHRINK = ("memory.enable_memory_arena_shrinkage", "cpu:0")  # after the run: regions that are free go, but for the first
 # y = Identity(x), BOOL[n]
 _IDENTITY = (
     b'\x08\x08:9\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x10\n\x01x\x12\x0b\n'
@@ -106,8 +106,7 @@ class OnnxSession:
         """See Session."""
         self._session = None
         options = ort.RunOptions()
-        for key, value in _SHRINKS.items():
-            options.add_run_config_entry(key, value)
+        options.add_run_config_entry(*_SHRINK)
         _identity().run(["y"], {"x": np.empty(0, np.bool_)}, options)  # needs no memory itself
 
 

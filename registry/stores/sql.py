@@ -21,6 +21,7 @@ from registry.stores.schema import migrate
 from registry.stores.transaction import SqlTransaction
 
 BUSY_TIMEOUT_S = 10.0  # how long a writer waits for another process' write before it gives up
+CACHE_KIB = 512  # of pages in each connection, of which there are several; what is read is a few rows
 
 
 def open_sqlite(path: Path) -> SqlStore:
@@ -56,7 +57,7 @@ def _configure_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def connected(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # the driver begins no transactions of its own
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"cache_size=-{CACHE_KIB}"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
