@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from gateway.worker.worker import Worker
 
 READY_LOOK_S = 0.05
+COLLECT_EVERY = 20_000  # new objects; a batch makes some ten for each request, nearly all freed without the collector
 REPLACE_MARGIN_S = 60.0  # more than the supervisor's own, which then says why
 
 _log = structlog.get_logger("interlock.app")
@@ -82,6 +83,7 @@ def run_worker(orders: Orders, home: Home, stopping: Stop, line: Line) -> None:
     def serving() -> None:
         gc.collect()
         gc.freeze()  # what a start leaves behind lives as long as the worker: the collector need not look at it again
+        gc.set_threshold(COLLECT_EVERY)
         line.serving()
 
     replaced = threading.Event()

@@ -17,12 +17,15 @@ import structlog
 from grpc._cython import cygrpc
 
 from gateway.rpc.call import Call, OnGone, Trailers
+from gateway.rpc.cork import Corks
 from gateway.rpc.fast_stream import FastStream, Operations
 from gateway.rpc.stream import Stream, StreamCall, answered, failed
 from gateway.rpc.streams import Streams
 
 OUTSTANDING = 256  # calls that gRPC core may hand over before we ask again
 OUTSTANDING_STREAMS = 16
+CORKED_FROM = 4  # answers given at once: fewer are not worth a cork
+PUSHED_EVERY = 16  # answers, so that the peer can begin
 _log = structlog.get_logger("interlock.lane")
 
 
@@ -41,6 +44,7 @@ class FastLane:
         self._asked = 0  # requests that gRPC core holds; only the taking thread changes it
         self._open = 0  # completions that are due for calls taken over; only the taking thread changes it
         self._streams = Streams(max_stream_age_s)
+        self._corks = Corks()
         # Operations that carry nothing of a call are shared: they hold no state between start and completion.
         self._send_initial = cygrpc.SendInitialMetadataOperation(None, 0)
         self._status_ok = cygrpc.SendStatusFromServerOperation(None, cygrpc.StatusCode.ok, b"", 0)
@@ -138,9 +142,28 @@ class FastLane:
 
     def reply(self, answers: Sequence[tuple[Call, bytes]], trailers: Trailers | None = None) -> None:
         """See Lane."""
-        initial, status, close = self._send_initial, self._status_ok, self._receive_close
+        status = self._status_ok
         if trailers:
             status = cygrpc.SendStatusFromServerOperation(trailers, cygrpc.StatusCode.ok, b"", 0)
+        if len(answers) < CORKED_FROM:
+            self._send(answers, status)
+            return
+        # Whoever has enough answers to be worth it is in the sample; streams gather theirs themselves.
+        sample = (call.core for call, _ in answers[::CORKED_FROM])
+        corked = self._corks.cork({core.peer() for core in sample if core is not None})
+        if not corked:
+            self._send(answers, status)
+            return
+        try:
+            for start in range(0, len(answers), PUSHED_EVERY):
+                if start:
+                    self._corks.push(corked)
+                self._send(answers[start : start + PUSHED_EVERY], status)
+        finally:
+            self._corks.uncork(corked)
+
+    def _send(self, answers: Sequence[tuple[Call, bytes]], status: Any) -> None:
+        initial, close = self._send_initial, self._receive_close
         message = cygrpc.SendMessageOperation
         streams: set[Stream] | None = None
         for call, payload in answers:

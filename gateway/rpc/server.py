@@ -51,6 +51,8 @@ def make_server(options: ServerOptions, handlers: Sequence[grpc.GenericRpcHandle
         ("grpc.server.max_pending_requests_hard_limit", MOST_UNTAKEN),
     ]
     if options.max_concurrent_streams:
+        # A read goes on in another thread after 32 new calls by default, which then contends with the lane's.
+        channel_options.append(("grpc.http2.max_requests_per_read", options.max_concurrent_streams))
         channel_options.append(("grpc.max_concurrent_streams", options.max_concurrent_streams))
         # By default it counts calls until they are freed, and resets streams of clients that keep to the limit.
         channel_options.append(("grpc.http.overload_protection", 0))
