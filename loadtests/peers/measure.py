@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
 from loadtests.bench import h2load
@@ -15,6 +16,8 @@ from loadtests.peers.processes import CpuWindow, Watched
 PROBE_STREAMS, PROBE_S = 32, 1.0
 # h2load warms up for 0.3 s; the CPU window lies well within what it measures afterwards.
 WARM_UP_S = 0.3
+# A sample is made in so many turns, one contender after the other: what disturbs a machine for a minute then hits all alike.
+TURNS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,11 @@ class Sample:
     rate: float
     cpu_us: float
     beside_us: float = 0.0
+
+    @classmethod
+    def mean(cls, turns: Sequence[Sample]) -> Sample:
+        """Of turns of the same length."""
+        return cls(*(statistics.fmean(values) for values in zip(*map(astuple, turns), strict=True)))
 
 
 Samples = dict[str, dict[int, list[Sample]]]
@@ -89,8 +97,11 @@ class Contest:
         samples: Samples = {contender.server.name: {m: [] for m in plan.streams} for contender in self.contenders}
         for repetition in range(plan.repetitions):
             for streams in plan.streams:
-                for contender in self.contenders:
-                    samples[contender.server.name][streams].append(self._sample(contender, streams, plan.seconds))
+                turns: dict[str, list[Sample]] = {name: [] for name in samples}
+                for contender in self.contenders * TURNS:
+                    turns[contender.server.name].append(self._sample(contender, streams, plan.seconds / TURNS))
+                for name, of_server in turns.items():
+                    samples[name][streams].append(Sample.mean(of_server))
             say(f"repetition {repetition + 1} of {plan.repetitions} done")
         return samples
 
