@@ -1,8 +1,5 @@
 """
-The fast lane: the server's completion queue, polled by one thread of ours.
-
-With two threads that poll, gRPC core has them wait for the network in turn: every request wakes both. So the lane polls
-for the server too, and hands its thread what belongs to ordinary methods.
+The fast lane: a completion queue of our own on the server's core, polled by one thread.
 
 This is the one file that touches grpcio's private Cython layer (``grpc._cython.cygrpc``), on which grpcio's own
 ``_server.py`` is written. Hence grpcio is bounded above in pyproject.toml, and `fast_lane_problem` checks what is used
@@ -11,12 +8,8 @@ before it is used.
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Sequence
-from queue import Empty, SimpleQueue
-from types import MethodType
 from typing import Any
 
 import grpc
@@ -33,7 +26,6 @@ OUTSTANDING = 256  # calls that gRPC core may hand over before we ask again
 OUTSTANDING_STREAMS = 16
 CORKED_FROM = 4  # answers given at once: fewer are not worth a cork
 PUSHED_EVERY = 16  # answers, so that the peer can begin
-ENDING_LOOK_S = 0.02  # while the server stops, of whose end no event tells
 _log = structlog.get_logger("interlock.lane")
 
 
@@ -44,14 +36,8 @@ class FastLane:
 
     def __init__(self, server: Any, method: str, stream_method: str = "", max_stream_age_s: float = 0.0) -> None:
         self._core = server._cy_server
-        self._queue = _Queue()
-        self._poll = super(_Queue, self._queue).poll
+        self._queue = cygrpc.CompletionQueue()
         self._core.register_completion_queue(self._queue)
-        # What the server polled before stays registered, which does no harm where all queues share one set of descriptors.
-        self._state = server._state if _is_epoll() else None
-        if self._state is not None:
-            self._state.completion_queue = self._queue
-        self._is_ending = False  # the server has begun to stop
         self._method, self._stream_method = method, stream_method
         for name in filter(None, (method, stream_method)):
             self._core.register_method(name)
@@ -89,14 +75,11 @@ class FastLane:
 
     def take(self, max_calls: int, timeout_s: float) -> list[Call]:
         """See Lane."""
+        calls: list[Call] = []
         now = time.time()
         if now >= self._streams.due_at:
             self._streams.tend(now)
-        return self._drain(max_calls, now + (min(timeout_s, ENDING_LOOK_S) if self._is_ending else timeout_s))
-
-    def _drain(self, max_calls: int, until: float) -> list[Call]:
-        calls: list[Call] = []
-        poll = self._poll
+        poll, until = self._queue.poll, now + timeout_s
         event = poll(until)
         while True:
             if event.completion_type == _TIMEOUT:
@@ -109,24 +92,21 @@ class FastLane:
                 self._open -= 1
             elif tag is _ASKED:
                 self._receive(event)
-            elif tag.__class__ is Call:
-                if event.success and (message := event.batch_operations[0].message()) is not None:
+            else:
+                if tag.__class__ is not Call:  # a stream's, or a watch's
+                    tag(event, calls)
+                elif event.success and (message := event.batch_operations[0].message()) is not None:
                     tag.message = message
                     calls.append(tag)
                 else:  # the client went away before its message came
                     self.fail(tag, grpc.StatusCode.CANCELLED, "cancelled", ())
-            elif tag.__class__ is MethodType:  # a stream's, or a watch's
-                tag(event, calls)
-            else:
-                self._queue.handed.put(event)
-            if len(calls) >= max_calls:
-                return calls
+                if len(calls) >= max_calls:
+                    return calls
             event = poll(0)
 
     def _receive(self, event: Any) -> None:
         self._asked -= 1
         if not event.success:
-            self._is_ending = True
             self.end_streams()
             return
         call = Call(event.call, event.call_details.deadline, event.invocation_metadata)
@@ -218,34 +198,14 @@ class FastLane:
 
     def is_closed(self) -> bool:
         """See Lane."""
-        is_quiet = self._asked == 0 and self._open == 0 and not self._streams
-        return is_quiet and (self._state is None or self._state.stage.name == "STOPPED")
+        return self._asked == 0 and self._open == 0 and not self._streams
 
     def close(self) -> None:
         """See Lane."""
         self._streams.abandon()  # a late answer must not meet a queue that is shut down
         self._queue.shutdown()
-        while self._poll(time.time() + 1).completion_type is not cygrpc.CompletionType.queue_shutdown:
+        while self._queue.poll(time.time() + 1).completion_type is not cygrpc.CompletionType.queue_shutdown:
             pass
-
-
-class _Queue(cygrpc.CompletionQueue):  # type: ignore[misc]
-    """A queue that the lane polls; the server's thread, which means to poll it, gets what the lane has ``handed`` it."""
-
-    def __init__(self) -> None:
-        self.handed: SimpleQueue[Any] = SimpleQueue()
-
-    def poll(self, deadline: float | None = None) -> Any:
-        """As grpc's: the next event, or after ``deadline`` (Unix seconds) one that says so."""
-        try:
-            return self.handed.get(timeout=None if deadline is None else max(0.0, deadline - time.time()))
-        except Empty:
-            return cygrpc.ConnectivityEvent(_TIMEOUT, False, None)
-
-
-def _is_epoll() -> bool:
-    """Whether gRPC core polls with epoll, so one set of descriptors for all queues; elsewhere each queue has its own."""
-    return sys.platform == "linux" and os.environ.get("GRPC_POLL_STRATEGY", "all") in ("", "all", "epoll1")
 
 
 _TIMEOUT = cygrpc.CompletionType.queue_timeout
@@ -277,13 +237,11 @@ class _Watch:
 
 def fast_lane_problem(server: grpc.Server) -> str | None:
     """Why the fast lane cannot be used with the grpcio that is installed; None when it can."""
-    core, state = getattr(server, "_cy_server", None), getattr(server, "_state", None)
+    core = getattr(server, "_cy_server", None)
     missing = [
         name
         for owner, names in (
             (core, ("register_completion_queue", "register_method", "request_registered_call")),
-            (state, ("completion_queue", "stage")),
-            (cygrpc, ("ConnectivityEvent",)),
             (cygrpc, ("CompletionQueue", "CompletionType", "ReceiveMessageOperation", "SendMessageOperation", "WriteFlag")),
             (cygrpc, ("SendInitialMetadataOperation", "SendStatusFromServerOperation", "ReceiveCloseOnServerOperation")),
         )

@@ -1,4 +1,4 @@
-"""Ordinary methods of a server that has a lane: the fast lane polls for them too, until the server has ended."""
+"""Ordinary methods of a server that has a lane are answered beside it, and until the server has ended."""
 
 from __future__ import annotations
 
