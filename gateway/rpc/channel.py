@@ -13,6 +13,7 @@ import grpc
 import grpc.aio
 from google.rpc import error_details_pb2, status_pb2
 
+from gateway.rpc.aio_status import ServerStatus
 from gateway.rpc.call_errors import CallCancelled, CallError, DeadlineExceeded, Unreachable, error_of
 from gateway.rpc.messages import inference
 from gateway.rpc.service import ADMIN, FEEDBACK, INFERENCE, INFERENCE_NAME, WORKER_KEY, Stub
@@ -112,11 +113,14 @@ class AsyncChannel:
     ) -> AsyncGenerator[Any]:
         """The responses of an RPC that answers many times. Raises CallError."""
         call = rpc(request, timeout=timeout_s, metadata=_metadata(headers))
+        told = ServerStatus(call)
         try:
             async for message in call:
                 yield message
-        except grpc.RpcError as error:
-            raise translated(error, self.address, timeout_s) from error
+        except grpc.aio.AioRpcError as error:
+            status = await told.of(error)
+            if status.code() is not grpc.StatusCode.OK:
+                raise translated(status, self.address, timeout_s) from error
         finally:
             call.cancel()
 

@@ -93,6 +93,18 @@ def test_a_stream_that_ends_early_raises(gateway, kind):
         stream(gateway, kind, "echo", [{"x": ROWS[0]}])
 
 
+def test_a_stream_that_ends_while_inputs_are_sent_tells_why(gateway):
+    async def run():
+        async with AsyncClient(gateway.address) as client:
+            for _ in range(100):
+                gateway.fail_next("ModelStreamInfer", NotReady("stopping"))
+                with pytest.raises(Unavailable, match="stopping"):
+                    async for _ in client.stream("echo", itertools.repeat({"x": ROWS[0]})):
+                        pass
+
+    asyncio.run(run())
+
+
 def test_leaving_the_iterator_cancels_the_rest(gateway):
     with Client(gateway.address) as client:
         for number, _ in enumerate(client.stream("echo", itertools.repeat({"x": ROWS[0]}))):
