@@ -60,6 +60,8 @@ def chunks(items: Sequence[T], rows: Sequence[int], max_rows: int, preferred: Se
     """
     made: list[list[T]] = []
     left, room = sum(rows), 0
+    if 0 < left <= max_rows and not preferred:
+        return [list(items)]
     for item, count in zip(items, rows, strict=True):
         if count > room:
             made.append([])

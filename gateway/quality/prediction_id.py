@@ -10,6 +10,7 @@ within it. So they sort by time, need no randomness per request, and an id nobod
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 
@@ -30,8 +31,13 @@ class PredictionId:
 def prefix(time_ms: int, epoch: int) -> str:
     """The first 24 characters, to be followed by the counter as 12 hexadecimal digits."""
     stamp = f"{time_ms:012x}"
+    return f"{stamp[:8]}-{stamp[8:]}{_epoch_part(epoch)}"
+
+
+@functools.lru_cache(16)  # a process issues ids of one epoch
+def _epoch_part(epoch: int) -> str:
     low = epoch & 0x3FFF
-    return f"{stamp[:8]}-{stamp[8:]}-7{epoch >> 14:03x}-{8 | low >> 12:x}{low & 0xFFF:03x}-"
+    return f"-7{epoch >> 14:03x}-{8 | low >> 12:x}{low & 0xFFF:03x}-"
 
 
 def format_id(parts: PredictionId) -> str:

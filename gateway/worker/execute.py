@@ -10,27 +10,27 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Sequence
 
-import numpy as np
-
-from gateway.batching.merge import LARGE_BYTES, Raw, raw_bytes, split_raw, split_rows
+from gateway.batching.merge import split_rows
 from gateway.errors import CallerGone, DeadlinePassed, InferenceFailed, InvalidRequest
 from gateway.fleet import LATENCY_BOUNDS_S
 from gateway.quality.prediction_id import prefix
-from gateway.rpc.codec import prediction_id_of, raw_frame, typed_response
+from gateway.rpc.codec import prediction_id_of, typed_response
 from gateway.rpc.lane import Call, Lane, Trailers
 from gateway.rpc.status import describe
 from gateway.runtime.halt import Halt
 from gateway.runtime.session import Array, InputsRefused, RunFailed, RunStopped
-from gateway.runtime.tensors import to_raw, to_typed
+from gateway.runtime.tensors import to_typed
 from gateway.telemetry.otel import Tracing
 from gateway.worker.admission import EXPIRED
+from gateway.worker.encode import columns, encoded, encoded_alike, is_irregular
 from gateway.worker.examples import RecentInputs
 from gateway.worker.item import Item, merge_inputs
 from gateway.worker.placing import place_outputs, placed_answers
 from gateway.worker.records import Executed, PredictionIds, Records, has_row_each
-from gateway.worker.served import Served, Shapes, Target
+from gateway.worker.served import Served
 from gateway.worker.traces import request_trace
 
 STOPPED_GONE = CallerGone("the caller was gone while the model ran; it was stopped")
@@ -78,10 +78,11 @@ class Execution:
             if outputs is None:
                 return None
             rows = [item.binding.rows for item in live]
+            is_alike = are_alike(live)
             now_ms = int(time.time() * 1000)
             counters = self._ids.draw(len(live))
             id_head = prefix(now_ms, self._ids.epoch)
-            self._answer(live, outputs, rows, id_head, counters)
+            self._answer(live, outputs, rows, id_head, counters, is_alike=is_alike)
         except Exception as error:  # a mistake of ours: the callers get an answer and the lease ends
             for item in live:
                 self.refuse(item, error)
@@ -91,7 +92,7 @@ class Execution:
         served.release(len(live))
         served.ran(rows, timing.ran_ns - timing.merged_ns, timing.processor_ns)
         named = dict(zip(live[0].binding.run_outputs, outputs, strict=True))
-        self._count(live, rows, timing, now_ms)
+        self._count(live, rows, timing, now_ms, is_alike=is_alike)
         self._record(served, live, named, rows, now_ms, counters)
         if timing.answered_ns >= served.example_due_ns:
             self._recent.take(served, live[0], timing.answered_ns)
@@ -112,9 +113,9 @@ class Execution:
     def _unexpired(self, served: Served, items: list[Item]) -> list[Item]:
         """The requests whose deadline is still ahead; the others are ended, as nobody waits for them any more."""
         now = time.time()
-        expired = [item for item in items if item.expires_at <= now]
-        if not expired:
+        if min([item.expires_at for item in items]) > now:
             return items
+        expired = [item for item in items if item.expires_at <= now]
         for item in expired:
             self.refuse(item, EXPIRED)
         served.release(len(expired))
@@ -150,32 +151,19 @@ class Execution:
             served.release(1)
             return None
 
-    def _answer(self, items: list[Item], outputs: list[Array], rows: list[int], id_head: str, counters: list[int]) -> None:
+    def _answer(
+        self, items: list[Item], outputs: list[Array], rows: list[int], id_head: str, counters: list[int], *, is_alike: bool
+    ) -> None:
         """Encodes all answers, then sends them; nothing is sent when anything cannot be encoded."""
         if items[0].binding.placements:
             self._reply_each(items, placed_answers(items, outputs, id_head, counters))
             return
-        names = items[0].binding.outputs
-        arrays = outputs[: len(names)]
-        columns = _columns(arrays, rows)
-        head_id = id_head.encode()
-        templates: dict[tuple[Target, int], bytes] = {}
-        is_large = any(array.nbytes >= LARGE_BYTES for array in arrays)
-        answers, special = [], []
-        for index, (item, counter, parts) in enumerate(zip(items, counters, zip(*columns, strict=True), strict=True)):
-            if item.wants_trailers or not item.request.parameters.is_binary:
-                special.append(index)
-            if is_large:
-                head = item.target.template(names, _shapes(arrays, rows[index], len(items)), ()) % (head_id, counter, b"")
-                answers.append((item.call, _joined(head, arrays, parts, item.request.id_field)))
-                continue
-            key = (item.target, rows[index])
-            template = templates.get(key)
-            if template is None:
-                sizes = tuple(-1 if a.dtype == np.object_ else len(part) for a, part in zip(arrays, parts, strict=True))
-                template = item.target.template(names, _shapes(arrays, rows[index], len(items)), sizes)
-                templates[key] = template
-            answers.append((item.call, template % (head_id, counter, *parts, item.request.id_field)))
+        arrays = outputs[: len(items[0].binding.outputs)]
+        parts = list(zip(*columns(arrays, rows), strict=True))
+        is_regular = is_alike and rows.count(rows[0]) == len(rows)
+        encode = encoded_alike if is_regular and not any(map(is_irregular, arrays)) else encoded
+        answers = encode(items, arrays, rows, id_head.encode(), counters, parts)
+        special = [index for index, item in enumerate(items) if item.wants_trailers or not item.request.parameters.is_binary]
         for index in special:
             own = [split_rows(array, rows)[index] if len(items) > 1 else array for array in arrays]
             answers[index] = self._special(items[index], own, f"{id_head}{counters[index]:012x}", answers[index])
@@ -202,25 +190,26 @@ class Execution:
             served.model, served.number, item.target.arm, prediction_id, described, values, item.request.id_field
         )
 
-    def _count(self, items: list[Item], rows: list[int], timing: Timing, now_ms: int) -> None:
+    def _count(self, items: list[Item], rows: list[int], timing: Timing, now_ms: int, *, is_alike: bool) -> None:
         """Counts a batch: per arm its requests, once per batch the run, on the arm of the first request."""
         run_ns = timing.ran_ns - timing.merged_ns
         merge_ns, encode_ns = timing.merged_ns - timing.taken_ns, timing.answered_ns - timing.ran_ns
-        first = items[0]
-        by_target = _by_target(items)
-        if len(by_target) == 1 and len({item.received_ns for item in items}) == 1:
-            _count_alike(first, len(items), sum(rows), timing)  # they came together: the usual case
+        size, first = sum(rows), items[0]
+        if is_alike:
+            by_target = {first.target: len(items)}
+            _count_alike(first, len(items), size, timing)
         else:
+            by_target = Counter(item.target for item in items)
             for index, item in enumerate(items):
                 _count_alike(item, 1, rows[index], timing)
-        for target, requests in by_target:
+        for target, requests in by_target.items():
             target.count("OK", requests)
             counts = target.counts
             counts.run_ns += run_ns * requests
             counts.decode_ns += merge_ns * requests
             counts.encode_ns += encode_ns * requests
             counts.last_inference_ms = now_ms
-        size, counts = sum(rows), items[0].target.counts
+        counts = first.target.counts
         counts.executions[size] = counts.executions.get(size, 0) + 1
         counts.run_ns_by_size[size] = counts.run_ns_by_size.get(size, 0) + run_ns
 
@@ -259,38 +248,6 @@ class Execution:
                 self._tracing.emit(request_trace(item, "OK", *times, batch_rows, prediction_id=f"{id_head}{counter:012x}"))
 
 
-def _joined(head: bytes, arrays: Sequence[Array], parts: Sequence[Raw], id_field: bytes) -> bytes:
-    """An answer with large outputs, whose contents are copied this one time: formatting would copy them twice."""
-    pieces: list[Raw] = [head]
-    for array, part in zip(arrays, parts, strict=True):
-        if array.dtype != np.object_:
-            pieces.append(raw_frame(len(part)))
-        pieces.append(part)
-    return b"".join((*pieces, id_field))
-
-
-def _columns(arrays: Sequence[Array], rows: list[int]) -> list[list[Raw]]:
-    """Per output the raw contents of every request; of texts with their frame, whose length differs by request."""
-    if len(rows) == 1:
-        return [[_framed(array) if array.dtype == np.object_ else raw_bytes(array)] for array in arrays]
-    return [
-        [_framed(part) for part in split_rows(array, rows)] if array.dtype == np.object_ else split_raw(array, rows)
-        for array in arrays
-    ]
-
-
-def _framed(texts: Array) -> bytes:
-    raw = to_raw(texts)
-    return raw_frame(len(raw)) + raw
-
-
-def _shapes(arrays: Sequence[Array], rows: int, requests: int) -> Shapes:
-    """The outputs' shapes for one of the requests that share them."""
-    if requests == 1:
-        return tuple(array.shape for array in arrays)
-    return tuple((rows, *array.shape[1:]) for array in arrays)
-
-
 def _trailers(item: Item, payload: bytes) -> Trailers:
     """The facts of an answer as trailing metadata, for callers that do not read parameters."""
     return (
@@ -310,19 +267,18 @@ def _count_alike(item: Item, requests: int, rows: int, timing: Timing) -> None:
     counts.rows += rows
 
 
-def _by_target(items: list[Item]) -> list[tuple[Target, int]]:
-    first = items[0].target
-    if all(item.target is first for item in items):
-        return [(first, len(items))]
-    requests: dict[Target, int] = {}
-    for item in items:
-        requests[item.target] = requests.get(item.target, 0) + 1
-    return list(requests.items())
+def are_alike(items: list[Item]) -> bool:
+    """Whether all requests go to one arm and were taken from the lane together: the usual case, encoded and counted at once."""
+    target, received_ns = items[0].target, items[0].received_ns
+    for item in items:  # noqa: SIM110  # a plain loop is the quickest
+        if item.target is not target or item.received_ns != received_ns:
+            return False
+    return True
 
 
 def _patience(items: list[Item]) -> float | None:
     """Until when somebody waits for these requests, in Unix seconds; None when one of them waits for ever."""
-    until = max(item.expires_at for item in items)
+    until = max([item.expires_at for item in items])
     return until if until < FAR_AWAY else None
 
 

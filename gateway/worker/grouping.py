@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from gateway.batching.merge import chunks
 from gateway.worker.item import Item
 
 
-def grouped(items: Iterable[Item], max_rows: int, preferred: Sequence[int] = ()) -> list[list[Item]]:
+def grouped(items: list[Item], max_rows: int, preferred: Sequence[int] = ()) -> list[list[Item]]:
     """
     Batches of one version's requests, in order of arrival: equal groups together, at most ``max_rows`` rows each, of
     ``preferred`` sizes where they are filled.
     """
+    first = items[0].binding
+    if first.group is not None and len({item.binding for item in items}) == 1:  # the usual case
+        return chunks(items, [first.rows] * len(items), max_rows, preferred)
     groups: dict[object, list[Item]] = {}
     for item in items:
         groups.setdefault(item.binding.group or item, []).append(item)

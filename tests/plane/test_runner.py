@@ -16,7 +16,7 @@ from gateway.fleet import ArmCounts
 from gateway.rpc.call import Call
 from gateway.rpc.codec import Parameters
 from gateway.worker.admission import Admission
-from gateway.worker.execute import Execution, Timing
+from gateway.worker.execute import Execution, Timing, are_alike
 from gateway.worker.runner import Runner
 from gateway.worker.served import Target
 from gateway.worker.waiting import WaitingLine
@@ -247,6 +247,7 @@ def test_each_request_of_a_batch_counts_its_own_wait():
     target = Target(SimpleNamespace(), "default", counts)
     items = [SimpleNamespace(target=target, received_ns=received_ns) for received_ns in (200, 100, 200)]
     timing = Timing(1_000)
-    Execution._count(None, items, [1, 1, 1], timing, now_ms=1)
+    assert not are_alike(items)
+    Execution._count(None, items, [1, 1, 1], timing, now_ms=1, is_alike=False)
     assert counts.queue_ns == 800 + 900 + 800
     assert counts.requests == {"OK": 3}
