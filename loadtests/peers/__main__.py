@@ -47,7 +47,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=list(PEERS), default=list(PEERS), help="these peers alone")
     parser.add_argument("--streams", type=int, nargs="+", default=list(STREAMS))
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement (default: 3)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement, in turns of a second (default: 5)")
     parser.add_argument("--json", type=Path, default=Path("out/bench-peers.json"), help="plot and Markdown stand beside it")
     parser.add_argument("--event-engine-off", action="store_true", help="give the peers Interlock's gRPC setting too")
     parser.add_argument("--publish", action="store_true", help="put plot and table into docs/ and README.md")

@@ -16,8 +16,8 @@ from loadtests.peers.processes import CpuWindow, Watched
 PROBE_STREAMS, PROBE_S = 32, 1.0
 # h2load warms up for 0.3 s; the CPU window lies well within what it measures afterwards.
 WARM_UP_S = 0.3
-# A sample is made in so many turns, one contender after the other: what disturbs a machine for a minute then hits all alike.
-TURNS = 3
+# A sample is made in turns of about a second, one contender after the other: what disturbs a machine for a while hits all alike.
+TURN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +94,13 @@ class Contest:
 
     def measure(self, plan: Plan, say: Callable[[str], None]) -> Samples:
         """By server and streams, one sample a repetition."""
+        count = max(round(plan.seconds / TURN_S), 1)
         samples: Samples = {contender.server.name: {m: [] for m in plan.streams} for contender in self.contenders}
         for repetition in range(plan.repetitions):
             for streams in plan.streams:
                 turns: dict[str, list[Sample]] = {name: [] for name in samples}
-                for contender in self.contenders * TURNS:
-                    turns[contender.server.name].append(self._sample(contender, streams, plan.seconds / TURNS))
+                for contender in self.contenders * count:
+                    turns[contender.server.name].append(self._sample(contender, streams, plan.seconds / count))
                 for name, of_server in turns.items():
                     samples[name][streams].append(Sample.mean(of_server))
             say(f"repetition {repetition + 1} of {plan.repetitions} done")
