@@ -16,7 +16,7 @@ from loadtests.peers.processes import CpuWindow, Watched
 PROBE_STREAMS, PROBE_S = 32, 1.0
 # h2load warms up for 0.3 s; the CPU window lies well within what it measures afterwards.
 WARM_UP_S = 0.3
-# A sample is made in turns of about a second, one contender after the other: what disturbs a machine for a while hits all alike.
+# A sample is made in turns of about a second, one contender after the other: what disturbs a machine then hits all alike.
 TURN_S = 1.0
 
 
