@@ -58,10 +58,10 @@ def chunks(items: Sequence[T], rows: Sequence[int], max_rows: int, preferred: Se
     Items in order, in batches of at most ``max_rows`` rows, of ``preferred`` sizes where they are filled (`sizes`); an item
     with more rows is a batch of its own.
     """
-    made: list[list[T]] = []
     left, room = sum(rows), 0
     if 0 < left <= max_rows and not preferred:
         return [list(items)]
+    made: list[list[T]] = []
     for item, count in zip(items, rows, strict=True):
         if count > room:
             made.append([])

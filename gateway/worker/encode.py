@@ -15,40 +15,23 @@ from gateway.worker.item import Item
 from gateway.worker.served import Shapes
 
 
-def is_irregular(array: Array) -> bool:
-    """Whether contents of equal shape may differ in size, or are too large to be formatted."""
-    return array.dtype == np.object_ or array.nbytes >= LARGE_BYTES
-
-
-def encoded_alike(
-    items: list[Item],
-    arrays: Sequence[Array],
-    rows: list[int],
-    head_id: bytes,
-    counters: list[int],
-    parts: list[tuple[Raw, ...]],
-) -> list[tuple[Call, bytes]]:
-    """The answers of one arm with equal shapes: one template for all."""
-    first = items[0]
-    shapes = _shapes(arrays, rows[0], len(items))
-    template = first.target.template(first.binding.outputs, shapes, tuple(map(len, parts[0])))
-    return [
-        (item.call, template % (head_id, counter, *own, item.request.id_field))
-        for item, counter, own in zip(items, counters, parts, strict=True)
-    ]
-
-
 def encoded(
-    items: list[Item],
-    arrays: Sequence[Array],
-    rows: list[int],
-    head_id: bytes,
-    counters: list[int],
-    parts: list[tuple[Raw, ...]],
+    items: list[Item], arrays: Sequence[Array], rows: list[int], head_id: bytes, counters: list[int], *, is_alike: bool
 ) -> list[tuple[Call, bytes]]:
-    """The answers of any requests that share a run."""
+    """
+    The answers of requests that share a run, each with its ``rows`` of the outputs. ``head_id`` is the head of their
+    prediction ids, ``counters`` the rest. ``is_alike``: all go to one arm.
+    """
     names = items[0].binding.outputs
+    parts = list(zip(*_columns(arrays, rows), strict=True))
     is_large = any(array.nbytes >= LARGE_BYTES for array in arrays)
+    has_texts = any(array.dtype == np.object_ for array in arrays)
+    if is_alike and not is_large and not has_texts and rows.count(rows[0]) == len(rows):  # the usual case: one template for all
+        template = items[0].target.template(names, _shapes(arrays, rows[0], len(items)), tuple(map(len, parts[0])))
+        return [
+            (item.call, template % (head_id, counter, *own, item.request.id_field))
+            for item, counter, own in zip(items, counters, parts, strict=True)
+        ]
     answers = []
     for item, count, counter, own in zip(items, rows, counters, parts, strict=True):
         shapes = _shapes(arrays, count, len(items))
@@ -72,7 +55,7 @@ def _joined(head: bytes, arrays: Sequence[Array], parts: Sequence[Raw], id_field
     return b"".join((*pieces, id_field))
 
 
-def columns(arrays: Sequence[Array], rows: list[int]) -> list[list[Raw]]:
+def _columns(arrays: Sequence[Array], rows: list[int]) -> list[list[Raw]]:
     """Per output the raw contents of every request; of texts with their frame, whose length differs by request."""
     if len(rows) == 1:
         return [[_framed(array) if array.dtype == np.object_ else raw_bytes(array)] for array in arrays]

@@ -25,7 +25,7 @@ from gateway.runtime.session import Array, InputsRefused, RunFailed, RunStopped
 from gateway.runtime.tensors import to_typed
 from gateway.telemetry.otel import Tracing
 from gateway.worker.admission import EXPIRED
-from gateway.worker.encode import columns, encoded, encoded_alike, is_irregular
+from gateway.worker.encode import encoded
 from gateway.worker.examples import RecentInputs
 from gateway.worker.item import Item, merge_inputs
 from gateway.worker.placing import place_outputs, placed_answers
@@ -159,10 +159,7 @@ class Execution:
             self._reply_each(items, placed_answers(items, outputs, id_head, counters))
             return
         arrays = outputs[: len(items[0].binding.outputs)]
-        parts = list(zip(*columns(arrays, rows), strict=True))
-        is_regular = is_alike and rows.count(rows[0]) == len(rows)
-        encode = encoded_alike if is_regular and not any(map(is_irregular, arrays)) else encoded
-        answers = encode(items, arrays, rows, id_head.encode(), counters, parts)
+        answers = encoded(items, arrays, rows, id_head.encode(), counters, is_alike=is_alike)
         special = [index for index, item in enumerate(items) if item.wants_trailers or not item.request.parameters.is_binary]
         for index in special:
             own = [split_rows(array, rows)[index] if len(items) > 1 else array for array in arrays]
