@@ -228,11 +228,13 @@ class _Watch:
         self.is_answered = False
 
     def completed(self, event: Any, calls: list[Call]) -> None:
-        """The call has ended."""
+        """The call has ended. It is let go, as it holds its watch, and both would wait for the garbage collector."""
         self._lane.watch_completed()
+        call = self._call
+        del self._call
         if not self.is_answered:
-            self._call.is_gone = True
-            self._on_gone(self._call)
+            call.is_gone = True
+            self._on_gone(call)
 
 
 def fast_lane_problem(server: grpc.Server) -> str | None:

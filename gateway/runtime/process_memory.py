@@ -20,6 +20,7 @@ _SETTINGS = (
     (-1, "MALLOC_TRIM_THRESHOLD_", 128 * 1024, 128 * 1024),
     (-2, "MALLOC_TOP_PAD_", 128 * 1024, 128 * 1024),
 )
+_libc = ctypes.CDLL(None)  # once: each is a class of its own, in a cycle
 _loads = 0
 _lock = threading.Lock()
 
@@ -51,7 +52,7 @@ def _bytes(text: str) -> int:
 
 def give_back() -> None:
     """Hands free memory of the C library's heap to the system, which by itself it keeps; nothing where there is no glibc."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    trim = getattr(_libc, "malloc_trim", None)
     if trim is not None:
         trim(0)
 
@@ -77,7 +78,7 @@ def freed_is_given_back() -> Iterator[None]:
 
 
 def _set_malloc(*, is_loading: bool) -> None:
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = getattr(_libc, "mallopt", None)
     if mallopt is None:
         return
     for number, variable, usual_bytes, loading_bytes in _SETTINGS:
