@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import count
+from dataclasses import dataclass, replace
+from itertools import chain, count
 from typing import Any
 
 import numpy as np
@@ -80,47 +80,49 @@ class Records:
         return [batch for batch in batches if batch.prediction_ids]
 
     def _columns(self, executions: list[Executed]) -> PredictionBatch:
+        """What is kept of the executions of one version; requests are looked at one by one as little as may be."""
+        if self.sample_rate < 1:
+            executions = [self._kept(one) for one in executions]
         first = executions[0]
         is_value = first.prediction.kind is PredictionKind.VALUE
-        arms: list[str] = []
         prediction_ids: list[str] = []
-        inference_ids: list[str] = []
-        rows: list[int] = []
-        outputs: list[Array] = []
         for one in executions:
             head = prefix(one.time_ms, self._epoch)
-            if self.sample_rate >= 1:
-                arms += one.arms
-                prediction_ids += [f"{head}{counter:012x}" for counter in one.counters]
-                inference_ids += [id_text(field) if field else "" for field in one.id_fields]
-                rows += one.rows
-                outputs.append(one.output)
-                continue
-            kept = [index for index, counter in enumerate(one.counters) if is_sampled(counter, self.sample_rate)]
-            arms += [one.arms[index] for index in kept]
-            prediction_ids += [f"{head}{one.counters[index]:012x}" for index in kept]
-            inference_ids += [id_text(one.id_fields[index]) for index in kept]
-            rows += [one.rows[index] for index in kept]
-            outputs.append(one.output if len(kept) == len(one.rows) else _rows_of(one, kept))
+            prediction_ids += [f"{head}{counter:012x}" for counter in one.counters]
+        outputs = _merged([one.output for one in executions])
         return PredictionBatch(
             time_ms=first.time_ms,
             model=first.model,
             version=first.version,
-            arms=tuple(arms),
+            arms=tuple(chain.from_iterable(one.arms for one in executions)),
             kind="value" if is_value else "class",
             prediction_ids=tuple(prediction_ids),
-            inference_ids=tuple(inference_ids),
-            rows=tuple(rows),
+            inference_ids=tuple(id_text(field) if field else "" for one in executions for field in one.id_fields),
+            rows=tuple(chain.from_iterable(one.rows for one in executions)),
             labels=() if is_value else tuple(label for output in outputs for label in labels(first.prediction, output)),
             numbers=tuple(float(x) for output in outputs for x in output.reshape(-1).tolist()) if is_value else (),
         )
 
+    def _kept(self, executed: Executed) -> Executed:
+        """The requests of an execution that are in the sample."""
+        kept = [index for index, counter in enumerate(executed.counters) if is_sampled(counter, self.sample_rate)]
+        if len(kept) == len(executed.rows):
+            return executed
+        is_kept = np.zeros(len(executed.rows), np.bool_)
+        is_kept[kept] = True
+        return replace(
+            executed,
+            arms=[executed.arms[index] for index in kept],
+            counters=[executed.counters[index] for index in kept],
+            id_fields=[executed.id_fields[index] for index in kept],
+            rows=[executed.rows[index] for index in kept],
+            output=executed.output[np.repeat(is_kept, executed.rows)],
+        )
 
-def _rows_of(executed: Executed, kept: list[int]) -> Array:
-    """The output's rows of the requests kept."""
-    is_kept = np.zeros(len(executed.rows), np.bool_)
-    is_kept[kept] = True
-    return executed.output[np.repeat(is_kept, executed.rows)]
+
+def _merged(outputs: list[Array]) -> list[Array]:
+    """One array of all rows where the rows are alike."""
+    return [np.concatenate(outputs)] if len({output.shape[1:] for output in outputs}) == 1 else outputs
 
 
 def labels(prediction: Prediction, output: Array) -> list[str]:

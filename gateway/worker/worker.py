@@ -38,7 +38,7 @@ from gateway.rpc.server import (
     make_server,
 )
 from gateway.worker.lane_gate import LaneGate
-from gateway.worker.scheduling import least_important
+from gateway.worker.scheduling import behind_the_short, least_important, reading_the_network, starting_threads
 from gateway.worker.state_file import read_state
 from gateway.worker.upkeep import Plane, Upkeep
 
@@ -263,7 +263,7 @@ class Worker:
             enable_reflection(server)
         self._lane = LaneGate(open_lane(server, config.lane, max_stream_age_s=config.max_connection_age_s))
         self.address = bind(server, config.data_address)
-        server.start()
+        starting_threads(reading_the_network, server.start)
         self._server = server
         self._lane.start()
         self._plane.serve(self._lane)
@@ -306,5 +306,5 @@ def _data_plane(config: WorkerConfig, hello: Hello, clock: Clock) -> ServingPlan
         unit_key=config.unit_key,
         is_shared_memory=config.is_shared_memory,
     )
-    tracing = Tracing(config.trace_ratio, config.number)
+    tracing = starting_threads(behind_the_short, lambda: Tracing(config.trace_ratio, config.number))
     return DataPlane(plane_config, epoch=hello.epoch, incarnation=hello.incarnation, tracing=tracing, clock=clock)

@@ -7,7 +7,14 @@ import threading
 
 import pytest
 
-from gateway.worker.scheduling import behind_the_short, in_background, in_foreground, least_important
+from gateway.worker.scheduling import (
+    behind_the_short,
+    in_background,
+    in_foreground,
+    least_important,
+    reading_the_network,
+    starting_threads,
+)
 
 
 def policies(*steps) -> list[int]:
@@ -41,7 +48,7 @@ def test_threads_inherit_their_place():
 def test_a_thread_goes_behind_the_others_alone(place, niceness):
     before, nice = os.getpriority(os.PRIO_PROCESS, 0), []
     policies(place, lambda: nice.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
-    assert nice == [niceness]
+    assert nice == [min(before + niceness, 19)]
     assert os.getpriority(os.PRIO_PROCESS, 0) == before
 
 
@@ -49,6 +56,32 @@ def test_a_thread_that_is_behind_already_stays_behind():
     nice: list[int] = []
     policies(least_important, behind_the_short, lambda: nice.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
     assert nice == [19]
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="SCHED_BATCH is Linux's")
+def test_what_a_start_starts_has_its_place_and_nothing_else_does():
+    def place() -> tuple[int, int]:
+        return os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    def start() -> list[tuple[int, int]]:
+        inherited: list[tuple[int, int]] = []
+        thread = threading.Thread(target=lambda: inherited.append(place()))
+        thread.start()
+        thread.join()
+        return inherited
+
+    before, found = place(), []
+    policies(in_background, lambda: found.extend(starting_threads(reading_the_network, start)))
+    assert found == [(os.SCHED_OTHER, before[1] + 3)]
+    assert place() == before
+
+
+def test_a_start_that_fails_says_so():
+    def start() -> None:
+        raise OSError("in use")
+
+    with pytest.raises(OSError, match="in use"):
+        starting_threads(behind_the_short, start)
 
 
 def test_a_sandbox_that_forbids_it_costs_only_speed(monkeypatch):
