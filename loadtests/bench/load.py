@@ -24,7 +24,11 @@ _numbers = itertools.count()
 
 
 class LoadFailed(Exception):
-    """The load process died, could not keep to its times, or met what it must not."""
+    """The load process died, or met what it must not."""
+
+
+class LoadLate(LoadFailed):
+    """The load process could not keep to its times, so they say nothing of the server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +148,7 @@ class Load:
         with np.load(self._order.out) as stored:
             answers = Answers.of(Record(stored["due"], stored["ended"], stored["status"], stored["late"]))
         if answers.late_p99_ms > self._most_late_ms and not may_be_late:
-            raise LoadFailed(
+            raise LoadLate(
                 f"the load generator was {answers.late_p99_ms:.1f} ms late at p99 (at most {self._most_late_ms:g} ms may pass"
                 " for precise): its core was busy with something else, or the rate is more than it can make"
             )

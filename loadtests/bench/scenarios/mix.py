@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 
 import numpy as np
@@ -17,6 +18,7 @@ from loadtests.bench.stand import Stand
 SLOW, SLOW_MS = "slow", 30.0
 SLOW_SHARE = 0.2  # of the core that the slow model's runs take
 FAST_SHARE = 1 / 3  # of the rate that digits alone can carry in full batches: in small ones, most of what is left of the core
+TURNS, TURN_S = 3, 2.0  # a repetition's, in alternation: the machine's moods outlast them
 ALONE, BESIDE, SATURATED = "alone", "beside the slow model", "beside the slow model at its limit"
 
 
@@ -44,9 +46,10 @@ class Mix:
             slow_rate = SLOW_SHARE * 1000 / run_ms
             parts: dict[str, list[Answers]] = {ALONE: [], BESIDE: [], SATURATED: []}
             slows: dict[str, list[Answers]] = {BESIDE: [], SATURATED: []}
-            for turn in range(stand.repetitions):
+            for turn in range(TURNS * stand.repetitions):
                 for name in parts:
-                    answers, slow_answers = _both(fast, slow, name, rate, slow_rate, stand.seconds(5), seed=turn)
+                    both = partial(_both, fast, slow, name, rate, slow_rate, stand.seconds(TURN_S), seed=turn)
+                    answers, slow_answers = stand.in_time(both)
                     parts[name].append(answers)
                     if slow_answers is not None:
                         slows[name].append(slow_answers)

@@ -24,7 +24,7 @@ BUSY, BUSY_MS = "busy", 3.0
 FACTORS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 DIGITS_FACTORS = (0.5, 1.0, 1.5, 3.0)
 HALF, MOST = 0.5, 3.0
-SWEEPS = 2
+SWEEPS, DIGITS_SWEEPS = 2, 4
 STILL_IN_TIME_S = 0.05  # an answer so long after the last call was due still counts as goodput
 NORMAL = 2.0  # × the p99 at half load before: what "back to normal" means
 DRAIN_S = 10.0
@@ -69,21 +69,21 @@ class Overload:
             ones = np.ones((1, model_files.BUSY_COLUMNS), np.float32)
             target = stand.target(gateway.port, bodies.infer(BUSY, {model_files.INPUT: ones}))
             capacity = target.closed(stand.seconds(4), depth=8).rate()
-            steps = _swept(target, capacity, FACTORS, stand.seconds(6))
+            steps = _swept(target, capacity, FACTORS, SWEEPS, stand.seconds(6))
             stand.say("the way back")
             back = _way_back(target, capacity, stand)
             digits = stand.target(gateway.port)
             digits_capacity = digits.closed(stand.seconds(2), depth=32).rate()
-            digits_steps = _swept(digits, digits_capacity, DIGITS_FACTORS, stand.seconds(3))
+            digits_steps = _swept(digits, digits_capacity, DIGITS_FACTORS, DIGITS_SWEEPS, stand.seconds(1.5))
         figures = {"capacity_per_s": capacity, "run_ms": run_ms, "digits_capacity_per_s": digits_capacity, "back_after_s": back}
         figures |= _figures(steps) | _digits_figures(digits_steps)
         grids = [_grid(f"a model of {run_ms:.1f} ms", capacity, steps), _grid("digits", digits_capacity, digits_steps)]
         return Result(figures, grids, _notes(steps))
 
 
-def _swept(target: Target, capacity: float, factors: Sequence[float], seconds: float) -> list[Step]:
+def _swept(target: Target, capacity: float, factors: Sequence[float], sweeps: int, seconds: float) -> list[Step]:
     """Every factor in turn, and all of them again: a busy machine makes a step slower and never faster."""
-    rounds = [[_step(target, capacity, factor, seconds) for factor in factors] for _ in range(SWEEPS)]
+    rounds = [[_step(target, capacity, factor, seconds) for factor in factors] for _ in range(sweeps)]
     return [_joined(several) for several in zip(*rounds, strict=True)]
 
 
