@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 
 import grpc
@@ -9,6 +9,8 @@ import pytest
 import structlog
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from gateway.telemetry import otel
@@ -230,3 +232,24 @@ def test_shutdown_does_not_wait_for_a_collector_that_does_not_answer(wait_for: C
     assert [line["event"] for line in lines] == ["traces_lost"]
     stuck.release.set()
     assert wait_for(lambda: not any("tracing-shutdown" in thread.name for thread in threading.enumerate()))
+
+
+@pytest.mark.parametrize(("said", "most"), [({}, 64), ({"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "100"}, 100)])
+def test_few_spans_are_exported_at_once_unless_the_sdks_variable_says_otherwise(
+    said: dict[str, str], most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    class Counting(InMemorySpanExporter):
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+            sizes.append(len(spans))
+            return super().export(spans)
+
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    tracing = Tracing(ratio=1.0, exporter=Counting(), environ=said)
+    for number in range(1, 51):
+        tracing.emit(request(TraceContext(number)))
+    tracing.shutdown()
+    assert sum(sizes) == 50 * 4
+    assert max(sizes) == most
