@@ -38,7 +38,7 @@ from gateway.rpc.server import (
     make_server,
 )
 from gateway.worker.lane_gate import LaneGate
-from gateway.worker.scheduling import behind_the_short, least_important, reading_the_network, starting_threads
+from gateway.worker.scheduling import least_important, reading_the_network, starting_threads
 from gateway.worker.state_file import read_state
 from gateway.worker.upkeep import Plane, Upkeep
 
@@ -306,5 +306,5 @@ def _data_plane(config: WorkerConfig, hello: Hello, clock: Clock) -> ServingPlan
         unit_key=config.unit_key,
         is_shared_memory=config.is_shared_memory,
     )
-    tracing = starting_threads(behind_the_short, lambda: Tracing(config.trace_ratio, config.number))
+    tracing = Tracing(config.trace_ratio, config.number)
     return DataPlane(plane_config, epoch=hello.epoch, incarnation=hello.incarnation, tracing=tracing, clock=clock)
