@@ -307,8 +307,7 @@ class DataPlane:
     def _mirror_batch(self, route: Route[Target], shadow: Target, items: list[Item], outputs: dict[str, Array]) -> None:
         kept = [index for index, item in enumerate(items) if self._is_mirrored(item, route)]
         if kept:
-            runner = items[0].target.served.runner
-            is_overloaded = self._is_lane_full or (runner is not None and runner.is_overloaded)
+            is_overloaded = self._is_lane_full or _is_overloaded(items[0].target.served)
             self._mirror.offer(Copy(items, items[0].target, outputs, shadow, kept), is_overloaded=is_overloaded)
 
     def _is_mirrored(self, item: Item, route: Route[Target]) -> bool:
@@ -340,4 +339,4 @@ class DataPlane:
 
 def _is_overloaded(served: Served) -> bool:
     """Whether more comes for a version's line than it can take."""
-    return not served.is_inline and served.runner is not None and served.runner.is_overloaded
+    return served.runner is not None and served.runner.is_overloaded

@@ -18,11 +18,9 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
 NETWORK_NICENESS = 3  # half the lane's weight, twice a slow model's
 SLOW_NICENESS, SHADOW_NICENESS, LEAST_NICENESS = 6, 15, 19
-T = TypeVar("T")
 
 
 def in_background() -> None:
@@ -41,10 +39,10 @@ def reading_the_network() -> None:
     _be_nicer(NETWORK_NICENESS)
 
 
-def starting_threads(place: Callable[[], None], start: Callable[[], T]) -> T:
+def starting_threads(place: Callable[[], None], start: Callable[[], None]) -> None:
     """``start()`` in a thread that went to its ``place`` first: the threads that it starts are there too. Raises as it does."""
     with ThreadPoolExecutor(1, initializer=place) as starter:
-        return starter.submit(start).result()
+        starter.submit(start).result()
 
 
 def behind_the_short() -> None:

@@ -97,6 +97,14 @@ def ask(
     return request
 
 
+def rounds(count: int) -> pb.ModelInferRequest:
+    """A request to `counted`, loaded as "loop": one row, so many rounds."""
+    request = ask("loop", np.ones((1, 4), np.float32))
+    request.inputs.add(name="rounds", datatype="INT64", shape=[])
+    request.raw_input_contents.append(np.int64(count).tobytes())
+    return request
+
+
 def answer(response: pb.ModelInferResponse, index: int = 0, dtype: type = np.float32) -> np.ndarray:
     """One raw output as an array."""
     return np.frombuffer(response.raw_output_contents[index], dtype).reshape(tuple(response.outputs[index].shape))

@@ -7,20 +7,13 @@ import time
 import grpc
 import numpy as np
 import pytest
-from plane_models import answer, ask, counted, scale
+from plane_models import answer, ask, counted, rounds, scale
 
 from gateway.rpc.service import INFER_METHOD
 from gateway.runtime.watchdog import Watchdog
 
 ONE = np.ones((1, 4), np.float32)
 ENDLESS = 1 << 60
-
-
-def rounds(count: int):
-    request = ask("loop", ONE)
-    request.inputs.add(name="rounds", datatype="INT64", shape=[])
-    request.raw_input_contents.append(np.int64(count).tobytes())
-    return request
 
 
 def test_an_endless_run_is_stopped_at_its_deadline_and_the_worker_goes_on(gate, wait_for):

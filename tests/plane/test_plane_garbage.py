@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import grpc
 import numpy as np
 import pytest
-from plane_models import ask, counted, lookup, scale
+from plane_models import ask, counted, lookup, rounds, scale
 
 from gateway.rpc.pb import inference_pb2 as pb
 from gateway.rpc.service import STREAM_METHOD
@@ -37,13 +37,6 @@ def collector_of(found: Counter[str]) -> Iterator[None]:
 
 def _name(thing: object) -> str:
     return f"{type(thing).__module__}.{type(thing).__qualname__}"
-
-
-def rounds(count: int) -> pb.ModelInferRequest:
-    request = ask("loop", ONE)
-    request.inputs.add(name="rounds", datatype="INT64", shape=[])
-    request.raw_input_contents.append(np.int64(count).tobytes())
-    return request
 
 
 def refused(gate, request, code: grpc.StatusCode, timeout: float = 20) -> None:

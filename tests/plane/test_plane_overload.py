@@ -6,7 +6,7 @@ import grpc
 import numpy as np
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
-from plane_models import ask, counted
+from plane_models import counted, rounds
 
 from registry.deployment import Batching
 
@@ -19,13 +19,6 @@ def details(error: grpc.RpcError, kind: type):
     message = kind()
     assert found[0].Unpack(message)
     return message
-
-
-def rounds(count: int):
-    request = ask("loop", ONE)
-    request.inputs.add(name="rounds", datatype="INT64", shape=[])
-    request.raw_input_contents.append(np.int64(count).tobytes())
-    return request
 
 
 def test_a_flood_is_answered_or_refused_to_the_last_request(gate, wait_for):

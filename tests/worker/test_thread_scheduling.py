@@ -63,15 +63,13 @@ def test_what_a_start_starts_has_its_place_and_nothing_else_does():
     def place() -> tuple[int, int]:
         return os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
-    def start() -> list[tuple[int, int]]:
-        inherited: list[tuple[int, int]] = []
-        thread = threading.Thread(target=lambda: inherited.append(place()))
+    def start() -> None:
+        thread = threading.Thread(target=lambda: found.append(place()))
         thread.start()
         thread.join()
-        return inherited
 
     before, found = place(), []
-    policies(in_background, lambda: found.extend(starting_threads(reading_the_network, start)))
+    policies(in_background, lambda: starting_threads(reading_the_network, start))
     assert found == [(os.SCHED_OTHER, before[1] + 3)]
     assert place() == before
 
