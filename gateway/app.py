@@ -26,6 +26,7 @@ from gateway.settings import Address, CannotStart, Settings, cores
 from gateway.stopping import Stop
 
 if TYPE_CHECKING:
+    from gateway.control.config import ControlConfig
     from gateway.control.control import Control
     from gateway.link import Link
     from gateway.worker.worker import Worker
@@ -160,16 +161,48 @@ def build_control(
     are processes of their own. ``is_restarted``: the supervisor has started it again. Raises RegistryError, GatewayError or
     OSError.
     """
-    from gateway.control.config import ControlConfig
     from gateway.control.control import Control
     from gateway.control.http import HttpServer
     from gateway.quality.log import LogConfig, PredictionLog
     from gateway.rpc.admin import AdminServer
     from gateway.telemetry.aggregate import Aggregate
+    from gateway.telemetry.otel import TraceExport
     from registry.registry import open_registry
 
     clock = SystemClock()
-    config = ControlConfig(
+    config = _control_config(settings, home, is_restarted=is_restarted)
+    log_config = LogConfig(
+        sample_rate=settings.prediction_sample,
+        window_s=settings.prediction_window_s,
+        max_bytes=settings.prediction_bytes,
+    )
+    log = PredictionLog(home.predictions, log_config, clock)
+    parts.callback(log.close)
+    registry = open_registry(home.folder, clock)
+    control = Control(
+        config,
+        registry=registry,
+        prediction_log=log,
+        counts=Aggregate(),
+        clock=clock,
+        trace_export=TraceExport(),
+        ask_restart=ask_restart,
+    )
+    control.start()
+    parts.callback(control.stop)
+    admin = AdminServer(control, str(settings.admin_address))
+    admin.start()
+    parts.callback(admin.stop, settings.grace_s)
+    pages = HttpServer(str(settings.http_address), metrics=control.metrics, is_live=control.is_live, is_ready=control.is_ready)
+    pages.start()
+    parts.callback(pages.stop)
+    return control
+
+
+def _control_config(settings: Settings, home: Home, *, is_restarted: bool) -> ControlConfig:
+    from gateway.control.config import ControlConfig
+
+    return ControlConfig(
         home=home.folder,
         workers=max(1, settings.workers),
         prepare_timeout_s=settings.load_timeout_s,
@@ -182,24 +215,6 @@ def build_control(
         http_address=str(settings.http_address),
         version=__version__,
     )
-    log_config = LogConfig(
-        sample_rate=settings.prediction_sample,
-        window_s=settings.prediction_window_s,
-        max_bytes=settings.prediction_bytes,
-    )
-    log = PredictionLog(home.predictions, log_config, clock)
-    parts.callback(log.close)
-    registry = open_registry(home.folder, clock)
-    control = Control(config, registry=registry, prediction_log=log, counts=Aggregate(), clock=clock, ask_restart=ask_restart)
-    control.start()
-    parts.callback(control.stop)
-    admin = AdminServer(control, str(settings.admin_address))
-    admin.start()
-    parts.callback(admin.stop, settings.grace_s)
-    pages = HttpServer(str(settings.http_address), metrics=control.metrics, is_live=control.is_live, is_ready=control.is_ready)
-    pages.start()
-    parts.callback(pages.stop)
-    return control
 
 
 def build_worker(orders: Orders, home: Home, connect: Callable[[], Link]) -> Worker:

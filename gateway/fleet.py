@@ -208,6 +208,7 @@ class Telemetry:
     connections: int = -1
     private_bytes: int = 0  # of rss_bytes, what no other process shares
     parked: int = 0  # requests that wait for a version to be loaded
+    traces_dropped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +231,70 @@ class PredictionBatch:
     rows: tuple[int, ...]
     labels: tuple[str, ...] = ()
     numbers: tuple[float, ...] = ()
+
+
+SAMPLED = 0x01  # of W3C's flags
+
+
+@dataclass(frozen=True, slots=True)
+class TraceContext:
+    """
+    Where a request's spans belong: the trace (32 hex digits, as in W3C's ``traceparent``), the caller's span (0: the request
+    starts the trace) and W3C's flags.
+    """
+
+    trace_id: str
+    parent_id: int = 0
+    flags: int = SAMPLED
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether the one who started the trace wants it recorded."""
+        return bool(self.flags & SAMPLED)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One part of a request's life, from ``start_ns`` to ``end_ns`` in Unix nanoseconds: route, queue, run."""
+
+    name: str
+    start_ns: int
+    end_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class RequestTrace:
+    """
+    One finished request. ``context`` is what `Tracing.sample` answered, ``traceparent`` the caller's header, if any.
+
+    ``method`` is "package.Service/Method"; times are Unix nanoseconds; ``code`` the gRPC code's name; ``version`` the
+    resolved version that served (0: none did); ``rows`` those of the request, ``batch_rows`` those of the batch in which
+    it ran; ``unit_hash`` a hash of the unit id, never the id itself; ``error`` the text that the caller got.
+    """
+
+    context: TraceContext | None
+    method: str
+    start_ns: int
+    end_ns: int
+    code: str = "OK"
+    traceparent: str | None = None
+    model: str = ""
+    version: int = 0
+    arm: str = ""
+    revision: int = 0
+    rows: int = 0
+    batch_rows: int = 0
+    prediction_id: str = ""
+    unit_hash: str = ""
+    error: str = ""
+    stages: tuple[Stage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """Requests that are traced, finished since the last message. Each has a context."""
+
+    requests: tuple[RequestTrace, ...]
 
 
 # ---- both ways: a worker asks control (index, statistics, load, feedback), control asks for a fresh report ------------

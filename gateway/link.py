@@ -28,11 +28,13 @@ from gateway.fleet import (
     Report,
     Reported,
     Telemetry,
+    Traces,
 )
 
-Message = Hello | Observed | Telemetry | PredictionBatch | DesiredState | Report | Reported | Ask | Answer
+Message = Hello | Observed | Telemetry | PredictionBatch | Traces | DesiredState | Report | Reported | Ask | Answer
 _TYPES: dict[str, type[Any]] = {
-    kind.__name__: kind for kind in (Hello, Observed, Telemetry, PredictionBatch, DesiredState, Report, Reported, Ask, Answer)
+    kind.__name__: kind
+    for kind in (Hello, Observed, Telemetry, PredictionBatch, Traces, DesiredState, Report, Reported, Ask, Answer)
 }
 _DECODERS = {name: msgspec.msgpack.Decoder(kind) for name, kind in _TYPES.items()}
 _FRAME = msgspec.msgpack.Decoder(tuple[str, msgspec.Raw])

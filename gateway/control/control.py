@@ -32,13 +32,14 @@ from gateway.control.status import GatewayStatus, gateway_status, readiness
 from gateway.control.traffic import Traffic
 from gateway.control.wanted import Wanted
 from gateway.errors import NotReady
-from gateway.fleet import Answer, Ask, Hello, PredictionBatch, Telemetry
+from gateway.fleet import Answer, Ask, Hello, PredictionBatch, Telemetry, Traces
 from gateway.quality.feedback import Feedback, Verdict
 from gateway.quality.log.config import LogCounts
 from gateway.quality.metrics import VersionQuality
 from gateway.runtime.layout import build
 from gateway.telemetry.aggregate import Aggregate
 from gateway.telemetry.facts import MetricsFacts, SwapRecorder
+from gateway.telemetry.otel import TraceExport
 from gateway.telemetry.prometheus import render_metrics
 from registry.errors import RegistryError
 from registry.examples import Example
@@ -120,6 +121,7 @@ class Control:
         clock: Clock,
         trial: Trial = run_trial,
         build_layout: Build = build,
+        trace_export: TraceExport | None = None,
         ask_restart: Callable[[], None] | None = None,
     ) -> None:
         self.config, self.registry, self.prediction_log, self.counts, self.clock = (
@@ -156,6 +158,7 @@ class Control:
         )
         self.loading = Loading(config.on_demand, registry, self.fleet, self.wanted, clock, patience_s=config.prepare_timeout_s)
         self._recorder = Recorder(prediction_log, clock)
+        self._trace_export = trace_export or TraceExport(environ={})
         self._stopping = threading.Event()
         self._listener: socket.socket | None = None
         self._refreshed_at = clock.monotonic()
@@ -191,6 +194,7 @@ class Control:
         self.restarts.stop()
         self.operations.close(STOP_S)
         self._recorder.close()
+        self._trace_export.shutdown()
 
     def _accept(self, listener: socket.socket) -> None:
         while not self._stopping.is_set():
@@ -280,6 +284,10 @@ class Control:
     def predicted(self, batch: PredictionBatch) -> None:
         """Takes its predictions."""
         self._recorder.add(batch)
+
+    def traced(self, hello: Hello, traces: Traces) -> None:
+        """Sends its traces where they are collected."""
+        self._trace_export.put(hello, traces)
 
     def left(self, hello: Hello) -> None:
         """Its counts stay."""

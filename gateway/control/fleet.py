@@ -19,7 +19,7 @@ import structlog
 from gateway.clock import Clock
 from gateway.control.attachment import Outbox
 from gateway.control.progress import FleetView, WorkerView, fleet_view
-from gateway.fleet import Answer, Ask, DesiredState, Hello, Observed, PredictionBatch, Report, Reported, Telemetry
+from gateway.fleet import Answer, Ask, DesiredState, Hello, Observed, PredictionBatch, Report, Reported, Telemetry, Traces
 from gateway.link import Link, LinkClosed
 
 ASK_THREADS = 16
@@ -43,6 +43,10 @@ class Listener(Protocol):
 
     def predicted(self, batch: PredictionBatch) -> None:
         """Predictions came."""
+        ...
+
+    def traced(self, hello: Hello, traces: Traces) -> None:
+        """Traced requests have ended in this life of a worker."""
         ...
 
     def left(self, hello: Hello) -> None:
@@ -164,6 +168,8 @@ class Fleet:
                 self._listener.counted(attached.view.hello.worker, message)
             case PredictionBatch():
                 self._listener.predicted(message)
+            case Traces():
+                self._listener.traced(attached.view.hello, message)
             case Reported(token):
                 with self._changed:
                     attached.reported = max(attached.reported, token)

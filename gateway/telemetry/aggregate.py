@@ -58,6 +58,7 @@ class Merged:
     not_routed: Mapping[str, int] = field(default_factory=dict)
     loads: Mapping[LoadKey, int] = field(default_factory=dict)
     predictions_dropped: int = 0
+    traces_dropped: int = 0
     workers: tuple[WorkerCounts, ...] = ()
     worker_requests: Mapping[int, int] = field(default_factory=dict)
 
@@ -178,7 +179,7 @@ def _merge(base: Merged, lives: Iterable[_Life], workers: tuple[WorkerCounts, ..
     arms: dict[ArmKey, ArmCounts] = {}
     shadows: dict[ShadowKey, ShadowCounts] = {}
     not_routed, loads, answered = Counter(base.not_routed), Counter(base.loads), Counter(base.worker_requests)
-    dropped = base.predictions_dropped
+    predictions_dropped, traces_dropped = base.predictions_dropped, base.traces_dropped
     _add_all(arms, shadows, base.arms.values(), base.shadows.values())
     for life in lives:
         telemetry = life.telemetry
@@ -186,8 +187,9 @@ def _merge(base: Merged, lives: Iterable[_Life], workers: tuple[WorkerCounts, ..
         _add_all(arms, shadows, telemetry.arms, telemetry.shadows)
         not_routed.update(telemetry.not_routed)
         loads.update({_load_key(key): count for key, count in telemetry.loads.items()})
-        dropped += telemetry.predictions_dropped
-    return Merged(arms, shadows, dict(not_routed), dict(loads), dropped, workers, dict(answered))
+        predictions_dropped += telemetry.predictions_dropped
+        traces_dropped += telemetry.traces_dropped
+    return Merged(arms, shadows, dict(not_routed), dict(loads), predictions_dropped, traces_dropped, workers, dict(answered))
 
 
 def _answered(telemetry: Telemetry) -> int:

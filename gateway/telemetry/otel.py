@@ -1,9 +1,8 @@
 """
-Traces of requests as OpenTelemetry spans: the only importer of opentelemetry.
+Traced requests of the workers as OpenTelemetry spans, sent by control: the only importer of opentelemetry.
 
-Two calls on the request path: `Tracing.sample` decides before anything is built (well under a microsecond for a request
-that is not traced), `Tracing.emit` builds the spans of a traced request after it was answered, from its recorded times.
-Without a configured exporter both do nothing and the SDK is not even imported. Configured by the standard variables:
+Workers only record what a request's trace is made of (`gateway.telemetry.tracing`): to build and send its four spans takes
+0.2 ms of a core, which there would be the requests'. Configured by the standard variables:
 
     OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT   where to send; either switches tracing on
     OTEL_TRACES_EXPORTER         otlp (default), console, none
@@ -24,83 +23,41 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from gateway.telemetry.trace import SAMPLED, RequestTrace, Sampling, TraceContext, parse_traceparent, sampling_of
+from gateway.fleet import SAMPLED, Hello, RequestTrace, Traces
+from gateway.telemetry.trace import exporter_of
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace.export import SpanExporter
 
 SERVICE_NAME = "interlock"
-# Errors are traced whether sampled or not, but a flood of them must cost next to nothing: to send a hundred a second holds up
-# the request path for more than 10 ms, every few seconds.
-MAX_ERRORS_PER_S = 10
 SHUTDOWN_TIMEOUT_S = 3.0
-# Spans at once, where OTEL_BSP_MAX_EXPORT_BATCH_SIZE does not say: the SDK's 512 take 25 ms of a core that requests wait for.
-EXPORTED_AT_ONCE = 64
 # Codes that are the server's fault in OpenTelemetry's RPC conventions; the others are the caller's.
 _SERVER_FAULTS = frozenset(("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"))
 
 _log = structlog.get_logger("interlock.tracing")
 
 
-class Tracing:
+class TraceExport:
     """
-    Traces of one worker (None: of a process that is none). ``ratio`` of the requests without a caller's decision are
-    taken (0 to 1). ``exporter`` replaces the one that ``environ`` (default: the process') asks for. Thread-safe.
+    Sends what the workers traced. ``exporter`` replaces the one that ``environ`` (default: the process') asks for; without
+    one nothing is sent and the SDK is not even imported. Thread-safe.
     """
 
-    def __init__(
-        self,
-        ratio: float = 0.01,
-        worker: int | None = None,
-        *,
-        exporter: SpanExporter | None = None,
-        environ: Mapping[str, str] | None = None,
-    ) -> None:
+    def __init__(self, *, exporter: SpanExporter | None = None, environ: Mapping[str, str] | None = None) -> None:
         environ = os.environ if environ is None else environ
-        self._sampling = _sampling(ratio, environ)
-        self._bits = random.Random().getrandbits
-        self._errors = _Allowance(MAX_ERRORS_PER_S)
-        is_disabled = environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
-        chosen = None if is_disabled else exporter or _exporter(environ)
-        self._sink = _Sink(chosen, worker, environ) if chosen is not None else None
+        chosen = exporter or _exporter(environ)
+        self._sink = _Sink(chosen, environ) if chosen is not None else None
 
-    @property
-    def is_on(self) -> bool:
-        """Whether traces go anywhere."""
-        return self._sink is not None
-
-    def sample(self, traceparent: str | None, coin: float) -> TraceContext | None:
+    def put(self, source: Hello, traces: Traces) -> None:
         """
-        Whether to trace a request: its place in its trace, or None. ``traceparent`` is the caller's header (a malformed
-        one is ignored), ``coin`` a uniform random number in [0, 1).
-        """
-        if self._sink is None:
-            return None
-        if traceparent is None:
-            return TraceContext(self._trace_id()) if coin < self._sampling.ratio else None
-        parent = parse_traceparent(traceparent)
-        if not self._sampling.takes(parent, coin):
-            return None
-        return parent or TraceContext(self._trace_id())
-
-    def may_take_error(self, end_ns: int) -> bool:
-        """Whether a request that was not sampled and failed at this time (ns) would be taken."""
-        return self._sink is not None and self._errors.is_left(end_ns)
-
-    def emit(self, trace: RequestTrace) -> None:
-        """
-        Sends a finished request's spans on their way: at once and without blocking; dropped where the queue is full. A
-        request that was not sampled is taken when it failed.
+        Sends the spans of requests that this life of a worker has ended on their way: without blocking; dropped, with a
+        warning of the SDK, where its queue is full.
         """
         sink = self._sink
-        if sink is None:
-            return
-        context = trace.context
-        if context is None:
-            if trace.code == "OK" or not self._errors.take(trace.end_ns):
-                return
-            context = parse_traceparent(trace.traceparent) or TraceContext(self._trace_id())
-        sink.put(trace, context, lambda: self._bits(64) or 1)
+        if sink is not None:
+            for trace in traces.requests:
+                sink.put(source, trace)
 
     def shutdown(self, timeout_s: float = SHUTDOWN_TIMEOUT_S) -> None:
         """Sends what waits, for at most ``timeout_s`` seconds. Safe to call twice; later traces are dropped."""
@@ -108,87 +65,81 @@ class Tracing:
         if sink is not None:
             sink.shutdown(timeout_s)
 
-    def _trace_id(self) -> int:
-        return self._bits(128) or 1
-
-
-class _Allowance:
-    """At most so many a second, by the times that come in."""
-
-    def __init__(self, per_s: int) -> None:
-        self._per_s = per_s
-        self._second = 0
-        self._left = per_s
-
-    def is_left(self, time_ns: int) -> bool:
-        second = time_ns // 1_000_000_000
-        if second != self._second:
-            self._second, self._left = second, self._per_s
-        return self._left > 0
-
-    def take(self, time_ns: int) -> bool:
-        is_left = self.is_left(time_ns)
-        self._left -= is_left
-        return is_left
-
 
 class _Sink:
     """Spans, their batch processor and what is the same in all of them. Imports the SDK, which takes its time and memory."""
 
-    def __init__(self, exporter: SpanExporter, worker: int | None, environ: Mapping[str, str]) -> None:
-        from opentelemetry.sdk.resources import Resource
+    def __init__(self, exporter: SpanExporter, environ: Mapping[str, str]) -> None:
         from opentelemetry.sdk.trace import ReadableSpan
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
         from opentelemetry.sdk.util.instrumentation import InstrumentationScope
         from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-        own = {"service.instance.id": f"{os.getpid()}" if worker is None else f"worker-{worker}-{os.getpid()}"}
-        if not environ.get("OTEL_SERVICE_NAME") and "service.name=" not in environ.get("OTEL_RESOURCE_ATTRIBUTES", ""):
-            own["service.name"] = SERVICE_NAME
-        self._shared: dict[str, Any] = {
-            "resource": Resource.create(own),
-            "instrumentation_scope": InstrumentationScope("interlock"),
-        }
+        self._is_named = bool(environ.get("OTEL_SERVICE_NAME")) or "service.name=" in environ.get(
+            "OTEL_RESOURCE_ATTRIBUTES", ""
+        )
+        self._scope = InstrumentationScope("interlock")
+        self._resources: dict[int, tuple[str, Resource]] = {}  # by worker: its life and what that is
         self._span, self._context = ReadableSpan, SpanContext
         self._server, self._internal = SpanKind.SERVER, SpanKind.INTERNAL
         self._fault, self._fine = StatusCode.ERROR, Status()
         self._status = Status
         self._flags = TraceFlags(SAMPLED)
-        self._worker = worker
-        is_said = environ.get("OTEL_BSP_MAX_EXPORT_BATCH_SIZE")
-        self._processor = BatchSpanProcessor(exporter, max_export_batch_size=None if is_said else EXPORTED_AT_ONCE)
+        self._bits = random.Random().getrandbits
+        self._processor = BatchSpanProcessor(exporter)
 
-    def put(self, trace: RequestTrace, context: TraceContext, new_id: Any) -> None:
+    def put(self, source: Hello, trace: RequestTrace) -> None:
         """Builds the spans of a request and queues them."""
-        root = self._context(context.trace_id, new_id(), is_remote=False, trace_flags=self._flags)
-        caller = None
-        if context.parent_id:
-            caller = self._context(context.trace_id, context.parent_id, is_remote=True, trace_flags=self._flags)
+        context = trace.context
+        if context is None:
+            return
+        resource = self._resource(source)
+        trace_id = int(context.trace_id, 16)
+        root = self._place(trace_id, self._bits(64) or 1)
         is_fault = trace.code in _SERVER_FAULTS
         self._end(
             name=trace.method,
             context=root,
-            parent=caller,
+            parent=self._place(trace_id, context.parent_id, is_remote=True) if context.parent_id else None,
             kind=self._server,
-            attributes=_attributes(trace, self._worker),
+            attributes=_attributes(trace, source.worker),
             status=self._status(self._fault, trace.error or trace.code) if is_fault else self._fine,
             start_time=trace.start_ns,
             end_time=trace.end_ns,
+            resource=resource,
         )
         for stage in trace.stages:
             self._end(
                 name=stage.name,
-                context=self._context(context.trace_id, new_id(), is_remote=False, trace_flags=self._flags),
+                context=self._place(trace_id, self._bits(64) or 1),
                 parent=root,
                 kind=self._internal,
                 attributes=_stage_attributes(trace, stage.name),
                 status=self._fine,
                 start_time=stage.start_ns,
                 end_time=stage.end_ns,
+                resource=resource,
             )
 
+    def _place(self, trace_id: int, span_id: int, *, is_remote: bool = False) -> Any:
+        return self._context(trace_id, span_id, is_remote=is_remote, trace_flags=self._flags)
+
     def _end(self, **facts: Any) -> None:
-        self._processor.on_end(self._span(**facts, **self._shared))
+        self._processor.on_end(self._span(**facts, instrumentation_scope=self._scope))
+
+    def _resource(self, source: Hello) -> Resource:
+        known = self._resources.get(source.worker)
+        if known is None or known[0] != source.incarnation:
+            known = self._resources[source.worker] = source.incarnation, self._new_resource(source)
+        return known[1]
+
+    def _new_resource(self, source: Hello) -> Resource:
+        from opentelemetry.sdk.resources import Resource
+
+        own = {"service.instance.id": f"worker-{source.worker}-{source.pid}"}
+        if not self._is_named:
+            own["service.name"] = SERVICE_NAME
+        return Resource.create(own)
 
     def shutdown(self, timeout_s: float) -> None:
         """Flushes within the bound: the processor's own shutdown waits for its exporter's retries."""
@@ -199,7 +150,7 @@ class _Sink:
             _log.warning("traces_lost", why=f"the exporter took longer than {timeout_s} s at shutdown")
 
 
-def _attributes(trace: RequestTrace, worker: int | None) -> dict[str, Any]:
+def _attributes(trace: RequestTrace, worker: int) -> dict[str, Any]:
     found: dict[str, Any] = {
         "rpc.system.name": "grpc",
         "rpc.method": trace.method,
@@ -216,10 +167,7 @@ def _attributes(trace: RequestTrace, worker: int | None) -> dict[str, Any]:
     }
     if trace.code in _SERVER_FAULTS:
         found["error.type"] = trace.code
-    made = {key: value for key, value in found.items() if value not in ("", 0)}
-    if worker is not None:
-        made["interlock.worker"] = worker
-    return made
+    return {key: value for key, value in found.items() if value not in ("", 0)} | {"interlock.worker": worker}
 
 
 def _stage_attributes(trace: RequestTrace, stage: str) -> dict[str, Any]:
@@ -230,35 +178,19 @@ def _stage_attributes(trace: RequestTrace, stage: str) -> dict[str, Any]:
     return {}
 
 
-def _sampling(ratio: float, environ: Mapping[str, str]) -> Sampling:
-    name = environ.get("OTEL_TRACES_SAMPLER", "").strip()
-    if not name:
-        return Sampling(ratio)
-    try:
-        return sampling_of(name, environ.get("OTEL_TRACES_SAMPLER_ARG", "").strip())
-    except ValueError as error:
-        _log.warning("sampler_ignored", why=str(error), ratio=ratio)
-        return Sampling(ratio)
-
-
 def _exporter(environ: Mapping[str, str]) -> SpanExporter | None:
     """The exporter that the variables ask for; None without one, or (with a warning) for one that is not built in."""
-    kind = environ.get("OTEL_TRACES_EXPORTER", "").strip() or "otlp"
+    try:
+        kind = exporter_of(environ)
+    except ValueError as error:
+        _log.warning("tracing_off", why=str(error))
+        return None
     if kind == "console":
         from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 
         return ConsoleSpanExporter()
-    if kind == "none":
-        return None
-    if kind != "otlp":
-        _log.warning("tracing_off", why=f"OTEL_TRACES_EXPORTER: got {kind!r}, expected otlp, console or none")
-        return None
-    if not (environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")):
-        return None
-    protocol = environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL") or "grpc"
-    if protocol != "grpc":
-        _log.warning("tracing_off", why=f"OTEL_EXPORTER_OTLP_PROTOCOL: got {protocol!r}, only grpc is built in")
-        return None
-    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+    if kind == "otlp":
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
-    return OTLPSpanExporter()
+        return OTLPSpanExporter()
+    return None

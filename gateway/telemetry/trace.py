@@ -1,73 +1,20 @@
 """
-What a trace of one request is, and whether it is taken: plain values and pure decisions, on W3C Trace Context.
+Which requests are traced, and whether traces go anywhere: pure decisions, on W3C Trace Context and OpenTelemetry's variables.
 
-https://www.w3.org/TR/trace-context/ (``traceparent``), https://opentelemetry.io/docs/specs/otel/trace/sdk/#sampling.
-What becomes of a trace is in `gateway.telemetry.otel`.
+https://www.w3.org/TR/trace-context/ (``traceparent``), https://opentelemetry.io/docs/specs/otel/trace/sdk/#sampling,
+https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/. A trace is a `gateway.fleet.RequestTrace`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-SAMPLED = 0x01
+from gateway.fleet import TraceContext
+
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
-
-
-@dataclass(frozen=True, slots=True)
-class TraceContext:
-    """Where a request's spans belong: the trace, the caller's span (0: the request starts the trace) and W3C's flags."""
-
-    trace_id: int
-    parent_id: int = 0
-    flags: int = SAMPLED
-
-    @property
-    def is_sampled(self) -> bool:
-        """Whether the one who started the trace wants it recorded."""
-        return bool(self.flags & SAMPLED)
-
-    @property
-    def trace_id_hex(self) -> str:
-        """The trace id as it stands in headers and log lines."""
-        return f"{self.trace_id:032x}"
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """One part of a request's life, from ``start_ns`` to ``end_ns`` in Unix nanoseconds: route, queue, run."""
-
-    name: str
-    start_ns: int
-    end_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class RequestTrace:
-    """
-    One finished request. ``context`` is what `Tracing.sample` answered, ``traceparent`` the caller's header, if any.
-
-    ``method`` is "package.Service/Method"; times are Unix nanoseconds; ``code`` the gRPC code's name; ``version`` the
-    resolved version that served (0: none did); ``rows`` those of the request, ``batch_rows`` those of the batch in which
-    it ran; ``unit_hash`` a hash of the unit id, never the id itself; ``error`` the text that the caller got.
-    """
-
-    context: TraceContext | None
-    method: str
-    start_ns: int
-    end_ns: int
-    code: str = "OK"
-    traceparent: str | None = None
-    model: str = ""
-    version: int = 0
-    arm: str = ""
-    revision: int = 0
-    rows: int = 0
-    batch_rows: int = 0
-    prediction_id: str = ""
-    unit_hash: str = ""
-    error: str = ""
-    stages: tuple[Stage, ...] = ()
+_NO_TRACE = "0" * 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +38,7 @@ class Sampling:
         if self.is_parent_based:
             return parent.is_sampled
         # Decided on the trace id, so that every service that is asked to decides alike (OpenTelemetry's TraceIdRatioBased).
-        return parent.trace_id & 0xFFFF_FFFF_FFFF_FFFF < round(self.ratio * 2**64)
+        return int(parent.trace_id[16:], 16) < round(self.ratio * 2**64)
 
 
 def parse_traceparent(header: str | None) -> TraceContext | None:
@@ -105,8 +52,8 @@ def parse_traceparent(header: str | None) -> TraceContext | None:
     version, trace_id, parent_id, flags, more = match.groups()
     if version == "ff" or (version == "00" and more):
         return None
-    context = TraceContext(int(trace_id, 16), int(parent_id, 16), int(flags, 16))
-    return context if context.trace_id and context.parent_id else None
+    context = TraceContext(trace_id, int(parent_id, 16), int(flags, 16))
+    return context if trace_id != _NO_TRACE and context.parent_id else None
 
 
 _SAMPLERS = {
@@ -133,3 +80,23 @@ def sampling_of(name: str, argument: str) -> Sampling:
         return Sampling(float(argument or 1.0), is_parent_based)
     except ValueError:
         raise ValueError(f"OTEL_TRACES_SAMPLER_ARG: got {argument!r}, expected a ratio from 0 to 1") from None
+
+
+def exporter_of(environ: Mapping[str, str]) -> str:
+    """
+    Where OpenTelemetry's variables send traces: otlp, console, or "" for nowhere. Raises ValueError, naming the variable, for
+    an exporter that is not built in.
+    """
+    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return ""
+    kind = environ.get("OTEL_TRACES_EXPORTER", "").strip() or "otlp"
+    if kind in ("none", "console"):
+        return "" if kind == "none" else kind
+    if kind != "otlp":
+        raise ValueError(f"OTEL_TRACES_EXPORTER: got {kind!r}, expected otlp, console or none")
+    if not (environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")):
+        return ""
+    protocol = environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL") or "grpc"
+    if protocol != "grpc":
+        raise ValueError(f"OTEL_EXPORTER_OTLP_PROTOCOL: got {protocol!r}, only grpc is built in")
+    return kind

@@ -23,7 +23,7 @@ from gateway.rpc.status import describe
 from gateway.runtime.halt import Halt
 from gateway.runtime.session import Array, InputsRefused, RunFailed, RunStopped
 from gateway.runtime.tensors import to_typed
-from gateway.telemetry.otel import Tracing
+from gateway.telemetry.tracing import Tracing
 from gateway.worker.admission import EXPIRED
 from gateway.worker.encode import encoded
 from gateway.worker.examples import RecentInputs

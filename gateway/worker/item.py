@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from gateway.batching.merge import join_raw
+from gateway.fleet import TraceContext
 from gateway.rpc.codec import Request
 from gateway.rpc.lane import Call
 from gateway.runtime.session import Array
 from gateway.runtime.tensors import from_raw, from_typed
-from gateway.telemetry.trace import TraceContext
 from gateway.worker.binding import Binding, Feed
 from gateway.worker.regions import Memory
 from gateway.worker.served import Target

@@ -18,7 +18,7 @@ import structlog
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError, ModelNotFound, NotReady, Overloaded
-from gateway.fleet import ArmCounts, PredictionBatch, Region, ShadowCounts, Telemetry
+from gateway.fleet import ArmCounts, PredictionBatch, Region, RequestTrace, ShadowCounts, Telemetry
 from gateway.lifecycle.ports import Snapshot
 from gateway.routing.table import CANDIDATE, DEFAULT, SPACE, Route, position
 from gateway.rpc.codec import Decoder, check_typed
@@ -27,7 +27,7 @@ from gateway.rpc.status import Refusal, describe
 from gateway.runtime.halt import Halt
 from gateway.runtime.process_memory import resident
 from gateway.runtime.session import Array
-from gateway.telemetry.otel import Tracing
+from gateway.telemetry.tracing import Tracing
 from gateway.worker.examples import RecentInputs
 from gateway.worker.execute import Execution
 from gateway.worker.grouping import grouped
@@ -154,7 +154,6 @@ class DataPlane:
         if self._thread is not None:
             self._thread.join()
         self._mirror.stop()
-        self._tracing.shutdown()
 
     def _loop(self) -> None:
         in_foreground()
@@ -329,6 +328,7 @@ class DataPlane:
             private_bytes=resident().private_bytes,
             loads={},  # the lifecycle's to tell
             predictions_dropped=self._records.dropped,
+            traces_dropped=self._tracing.dropped,
             parked=self._on_demand.parked if self._on_demand is not None else 0,
         )
 
@@ -336,7 +336,12 @@ class DataPlane:
         """Predictions since the last call, for the prediction log."""
         return self._records.take()
 
+    def take_traces(self) -> list[RequestTrace]:
+        """Traced requests that have ended since the last call."""
+        return self._tracing.take()
+
 
 def _is_overloaded(served: Served) -> bool:
     """Whether more comes for a version's line than it can take."""
-    return served.runner is not None and served.runner.is_overloaded
+    runner = served.runner  # read once: it goes when the version is closed
+    return runner is not None and runner.is_overloaded

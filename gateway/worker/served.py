@@ -134,9 +134,11 @@ class Served:
 
     def close(self) -> None:
         """See Held."""
-        if self.runner is not None:
-            self.runner.stop()
+        runner, self.runner = self.runner, None
+        if runner is not None:
+            runner.stop()
         self.bindings.clear()
+        self._targets.clear()  # like the runner they point back here, and the garbage collector runs seldom
         with freed_is_given_back():
             self.session.close()
         if self.private_bytes + self.mapped_bytes >= LARGE_BYTES:

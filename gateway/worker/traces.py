@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from hashlib import blake2b
 
+from gateway.fleet import RequestTrace, Stage
 from gateway.rpc.service import INFERENCE_NAME
-from gateway.telemetry.trace import RequestTrace, Stage
 from gateway.worker.item import Item
 
 _METHOD = f"{INFERENCE_NAME}/ModelInfer"

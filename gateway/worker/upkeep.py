@@ -1,7 +1,7 @@
 """
 What a worker does beside serving: follows the desired state and reports what is. A loop around `Upkeep.step`.
 
-Only this loop's thread drives the lifecycle and sends observed states, counts and predictions, so control receives them
+Only this loop's thread drives the lifecycle and sends observed states, counts, predictions and traces, so control receives them
 in order. None of it is on the request path, and a control process that stopped reading can delay nothing else.
 """
 
@@ -15,7 +15,18 @@ from typing import Protocol
 import structlog
 
 from gateway.clock import Clock
-from gateway.fleet import DesiredState, Hello, Observed, PredictionBatch, Region, Report, Reported, Telemetry
+from gateway.fleet import (
+    DesiredState,
+    Hello,
+    Observed,
+    PredictionBatch,
+    Region,
+    Report,
+    Reported,
+    RequestTrace,
+    Telemetry,
+    Traces,
+)
 from gateway.lifecycle.manager import Executor, VersionManager
 from gateway.lifecycle.ports import Loader, Snapshot
 from gateway.link import Link
@@ -50,6 +61,10 @@ class Plane(Protocol):
 
     def take_predictions(self) -> list[PredictionBatch]:
         """Predictions since the last call."""
+        ...
+
+    def take_traces(self) -> list[RequestTrace]:
+        """Traced requests that have ended since the last call."""
         ...
 
 
@@ -94,7 +109,7 @@ class Upkeep:
         self.link.start()
 
     def stop(self) -> None:
-        """Sends the last counts and predictions, if control is there, and closes the connection."""
+        """Sends the last counts, predictions and traces, if control is there, and closes the connection."""
         self._stopping.set()
         self._wake.set()
         if self._thread.is_alive():
@@ -180,7 +195,7 @@ class Upkeep:
         return replace(observed, is_serving=self._is_serving)
 
     def _report_counts(self, *, is_asked: bool = False) -> None:
-        """Sends the counts, then every prediction that waits; keeps predictions while control is away."""
+        """Sends the counts, then predictions and traces, which wait in bounded number while control is away."""
         self._reported_at = self._clock.monotonic()
         self._predictions.add(self._plane.take_predictions())
         counts = self._plane.telemetry()
@@ -194,3 +209,5 @@ class Upkeep:
             )
         )
         self._predictions.send(self.link.send)
+        if self.link.is_connected and (traces := self._plane.take_traces()):
+            self.link.send(Traces(tuple(traces)))

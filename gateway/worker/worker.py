@@ -297,7 +297,7 @@ class Worker:
 
 def _data_plane(config: WorkerConfig, hello: Hello, clock: Clock) -> ServingPlane:
     """The real one; imported late, so that a worker around another plane needs no runtime."""
-    from gateway.telemetry.otel import Tracing
+    from gateway.telemetry.tracing import Tracing
     from gateway.worker.plane import DataPlane, PlaneConfig
 
     plane_config = PlaneConfig(
@@ -306,5 +306,5 @@ def _data_plane(config: WorkerConfig, hello: Hello, clock: Clock) -> ServingPlan
         unit_key=config.unit_key,
         is_shared_memory=config.is_shared_memory,
     )
-    tracing = Tracing(config.trace_ratio, config.number)
+    tracing = Tracing(config.trace_ratio)
     return DataPlane(plane_config, epoch=hello.epoch, incarnation=hello.incarnation, tracing=tracing, clock=clock)

@@ -39,7 +39,7 @@ class Soak:
     """
 
     swaps: int = 1000
-    operations: int = 1000
+    operations: int = 1500
     every_s: float = 0.25
     fill_s: float = 8.0
     name: str = "soak"

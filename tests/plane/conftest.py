@@ -18,7 +18,7 @@ from gateway.rpc.lane import StandardLane, open_lane
 from gateway.rpc.pb import inference_pb2 as pb
 from gateway.rpc.service import INFER_METHOD
 from gateway.runtime.probe import Order, examine
-from gateway.telemetry.otel import Tracing
+from gateway.telemetry.tracing import Tracing
 from gateway.worker.on_demand import Ask
 from gateway.worker.plane import DataPlane, PlaneConfig
 from gateway.worker.served import Served

@@ -1,4 +1,4 @@
-"""What a request took is freed with its last reference: nothing of it waits for the garbage collector, which seldom runs."""
+"""What a request or a version took is freed with its last reference: the garbage collector, seldom run, finds nothing."""
 
 from __future__ import annotations
 
@@ -95,4 +95,24 @@ def test_nothing_of_a_request_waits_for_the_garbage_collector(gate, wait_for, re
     with collector_of(waiting):
         requests(gate, wait_for)
         wait_for(lambda: not any(versions[1].in_flight for versions in gate.held.values()))
+    assert not waiting
+
+
+@pytest.mark.parametrize(("model", "request_"), [("fast", ask("fast", ONE)), ("loop", rounds(3))])
+def test_nothing_of_a_replaced_version_waits_for_the_garbage_collector(gate, wait_for, model, request_):
+    proto = scale(2) if model == "fast" else counted()
+    gate.load(model, 1, proto).is_inline = model == "fast"
+    gate.route(model, 1)
+    waiting: Counter[str] = Counter()
+    with collector_of(waiting):
+        gate.infer(request_)
+        gate.load(model, 2, proto)
+        gate.route(model, 2)
+        gate.infer(request_)
+        replaced = gate.held[model].pop(1)
+        gate.publish()
+        replaced.retire()
+        assert not replaced.in_flight
+        replaced.close()
+        del replaced
     assert not waiting

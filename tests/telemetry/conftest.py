@@ -27,7 +27,15 @@ def full_facts() -> MetricsFacts:
     loads = {"digits|2|ok": 1, "digits|4|failed": 2}
     aggregate.update(
         0,
-        sent("a", counted(ok=4, failed=1), shadows=(shadow,), not_routed={"NOT_FOUND": 5}, loads=loads, predictions_dropped=3),
+        sent(
+            "a",
+            counted(ok=4, failed=1),
+            shadows=(shadow,),
+            not_routed={"NOT_FOUND": 5},
+            loads=loads,
+            predictions_dropped=3,
+            traces_dropped=5,
+        ),
     )
     aggregate.update(1, sent("b", counted(ok=6), counted(arm="candidate", version=3, ok=2), connections=4))
     recorder.record("digits", "promote", is_ok=True, duration_s=0.02)

@@ -1,8 +1,14 @@
-"""Counts as workers send them."""
+"""Counts and traces as workers send them."""
 
 from __future__ import annotations
 
-from gateway.fleet import ArmCounts, Telemetry
+from gateway.fleet import ArmCounts, RequestTrace, Stage, Telemetry, TraceContext
+
+METHOD = "inference.GRPCInferenceService/ModelInfer"
+CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+UNSAMPLED = CALLER[:-1] + "0"
+TRACE_ID, CALLERS_SPAN = "0af7651916cd43dd8448eb211c80319c", 0xB7AD6B7169203331
+T0 = 1_700_000_000_000_000_000
 
 
 def counted(model: str = "digits", version: int = 2, arm: str = "default", *, ok: int = 4, failed: int = 0) -> ArmCounts:
@@ -19,3 +25,15 @@ def counted(model: str = "digits", version: int = 2, arm: str = "default", *, ok
 def sent(incarnation: str, *arms: ArmCounts, in_flight: int = 1, **more: object) -> Telemetry:
     facts: dict[str, object] = {"shadows": (), "not_routed": {}, "rss_bytes": 1000, "loads": {}, **more}
     return Telemetry(incarnation, arms, in_flight=in_flight, **facts)  # type: ignore[arg-type]
+
+
+def request(context: TraceContext | None, **facts: object) -> RequestTrace:
+    known: dict[str, object] = {
+        "model": "digits",
+        "version": 2,
+        "arm": "candidate",
+        "rows": 1,
+        "batch_rows": 8,
+        "stages": (Stage("route", T0 + 10, T0 + 20), Stage("queue", T0 + 20, T0 + 300), Stage("run", T0 + 300, T0 + 900)),
+    }
+    return RequestTrace(context, METHOD, T0, T0 + 1000, **{**known, **facts})  # type: ignore[arg-type]

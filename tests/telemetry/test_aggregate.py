@@ -29,7 +29,7 @@ def test_a_later_message_of_one_life_replaces_the_earlier_one() -> None:
 def test_every_count_of_all_workers_is_summed() -> None:
     aggregate = Aggregate()
     shadow = ShadowCounts("digits", 2, 3, 5, 1, 1, 1, 8, 0.5, 0.25)
-    more = {"not_routed": {"NOT_FOUND": 1}, "loads": {"a|b|3|ok": 1}, "predictions_dropped": 2}
+    more = {"not_routed": {"NOT_FOUND": 1}, "loads": {"a|b|3|ok": 1}, "predictions_dropped": 2, "traces_dropped": 3}
     for worker, name in enumerate("ab"):
         aggregate.update(worker, sent(name, counted(ok=4, failed=1), shadows=(shadow,), **more))
     expected = counted(ok=8, failed=2)
@@ -39,7 +39,7 @@ def test_every_count_of_all_workers_is_summed() -> None:
     assert merged.shadows[("digits", 2, 3)] == ShadowCounts("digits", 2, 3, 10, 2, 2, 2, 16, 1.0, 0.25)
     assert merged.not_routed == {"NOT_FOUND": 2}
     assert merged.loads == {("a|b", 3, "ok"): 2}
-    assert merged.predictions_dropped == 4
+    assert (merged.predictions_dropped, merged.traces_dropped) == (4, 6)
 
 
 def test_a_restarted_worker_adds_to_what_its_predecessor_counted() -> None:

@@ -71,6 +71,10 @@ def test_dropped_predictions_of_workers_and_control_add_up(full_facts: MetricsFa
     assert samples(full_facts)["interlock_predictions_dropped_total"] == [({}, 4.0)]
 
 
+def test_dropped_traces_are_told(full_facts: MetricsFacts) -> None:
+    assert samples(full_facts)["interlock_traces_dropped_total"] == [({}, 5.0)]
+
+
 def test_what_a_quality_report_does_not_know_is_left_out(full_facts: MetricsFacts) -> None:
     found = samples(full_facts)
     assert [labels["model"] for labels, _ in found["interlock_quality_accuracy"]] == ["digits"]
@@ -98,7 +102,8 @@ def test_labels_are_escaped() -> None:
 
 
 def test_an_idle_gateway_renders() -> None:
-    assert set(samples(MetricsFacts())) == {"interlock_predictions_recorded_total", "interlock_predictions_dropped_total"}
+    dropped = {"interlock_predictions_dropped_total", "interlock_traces_dropped_total"}
+    assert set(samples(MetricsFacts())) == {"interlock_predictions_recorded_total", *dropped}
 
 
 def test_the_list_in_the_docs_is_what_is_rendered(full_facts: MetricsFacts) -> None:

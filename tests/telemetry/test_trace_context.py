@@ -7,7 +7,8 @@ from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
 from opentelemetry.trace import get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from gateway.telemetry.trace import Sampling, TraceContext, parse_traceparent, sampling_of
+from gateway.fleet import TraceContext
+from gateway.telemetry.trace import Sampling, exporter_of, parse_traceparent, sampling_of
 
 VALID = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 HEX = "0123456789abcdef"
@@ -58,7 +59,7 @@ def test_headers_are_read_as_opentelemetry_reads_them(version: str, trace: str, 
     theirs = get_current_span(TraceContextTextMapPropagator().extract({"traceparent": header})).get_span_context()
     ours = parse_traceparent(header)
     if theirs.is_valid:
-        assert ours == TraceContext(theirs.trace_id, theirs.span_id, int(theirs.trace_flags))
+        assert ours == TraceContext(f"{theirs.trace_id:032x}", theirs.span_id, int(theirs.trace_flags))
     else:
         assert ours is None
 
@@ -66,7 +67,7 @@ def test_headers_are_read_as_opentelemetry_reads_them(version: str, trace: str, 
 @given(st.integers(1, 2**128 - 1), st.floats(0, 1))
 def test_a_ratio_over_trace_ids_decides_as_opentelemetry_does(trace_id: int, ratio: float) -> None:
     theirs = TraceIdRatioBased(ratio).should_sample(None, trace_id, "x").decision is Decision.RECORD_AND_SAMPLE
-    assert Sampling(ratio, is_parent_based=False).takes(TraceContext(trace_id, 1, 0), 0.5) is theirs
+    assert Sampling(ratio, is_parent_based=False).takes(TraceContext(f"{trace_id:032x}", 1, 0), 0.5) is theirs
 
 
 def test_the_standard_samplers_are_known() -> None:
@@ -88,3 +89,35 @@ def test_a_wrong_sampler_names_the_variable(name: str, argument: str) -> None:
 def test_a_ratio_is_a_share(ratio: float) -> None:
     with pytest.raises(ValueError, match="expected 0 to 1"):
         Sampling(ratio)
+
+
+COLLECTOR = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "kind"),
+    [
+        ({}, ""),
+        (COLLECTOR, "otlp"),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:1"}, "otlp"),
+        ({"OTEL_TRACES_EXPORTER": "otlp"}, ""),
+        ({"OTEL_TRACES_EXPORTER": " console "}, "console"),
+        ({**COLLECTOR, "OTEL_TRACES_EXPORTER": "none"}, ""),
+        ({**COLLECTOR, "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}, "otlp"),
+        ({**COLLECTOR, "OTEL_SDK_DISABLED": "True", "OTEL_TRACES_EXPORTER": "console"}, ""),
+    ],
+)
+def test_the_standard_variables_say_where_traces_go(environ: dict[str, str], kind: str) -> None:
+    assert exporter_of(environ) == kind
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {**COLLECTOR, "OTEL_TRACES_EXPORTER": "zipkin"},
+        {**COLLECTOR, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"},
+    ],
+)
+def test_an_exporter_that_is_not_built_in_is_named_with_its_variable(environ: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=r"OTEL_(TRACES_EXPORTER|EXPORTER_OTLP_PROTOCOL): got"):
+        exporter_of(environ)

@@ -9,10 +9,23 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from worker_bench import FakeControl, WorkerBench, held, served
 
 from gateway.errors import NotReady
-from gateway.fleet import DesiredState, Hello, Observed, PredictionBatch, Report, Reported, Telemetry
+from gateway.fleet import (
+    DesiredState,
+    Hello,
+    Observed,
+    PredictionBatch,
+    Report,
+    Reported,
+    RequestTrace,
+    Telemetry,
+    TraceContext,
+    Traces,
+)
 from gateway.rpc.server import CannotListen
 from gateway.rpc.service import INFER_METHOD
 from gateway.worker.worker import WorkerConfig
+
+TRACE = RequestTrace(TraceContext("f" * 32), "a.B/C", 1, 2)
 
 
 def batch(name: str, count: int = 1) -> PredictionBatch:
@@ -102,9 +115,12 @@ def test_what_was_predicted_while_control_was_away_is_sent_when_it_is_back(bench
     bench.started(control)
     control.go_away()
     bench.plane.predictions = [batch("a"), batch("b")]
+    bench.plane.traces = [TRACE]
     wait_for(lambda: not bench.plane.predictions)
+    assert bench.plane.traces, "left where they are bounded and counted"
     control.is_away = False
     wait_for(lambda: [b.prediction_ids[0] for b in control.of(PredictionBatch)] == ["a-0", "b-0"])
+    wait_for(lambda: control.of(Traces) == [Traces((TRACE,))])
 
 
 def test_a_report_is_answered_with_everything_before_its_token(bench: WorkerBench, wait_for) -> None:
@@ -114,9 +130,10 @@ def test_a_report_is_answered_with_everything_before_its_token(bench: WorkerBenc
     wait_for(lambda: control.of(Telemetry))
     control.messages.clear()
     bench.plane.predictions = [batch("a"), batch("b")]
+    bench.plane.traces = [TRACE]
     control.link.send(Report(42))
     wait_for(lambda: control.of(Reported))
-    assert [type(m) for m in control.messages] == [Observed, Telemetry, PredictionBatch, PredictionBatch, Reported]
+    assert [type(m) for m in control.messages] == [Observed, Telemetry, PredictionBatch, PredictionBatch, Traces, Reported]
     assert control.messages[-1].token == 42
 
 
@@ -183,12 +200,13 @@ def test_callers_of_a_shared_port_do_not_notice_that_a_worker_stops(bench: Worke
     assert errors == []
 
 
-def test_the_last_predictions_are_sent_before_the_connection_closes(bench: WorkerBench, wait_for) -> None:
+def test_the_last_predictions_and_traces_are_sent_before_the_connection_closes(bench: WorkerBench, wait_for) -> None:
     control = FakeControl(served(1, 1))
     worker = bench.started(control, report_period_s=60)
     bench.plane.predictions = [batch("last")]
+    bench.plane.traces = [TRACE]
     worker.stop()
-    wait_for(lambda: control.of(PredictionBatch))
+    wait_for(lambda: control.of(PredictionBatch) and control.of(Traces))
     assert not control.last_observed().is_serving
 
 

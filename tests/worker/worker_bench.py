@@ -18,6 +18,7 @@ from gateway.fleet import (
     Observed,
     PredictionBatch,
     Region,
+    RequestTrace,
     Telemetry,
 )
 from gateway.lifecycle.ports import LoadFailed, Snapshot
@@ -63,6 +64,7 @@ class FakePlane:
         self.snapshot = Snapshot()
         self.regions: tuple[Region, ...] = ()
         self.predictions: list[PredictionBatch] = []
+        self.traces: list[RequestTrace] = []
         self.has_call = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -83,6 +85,10 @@ class FakePlane:
 
     def take_predictions(self) -> list[PredictionBatch]:
         taken, self.predictions = self.predictions, []
+        return taken
+
+    def take_traces(self) -> list[RequestTrace]:
+        taken, self.traces = self.traces, []
         return taken
 
     def serve(self, lane: Any) -> None:

@@ -1,0 +1,138 @@
+"""What control makes of the workers' traces: spans, over OTLP to a real receiver and in memory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+import structlog
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from otlp_receiver import Collector
+from telemetry_values import CALLERS_SPAN, METHOD, T0, TRACE_ID, request
+
+from gateway.fleet import Hello, RequestTrace, TraceContext, Traces
+from gateway.telemetry.otel import TraceExport
+
+WORKER = Hello(3, 4321, "life", 7, "fast")
+HERE, UNDER = TraceContext("1" * 32), TraceContext(TRACE_ID, CALLERS_SPAN)
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    made = Collector()
+    yield made
+    made.server.stop(0).wait()
+
+
+@pytest.fixture
+def exporter() -> InMemorySpanExporter:
+    return InMemorySpanExporter()
+
+
+def exported(exporter: InMemorySpanExporter, *sent: RequestTrace, source: Hello = WORKER) -> Sequence[ReadableSpan]:
+    export = TraceExport(exporter=exporter, environ={})
+    export.put(source, Traces(sent))
+    export.shutdown()
+    return exporter.get_finished_spans()
+
+
+def test_spans_arrive_over_otlp_under_the_callers_span(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{collector.port}")
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "digits-gateway")
+    export = TraceExport()
+    export.put(WORKER, Traces((request(UNDER),)))
+    export.shutdown(timeout_s=10)
+    spans = {span.name: span for span in collector.spans()}
+    assert set(spans) == {METHOD, "route", "queue", "run"}
+    root = spans[METHOD]
+    assert root.parent_span_id.hex() == f"{CALLERS_SPAN:016x}"
+    assert {span.trace_id.hex() for span in spans.values()} == {TRACE_ID}
+    assert {span.parent_span_id for name, span in spans.items() if name != METHOD} == {root.span_id}
+    assert (root.start_time_unix_nano, root.end_time_unix_nano) == (T0, T0 + 1000)
+    assert (spans["queue"].start_time_unix_nano, spans["queue"].end_time_unix_nano) == (T0 + 20, T0 + 300)
+    assert root.kind == Span.SPAN_KIND_SERVER
+    resource = {fact.key: fact.value.string_value for fact in collector.received[0].resource.attributes}
+    assert resource["service.name"] == "digits-gateway"
+
+
+def test_the_server_span_says_who_served_what(exporter: InMemorySpanExporter) -> None:
+    spans = exported(exporter, request(HERE, prediction_id="p1", revision=7))
+    root = next(span for span in spans if span.name == METHOD)
+    assert dict(root.attributes or {}) == {
+        "rpc.system.name": "grpc",
+        "rpc.method": METHOD,
+        "rpc.response.status_code": "OK",
+        "interlock.model": "digits",
+        "interlock.version": 2,
+        "interlock.arm": "candidate",
+        "interlock.revision": 7,
+        "interlock.rows": 1,
+        "interlock.batch_rows": 8,
+        "interlock.prediction_id": "p1",
+        "interlock.worker": 3,
+    }
+    assert root.parent is None
+
+
+def test_every_life_of_a_worker_is_an_instance_of_the_service(exporter: InMemorySpanExporter) -> None:
+    export = TraceExport(exporter=exporter, environ={})
+    lives = [Hello(0, 11, "a", 1, "fast"), Hello(1, 12, "b", 2, "fast"), Hello(0, 13, "c", 3, "fast")]
+    for life in (*lives, lives[0]):
+        export.put(life, Traces((request(HERE, stages=()),)))
+    export.shutdown()
+    resources = [span.resource.attributes for span in exporter.get_finished_spans()]
+    assert [one["service.instance.id"] for one in resources] == ["worker-0-11", "worker-1-12", "worker-0-13", "worker-0-11"]
+    assert {one["service.name"] for one in resources} == {"interlock"}
+
+
+@pytest.mark.parametrize(("code", "is_fault"), [("INTERNAL", True), ("UNAVAILABLE", True), ("INVALID_ARGUMENT", False)])
+def test_a_failed_request_says_whose_fault_it_is(exporter: InMemorySpanExporter, code: str, is_fault: bool) -> None:
+    (root,) = exported(exporter, request(UNDER, code=code, error="it broke", stages=()))
+    assert root.context.trace_id == int(TRACE_ID, 16)
+    assert root.parent is not None
+    assert root.parent.span_id == CALLERS_SPAN
+    assert root.status.is_ok is not is_fault
+    assert root.attributes is not None
+    assert root.attributes.get("error.type") == (code if is_fault else None)
+    assert root.attributes["interlock.error"] == "it broke"
+
+
+def test_without_an_exporter_nothing_happens() -> None:
+    export = TraceExport(environ={})
+    export.put(WORKER, Traces((request(HERE),)))
+    export.shutdown()
+
+
+def test_an_exporter_that_is_not_built_in_is_said() -> None:
+    with structlog.testing.capture_logs() as lines:
+        TraceExport(environ={"OTEL_TRACES_EXPORTER": "zipkin"})
+    assert [(line["event"], line["log_level"]) for line in lines] == [("tracing_off", "warning")]
+    assert "OTEL_TRACES_EXPORTER: got 'zipkin'" in lines[0]["why"]
+
+
+class StuckExporter(InMemorySpanExporter):
+    """An exporter whose collector does not answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.release = threading.Event()
+        self.is_asked = threading.Event()
+
+    def export(self, spans: object) -> object:  # type: ignore[override]
+        self.is_asked.set()
+        self.release.wait(30)
+        return super().export(spans)  # type: ignore[arg-type]
+
+
+def test_shutdown_does_not_wait_for_a_collector_that_does_not_answer(wait_for: Callable[..., object]) -> None:
+    stuck = StuckExporter()
+    export = TraceExport(exporter=stuck, environ={})
+    export.put(WORKER, Traces((request(HERE),)))
+    with structlog.testing.capture_logs() as lines:
+        export.shutdown(timeout_s=0.1)
+    assert [line["event"] for line in lines] == ["traces_lost"]
+    stuck.release.set()
+    assert wait_for(lambda: not any("tracing-shutdown" in thread.name for thread in threading.enumerate()))
