@@ -215,18 +215,19 @@ class Telemetry:
 class PredictionBatch:
     """
     Predictions of one version since the last message, in columns (one entry per request unless said otherwise).
-    ``time_ms`` is that of the oldest; each one's own is in its id.
 
-    ``prediction_ids`` are the ids of the responses; ``inference_ids`` the callers' own ids or ""; ``rows`` the rows of
-    each request. Flat over all rows: ``labels`` when the kind is class (labels as text), ``numbers`` when it is value.
+    ``epoch``, ``times_ms`` and ``counters`` are the parts of the responses' prediction ids (`gateway.quality.prediction_id`);
+    ``inference_ids`` are the callers' own ids or ""; ``rows`` the rows of each request. Flat over all rows: ``labels`` when the
+    kind is class (labels as text), ``numbers`` when it is value.
     """
 
-    time_ms: int
     model: str
     version: int
     arms: tuple[str, ...]
     kind: str  # "class" or "value"
-    prediction_ids: tuple[str, ...]
+    epoch: int
+    times_ms: tuple[int, ...]
+    counters: tuple[int, ...]
     inference_ids: tuple[str, ...]
     rows: tuple[int, ...]
     labels: tuple[str, ...] = ()

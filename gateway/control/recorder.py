@@ -57,7 +57,7 @@ class Recorder:
         """Queues a batch, or drops it when the queue is full."""
         with self._changed:
             if len(self._waiting) >= MAX_WAITING:
-                self._dropped += len(batch.prediction_ids)
+                self._dropped += len(batch.counters)
                 return
             self._waiting.append(batch)
             self._taken += 1

@@ -58,9 +58,3 @@ def parse(text: str) -> PredictionId | None:
 def is_sampled(counter: int, rate: float) -> bool:
     """Whether a prediction with this counter goes to the log at ``rate`` (0 to 1): the same answer wherever it is asked."""
     return (counter * _SPREAD & 0xFFFFFFFF) < rate * 4294967296.0
-
-
-def numbers(text: str) -> tuple[int, int, int]:
-    """(time_ms, epoch, counter) of an id that one of our workers issued: `parse` without its checks, for many ids."""
-    bits = int(text.replace("-", ""), 16)
-    return bits >> 80, (bits >> 64 & 0xFFF) << 14 | bits >> 48 & 0x3FFF, bits & 0xFFFFFFFFFFFF

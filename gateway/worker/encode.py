@@ -16,7 +16,7 @@ from gateway.worker.served import Shapes
 
 
 def encoded(
-    items: list[Item], arrays: Sequence[Array], rows: list[int], head_id: bytes, counters: list[int], *, is_alike: bool
+    items: list[Item], arrays: Sequence[Array], rows: list[int], head_id: bytes, counters: Sequence[int], *, is_alike: bool
 ) -> list[tuple[Call, bytes]]:
     """
     The answers of requests that share a run, each with its ``rows`` of the outputs. ``head_id`` is the head of their

@@ -152,7 +152,7 @@ class Execution:
             return None
 
     def _answer(
-        self, items: list[Item], outputs: list[Array], rows: list[int], id_head: str, counters: list[int], *, is_alike: bool
+        self, items: list[Item], outputs: list[Array], rows: list[int], id_head: str, counters: Sequence[int], *, is_alike: bool
     ) -> None:
         """Encodes all answers, then sends them; nothing is sent when anything cannot be encoded."""
         if items[0].binding.placements:
@@ -217,7 +217,7 @@ class Execution:
         outputs: dict[str, Array],
         rows: list[int],
         now_ms: int,
-        counters: list[int],
+        counters: Sequence[int],
     ) -> None:
         prediction = served.prediction
         if prediction is None or not self._records.sample_rate:
@@ -238,7 +238,7 @@ class Execution:
                 )
             )
 
-    def _trace(self, items: Sequence[Item], batch_rows: int, timing: Timing, id_head: str, counters: list[int]) -> None:
+    def _trace(self, items: Sequence[Item], batch_rows: int, timing: Timing, id_head: str, counters: Sequence[int]) -> None:
         for item, counter in zip(items, counters, strict=True):
             if item.trace is not None:
                 times = (timing.taken_ns, timing.merged_ns, timing.ran_ns, timing.answered_ns)

@@ -30,9 +30,9 @@ class PredictionBuffer:
         """Keeps the batches, dropping the oldest where there is no room."""
         for batch in batches:
             self._batches.append(batch)
-            self._count += len(batch.prediction_ids)
+            self._count += len(batch.counters)
         while self._count > self._limit:
-            dropped = len(self._batches.popleft().prediction_ids)
+            dropped = len(self._batches.popleft().counters)
             self._count -= dropped
             self.dropped += dropped
 
@@ -41,5 +41,5 @@ class PredictionBuffer:
         while self._batches:
             if not send(self._batches[0]):
                 return False
-            self._count -= len(self._batches.popleft().prediction_ids)
+            self._count -= len(self._batches.popleft().counters)
         return True

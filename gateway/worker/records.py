@@ -6,13 +6,13 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, count
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
 
 from gateway.fleet import PredictionBatch
-from gateway.quality.prediction_id import is_sampled, prefix
+from gateway.quality.prediction_id import is_sampled
 from gateway.rpc.codec import id_text
 from gateway.runtime.session import Array
 from registry.versions import Prediction, PredictionKind
@@ -21,16 +21,18 @@ MAX_WAITING_ROWS = 100_000
 
 
 class PredictionIds:
-    """Issues prediction ids; thread-safe, since each counter value is drawn by one C call."""
+    """Issues prediction ids; thread-safe."""
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
-        self._next = count().__next__
+        self._next = 0
+        self._lock = threading.Lock()
 
-    def draw(self, ids: int) -> list[int]:
+    def draw(self, ids: int) -> range:
         """Counters of so many new ids."""
-        draw = self._next
-        return [draw() for _ in range(ids)]
+        with self._lock:
+            first, self._next = self._next, self._next + ids
+        return range(first, first + ids)
 
 
 @dataclass(slots=True)  # not frozen: to make a frozen one takes three times as long
@@ -42,7 +44,7 @@ class Executed:
     version: int
     prediction: Prediction
     arms: list[str]
-    counters: list[int]
+    counters: Sequence[int]
     id_fields: list[bytes]
     rows: list[int]
     output: Array
@@ -77,7 +79,7 @@ class Records:
         for executed in waiting:
             by_version.setdefault((executed.model, executed.version, executed.prediction), []).append(executed)
         batches = (self._columns(executions) for executions in by_version.values())
-        return [batch for batch in batches if batch.prediction_ids]
+        return [batch for batch in batches if batch.counters]
 
     def _columns(self, executions: list[Executed]) -> PredictionBatch:
         """What is kept of the executions of one version; requests are looked at one by one as little as may be."""
@@ -85,18 +87,15 @@ class Records:
             executions = [self._kept(one) for one in executions]
         first = executions[0]
         is_value = first.prediction.kind is PredictionKind.VALUE
-        prediction_ids: list[str] = []
-        for one in executions:
-            head = prefix(one.time_ms, self._epoch)
-            prediction_ids += [f"{head}{counter:012x}" for counter in one.counters]
         outputs = _merged([one.output for one in executions])
         return PredictionBatch(
-            time_ms=first.time_ms,
             model=first.model,
             version=first.version,
             arms=tuple(chain.from_iterable(one.arms for one in executions)),
             kind="value" if is_value else "class",
-            prediction_ids=tuple(prediction_ids),
+            epoch=self._epoch,
+            times_ms=tuple(chain.from_iterable(repeat(one.time_ms, len(one.counters)) for one in executions)),
+            counters=tuple(chain.from_iterable(one.counters for one in executions)),
             inference_ids=tuple(id_text(field) if field else "" for one in executions for field in one.id_fields),
             rows=tuple(chain.from_iterable(one.rows for one in executions)),
             labels=() if is_value else tuple(label for output in outputs for label in labels(first.prediction, output)),

@@ -13,7 +13,7 @@ from gateway import link
 from gateway.fleet import ArmCounts, Observed, PredictionBatch, Reported
 
 Wait = Callable[..., object]
-BATCH = PredictionBatch(1, "digits", 1, ("default",), "class", ("p1",), ("",), (1,), ("7",))
+BATCH = PredictionBatch("digits", 1, ("default",), "class", 7, (1,), (1,), ("",), (1,), ("7",))
 
 
 def test_a_report_brings_fresh_counts_from_every_worker(world: World) -> None:

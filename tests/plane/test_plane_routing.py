@@ -353,7 +353,8 @@ def test_predictions_are_kept_in_columns_for_the_log(open_gate, wait_for):
     response = gate.infer(request)
     batches = []
     wait_for(lambda: batches.extend(gate.plane.take_predictions()) or batches)
-    assert batches[0].prediction_ids == (response.parameters["prediction_id"].string_param,)
+    known = parse(response.parameters["prediction_id"].string_param)
+    assert (batches[0].times_ms, batches[0].epoch, batches[0].counters) == ((known.time_ms,), known.epoch, (known.counter,))
     assert (batches[0].inference_ids, batches[0].rows, batches[0].numbers) == (("mine",), (2,), (5.0, 6.0))
     assert (batches[0].model, batches[0].version, batches[0].arms) == ("m", 1, ("default",))
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from gateway.fleet import PredictionBatch
 from gateway.quality.feedback import Feedback, VerdictKind
 from gateway.quality.log import PredictionLog
-from gateway.quality.prediction_id import PredictionId, format_id
+from gateway.quality.prediction_id import PredictionId, format_id, parse
 
 EPOCH = 4242
 START_S = 1_800_000_000.0
@@ -33,6 +33,25 @@ def id_at(counter: int, *, time_s: float = START_S, epoch: int = EPOCH) -> str:
     return format_id(PredictionId(int(time_s * 1000), epoch, counter))
 
 
+def batch_of(
+    ids: Sequence[str], kind: str, rows: Sequence[int], *, arms: Sequence[str] = (), own: Sequence[str] = (), **more: object
+) -> PredictionBatch:
+    """A batch with these ids, all of one epoch."""
+    n = len(ids)
+    parts = [one for one in map(parse, ids) if one is not None]
+    facts: dict[str, object] = {"model": "m", "version": 1, **more}
+    return PredictionBatch(
+        arms=tuple(arms) or ("default",) * n,
+        kind=kind,
+        epoch=parts[0].epoch,
+        times_ms=tuple(one.time_ms for one in parts),
+        counters=tuple(one.counter for one in parts),
+        inference_ids=tuple(own) or ("",) * n,
+        rows=tuple(rows),
+        **facts,  # type: ignore[arg-type]
+    )
+
+
 def classes(
     ids: Sequence[str],
     labels: Sequence[str],
@@ -44,15 +63,13 @@ def classes(
 ) -> PredictionBatch:
     """A batch of one-row requests to a classifier."""
     n = len(ids)
-    return PredictionBatch(0, model, version, (arm,) * n, "class", tuple(ids), tuple(own) or ("",) * n, (1,) * n, tuple(labels))
+    facts = {"model": model, "version": version, "labels": tuple(labels)}
+    return batch_of(ids, "class", (1,) * n, arms=(arm,) * n, own=own, **facts)
 
 
 def values(ids: Sequence[str], numbers: Sequence[float], *, version: int = 1, model: str = "m") -> PredictionBatch:
     """A batch of one-row requests to a regressor."""
-    n = len(ids)
-    return PredictionBatch(
-        0, model, version, ("default",) * n, "value", tuple(ids), ("",) * n, (1,) * n, numbers=tuple(numbers)
-    )
+    return batch_of(ids, "value", (1,) * len(ids), model=model, version=version, numbers=tuple(numbers))
 
 
 def verdict(log: PredictionLog, item: Feedback) -> VerdictKind:

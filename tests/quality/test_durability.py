@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from quality_makers import EPOCH, START_S, MovableClock, classes, id_at, kinds, values, verdict
+from quality_makers import EPOCH, START_S, MovableClock, batch_of, classes, id_at, kinds, values, verdict
 from sklearn import metrics as oracle
 
 from gateway.clock import SystemClock
@@ -39,12 +39,16 @@ def _as_made(count: int, *, seed: int) -> tuple[list[str], list[str], list[str],
 
 def _batches(ids: list[str], predicted: list[str], arms: list[str]) -> list[PredictionBatch]:
     return [
-        PredictionBatch(
-            0, "m", 1, tuple(arms[a : a + 32]), "class", tuple(ids[a : a + 32]), tuple(f"own-{i}" for i in ids[a : a + 32]),
-            (1,) * len(ids[a : a + 32]), tuple(predicted[a : a + 32]),
+        batch_of(
+            ids[a : a + 32],
+            "class",
+            (1,) * len(ids[a : a + 32]),
+            arms=arms[a : a + 32],
+            own=[f"own-{i}" for i in ids[a : a + 32]],
+            labels=tuple(predicted[a : a + 32]),
         )
         for a in range(0, len(ids), 32)
-    ]  # fmt: skip
+    ]
 
 
 def test_ten_thousand_labels_in_any_order_meet_their_predictions_over_a_restart(open_log: Open) -> None:
@@ -55,7 +59,7 @@ def test_ten_thousand_labels_in_any_order_meet_their_predictions_over_a_restart(
     batches = _batches(ids, predicted, arms)
     early = {i for i in order if i // 32 * 32 >= count * 0.9}  # labelled before their predictions are recorded
     log = open_log()
-    log.record([b for b in batches if int(b.prediction_ids[0][-12:], 16) < count * 0.9])
+    log.record([b for b in batches if b.counters[0] < count * 0.9])
     sent: dict[int, str] = {}
     expected, found = [], []
 
@@ -78,7 +82,7 @@ def test_ten_thousand_labels_in_any_order_meet_their_predictions_over_a_restart(
     for start in range(0, 7000, 500):
         send(order[start : start + 500])
     log = open_log()
-    log.record([b for b in batches if int(b.prediction_ids[0][-12:], 16) >= count * 0.9])
+    log.record([b for b in batches if b.counters[0] >= count * 0.9])
     early.clear()
     for start in range(7000, count, 500):
         send(order[start : start + 500])
@@ -252,9 +256,7 @@ def _read(log: PredictionLog) -> None:
 
 
 def test_a_malformed_batch_is_dropped_and_counted(log: PredictionLog) -> None:
-    log.record(
-        [PredictionBatch(0, "m", 1, ("default",), "class", (id_at(1),), ("",), (2,), ("a",)), classes([id_at(2)], ["b"])]
-    )
+    log.record([batch_of([id_at(1)], "class", [2], labels=("a",)), classes([id_at(2)], ["b"])])
     assert (log.counts().recorded, log.counts().dropped) == (1, 1)
     assert log.coverage() == 0.5
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from quality_makers import EPOCH, START_S, MovableClock, classes, id_at, kinds, values, verdict
+from quality_makers import EPOCH, START_S, MovableClock, batch_of, classes, id_at, kinds, values, verdict
 
 from gateway.errors import Overloaded
-from gateway.fleet import PredictionBatch
 from gateway.quality.feedback import Feedback, VerdictKind
 from gateway.quality.log import PredictionLog
 
@@ -171,8 +170,8 @@ def test_an_item_that_is_wrong_by_itself_is_invalid_and_names_the_field(log: Pre
 def test_rows_of_one_request_are_labelled_apart(log: PredictionLog) -> None:
     log.record(
         [
-            PredictionBatch(0, "m", 1, ("default",) * 2, "class", (id_at(1), id_at(2)), ("", ""), (3, 1), ("a", "b", "c", "d")),
-            PredictionBatch(0, "m", 2, ("default",), "value", (id_at(3),), ("",), (2,), numbers=(1.0, 2.0)),
+            batch_of([id_at(1), id_at(2)], "class", (3, 1), labels=("a", "b", "c", "d")),
+            batch_of([id_at(3)], "value", (2,), version=2, numbers=(1.0, 2.0)),
         ]
     )
     items = [Feedback(prediction_id=id_at(1), label=label, row=row) for row, label in enumerate("aXcX")]

@@ -28,9 +28,8 @@ from gateway.worker.worker import WorkerConfig
 TRACE = RequestTrace(TraceContext("f" * 32), "a.B/C", 1, 2)
 
 
-def batch(name: str, count: int = 1) -> PredictionBatch:
-    ids = tuple(f"{name}-{index}" for index in range(count))
-    return PredictionBatch(0, "digits", 1, ("default",) * count, "class", ids, ("",) * count, (1,) * count, ("7",) * count)
+def batch(name: str) -> PredictionBatch:
+    return PredictionBatch("digits", 1, ("default",), "class", 1, (0,), (0,), (name,), (1,), ("7",))
 
 
 def infer(address: str, message: bytes = b"hello") -> bytes:
@@ -119,7 +118,7 @@ def test_what_was_predicted_while_control_was_away_is_sent_when_it_is_back(bench
     wait_for(lambda: not bench.plane.predictions)
     assert bench.plane.traces, "left where they are bounded and counted"
     control.is_away = False
-    wait_for(lambda: [b.prediction_ids[0] for b in control.of(PredictionBatch)] == ["a-0", "b-0"])
+    wait_for(lambda: [b.inference_ids for b in control.of(PredictionBatch)] == [("a",), ("b",)])
     wait_for(lambda: control.of(Traces) == [Traces((TRACE,))])
 
 

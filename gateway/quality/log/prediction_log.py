@@ -70,8 +70,8 @@ class PredictionLog:
         already is ignored. Never raises for what it cannot write: that is counted as dropped.
         """
         whole = [batch for batch in batches if write.is_whole(batch)]
-        sent = sum(len(batch.prediction_ids) for batch in batches)
-        lost = sent - sum(len(batch.prediction_ids) for batch in whole)
+        sent = sum(len(batch.counters) for batch in batches)
+        lost = sent - sum(len(batch.counters) for batch in whole)
         try:
             with self._writing() as db:
                 rows = self._rows(db, whole)

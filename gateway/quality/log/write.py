@@ -12,7 +12,7 @@ from hashlib import blake2b
 from gateway.fleet import PredictionBatch
 from gateway.quality.log.config import Series
 from gateway.quality.log.schema import MINUTE_MS
-from gateway.quality.prediction_id import is_sampled, numbers
+from gateway.quality.prediction_id import is_sampled
 
 Packed = str | float | bytes | None
 Row = tuple[int, int, int, int, int, Packed, bytes | None]  # the columns of `predictions`
@@ -25,11 +25,11 @@ def digest(text: str) -> bytes:
 
 def is_whole(batch: PredictionBatch) -> bool:
     """Whether the batch's columns fit each other."""
-    requests = len(batch.prediction_ids)
+    requests = len(batch.counters)
     flat = batch.labels if batch.kind == "class" else batch.numbers
     return (
         batch.kind in ("class", "value")
-        and len(batch.arms) == len(batch.inference_ids) == len(batch.rows) == requests
+        and len(batch.times_ms) == len(batch.arms) == len(batch.inference_ids) == len(batch.rows) == requests
         and sum(batch.rows) == len(flat)
     )
 
@@ -37,11 +37,11 @@ def is_whole(batch: PredictionBatch) -> bool:
 def rows_of(batch: PredictionBatch, series_of: Callable[[Series], int], *, rate: float) -> Iterator[Row]:
     """The table rows of a batch, those that the sampling ``rate`` takes."""
     ids = {arm: series_of(Series(batch.model, batch.version, arm, batch.kind)) for arm in set(batch.arms)}
-    requests = zip(batch.prediction_ids, batch.arms, batch.inference_ids, batch.rows, _packed(batch), strict=True)
-    for prediction_id, arm, inference_id, rows, predicted in requests:
-        time_ms, epoch, counter = numbers(prediction_id)
+    columns = batch.times_ms, batch.counters, batch.arms, batch.inference_ids, batch.rows, _packed(batch)
+    for time_ms, counter, arm, inference_id, rows, predicted in zip(*columns, strict=True):
         if rate >= 1 or is_sampled(counter, rate):
-            yield time_ms, epoch, counter, ids[arm], rows, predicted, digest(inference_id) if inference_id else None
+            own = digest(inference_id) if inference_id else None
+            yield time_ms, batch.epoch, counter, ids[arm], rows, predicted, own
 
 
 def _packed(batch: PredictionBatch) -> Iterator[Packed]:
