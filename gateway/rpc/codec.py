@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import DecodeError
 
@@ -161,28 +161,32 @@ class _SameLength:
         self._by_head[known.head] = known
 
 
-class Decoder:
-    """Decodes requests; not thread-safe (one per taking thread)."""
+R = TypeVar("R", bound=Request)
 
-    def __init__(self) -> None:
+
+class Decoder(Generic[R]):
+    """Decodes requests into objects of ``kind``, which is made as `Request` is; not thread-safe (one per taking thread)."""
+
+    def __init__(self, kind: type[R]) -> None:
+        self._kind = kind
         self._by_length: dict[int, _KnownMessage] = {}
         self._alike: dict[int, _SameLength] = {}
         self._layouts: dict[tuple[bytes, tuple[int, ...]], Layout] = {}
 
-    def decode(self, message: bytes) -> Request:
+    def decode(self, message: bytes) -> R:
         """The request in a message. Raises InvalidRequest when it is no ModelInferRequest."""
         known = self._by_length.get(len(message))
         if known is not None and (message.startswith(known.head) or (known := self._alike[len(message)].find(message))):
             if known.only is not None:
-                return Request(known.layout, [message[known.only]], b"")
+                return self._kind(known.layout, [message[known.only]], b"")
             for offset, frame in known.frames:
                 if not message.startswith(frame, offset):
                     break
             else:
-                return Request(known.layout, _cut(message, known.cuts), b"")
+                return self._kind(known.layout, _cut(message, known.cuts), b"")
         return self._walk(message)
 
-    def _walk(self, message: bytes) -> Request:
+    def _walk(self, message: bytes) -> R:
         fields = _Fields(message)
         sizes = tuple(end - start for start, end in fields.cuts)
         key = (fields.header, sizes)
@@ -195,7 +199,7 @@ class Decoder:
             known = self._by_length[len(message)] = _known(message, fields, layout)
             self._alike.setdefault(len(message), _SameLength()).add(known)
         parameters = parse_parameters(fields.parameters) if fields.parameters else NO_PARAMETERS
-        return Request(layout, _cut(message, fields.cuts), fields.id_field, parameters)
+        return self._kind(layout, _cut(message, fields.cuts), fields.id_field, parameters)
 
     def _remember(self, key: tuple[bytes, tuple[int, ...]], layout: Layout) -> None:
         if len(self._layouts) >= MAX_LAYOUTS:

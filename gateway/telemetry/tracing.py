@@ -30,7 +30,7 @@ class Tracing:
     """
     ``ratio`` (0 to 1) of the requests without a caller's decision are traced, unless the standard ``OTEL_TRACES_SAMPLER`` and
     ``OTEL_TRACES_SAMPLER_ARG`` say otherwise. ``environ`` replaces the process' variables; they also say whether traces go
-    anywhere: `is_on`. Thread-safe.
+    anywhere: `is_on`. ``share`` is what remains of the ratio, 0 where they do not. Thread-safe.
     """
 
     def __init__(self, ratio: float = 0.01, *, environ: Mapping[str, str] | None = None) -> None:
@@ -38,6 +38,7 @@ class Tracing:
         self.is_on = _goes_anywhere(environ)
         self.dropped = 0
         self._sampling = _sampling(ratio, environ)
+        self.share = self._sampling.ratio if self.is_on else 0.0
         self._bits = random.Random().getrandbits
         self._errors = _Allowance(MAX_ERRORS_PER_S)
         self._waiting: list[RequestTrace] = []
@@ -51,7 +52,7 @@ class Tracing:
         if not self.is_on:
             return None
         if traceparent is None:
-            return self._new_context() if coin < self._sampling.ratio else None
+            return self._new_context() if coin < self.share else None
         parent = parse_traceparent(traceparent)
         if not self._sampling.takes(parent, coin):
             return None

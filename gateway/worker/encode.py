@@ -29,7 +29,7 @@ def encoded(
     if is_alike and not is_large and not has_texts and rows.count(rows[0]) == len(rows):  # the usual case: one template for all
         template = items[0].target.template(names, _shapes(arrays, rows[0], len(items)), tuple(map(len, parts[0])))
         return [
-            (item.call, template % (head_id, counter, *own, item.request.id_field))
+            (item.call, template % (head_id, counter, *own, item.id_field))
             for item, counter, own in zip(items, counters, parts, strict=True)
         ]
     answers = []
@@ -37,11 +37,11 @@ def encoded(
         shapes = _shapes(arrays, count, len(items))
         if is_large:
             head = item.target.template(names, shapes, ()) % (head_id, counter, b"")
-            answers.append((item.call, _joined(head, arrays, own, item.request.id_field)))
+            answers.append((item.call, _joined(head, arrays, own, item.id_field)))
             continue
         sizes = tuple(-1 if array.dtype == np.object_ else len(part) for array, part in zip(arrays, own, strict=True))
         template = item.target.template(names, shapes, sizes)
-        answers.append((item.call, template % (head_id, counter, *own, item.request.id_field)))
+        answers.append((item.call, template % (head_id, counter, *own, item.id_field)))
     return answers
 
 

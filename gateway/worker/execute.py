@@ -160,7 +160,7 @@ class Execution:
             return
         arrays = outputs[: len(items[0].binding.outputs)]
         answers = encoded(items, arrays, rows, id_head.encode(), counters, is_alike=is_alike)
-        special = [index for index, item in enumerate(items) if item.wants_trailers or not item.request.parameters.is_binary]
+        special = [index for index, item in enumerate(items) if item.wants_trailers or not item.parameters.is_binary]
         for index in special:
             own = [split_rows(array, rows)[index] if len(items) > 1 else array for array in arrays]
             answers[index] = self._special(items[index], own, f"{id_head}{counters[index]:012x}", answers[index])
@@ -176,7 +176,7 @@ class Execution:
 
     def _special(self, item: Item, outputs: list[Array], prediction_id: str, answer: tuple[Call, bytes]) -> tuple[Call, bytes]:
         """The answer with typed contents, where the request asked for them."""
-        if item.request.parameters.is_binary:
+        if item.parameters.is_binary:
             return answer
         served = item.target.served
         described = tuple(
@@ -184,7 +184,7 @@ class Execution:
         )
         values = [to_typed(array) for array in outputs]
         return item.call, typed_response(
-            served.model, served.number, item.target.arm, prediction_id, described, values, item.request.id_field
+            served.model, served.number, item.target.arm, prediction_id, described, values, item.id_field
         )
 
     def _count(self, items: list[Item], rows: list[int], timing: Timing, now_ms: int, *, is_alike: bool) -> None:
@@ -232,7 +232,7 @@ class Execution:
                     prediction,
                     [item.target.arm for item in items],
                     counters,
-                    [item.request.id_field for item in items],
+                    [item.id_field for item in items],
                     rows,
                     output,
                 )

@@ -8,7 +8,7 @@ import numpy as np
 
 from gateway.batching.merge import join_raw
 from gateway.fleet import TraceContext
-from gateway.rpc.codec import Request
+from gateway.rpc.codec import NO_PARAMETERS, Layout, Parameters, Request
 from gateway.rpc.lane import Call
 from gateway.runtime.session import Array
 from gateway.runtime.tensors import from_raw, from_typed
@@ -17,11 +17,11 @@ from gateway.worker.regions import Memory
 from gateway.worker.served import Target
 
 
-class Item:
+class Item(Request):
     """
-    A routed request: its call, what it asks for, who answers it. ``arrays`` are its inputs where they had to be decoded
-    before batching, ``memory`` its shared memory (set where outputs go there). ``received_ns`` is on the
-    performance counter; ``expires_at`` Unix seconds.
+    A decoded request on its way: the call that it came by (set with its times by whoever took it), who answers it. ``arrays``
+    are its inputs where they had to be decoded before batching, ``memory`` its shared memory (set where outputs go there).
+    ``received_ns`` is on the performance counter; ``expires_at`` Unix seconds.
     """
 
     __slots__ = (
@@ -31,7 +31,6 @@ class Item:
         "expires_at",
         "memory",
         "received_ns",
-        "request",
         "routed_ns",
         "target",
         "trace",
@@ -40,16 +39,22 @@ class Item:
         "wants_trailers",
     )
 
-    def __init__(self, call: Call, request: Request, received_ns: int) -> None:
-        self.call = call
-        self.request = request
-        self.received_ns = self.routed_ns = received_ns
-        self.expires_at = call.deadline
+    def __init__(
+        self, layout: Layout, raw: list[bytes | memoryview], id_field: bytes, parameters: Parameters = NO_PARAMETERS
+    ) -> None:
+        self.layout = layout  # as its base does, without another call
+        self.raw = raw
+        self.id_field = id_field
+        self.parameters = parameters
         self.arrays: dict[str, Array] | None = None
         self.trace: TraceContext | None = None
         self.traceparent: str | None = None
-        self.unit_id = ""
+        self.unit_id = parameters.unit_id
         self.wants_trailers = False
+        self.call: Call
+        self.received_ns: int
+        self.routed_ns: int
+        self.expires_at: float
         self.target: Target
         self.binding: Binding
         self.memory: Memory
@@ -72,11 +77,11 @@ def merge_inputs(items: Sequence[Item]) -> dict[str, Array]:
     binding = items[0].binding
     if len(items) == 1:
         item = items[0]
-        return item.arrays if item.arrays is not None else decode_inputs(item.request, binding)
+        return item.arrays if item.arrays is not None else decode_inputs(item, binding)
     if binding.is_eager:
         return {feed.name: np.concatenate([item.arrays[feed.name] for item in items if item.arrays]) for feed in binding.feeds}
     rows = sum(item.binding.rows for item in items)
     return {
-        feed.name: join_raw([item.request.raw[feed.index] for item in items], feed.dtype, rows, feed.shape[1:])
+        feed.name: join_raw([item.raw[feed.index] for item in items], feed.dtype, rows, feed.shape[1:])
         for feed in binding.feeds
     }

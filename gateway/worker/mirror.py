@@ -166,13 +166,13 @@ def _count(shadow: Target, requests: int, rows: int, elapsed_s: float) -> None:
 
 def shadow_outputs(served: Served, items: Sequence[Item]) -> dict[str, Array]:
     """The shadow's outputs for requests of one primary batch. Raises InvalidRequest or RunFailed."""
-    layout = items[0].request.layout
+    layout = items[0].layout
     binding = served.bindings.get(layout) or served.bind(layout)
     for item in items[1:]:
-        if item.request.layout is not layout:
-            served.bindings.get(item.request.layout) or served.bind(item.request.layout)
+        if item.layout is not layout:
+            served.bindings.get(item.layout) or served.bind(item.layout)
     is_decoded = len(items) > 1 or items[0].arrays is not None
-    inputs = merge_inputs(items) if is_decoded else decode_inputs(items[0].request, binding)
+    inputs = merge_inputs(items) if is_decoded else decode_inputs(items[0], binding)
     return dict(zip(binding.run_outputs, served.session.run(binding.run_outputs, inputs), strict=True))
 
 

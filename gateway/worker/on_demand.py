@@ -88,7 +88,7 @@ class OnDemand:
         Keeps a routed-to-nobody request that names a version. What control has just refused is refused at once. Raises
         Overloaded when too much is parked.
         """
-        call, layout = item.call, item.request.layout
+        call, layout = item.call, item.layout
         key = layout.model, layout.version
         refused = self._refused.get(key)
         if refused is not None and refused[1] > self._clock.monotonic():
@@ -180,5 +180,5 @@ class OnDemand:
 
 
 def _expires_at(item: Item, now: float) -> float:
-    timeout_us = item.request.parameters.timeout_us
+    timeout_us = item.parameters.timeout_us
     return min(item.call.deadline, now + timeout_us / 1e6) if timeout_us else item.call.deadline

@@ -22,7 +22,7 @@ def take_inputs(item: Item, regions: Regions) -> dict[str, Array]:
     if item.binding.placements:
         item.memory = memory
     return {
-        feed.name: decode_input(item.request, feed) if feed.placement is None else memory.read(feed, feed.placement)
+        feed.name: decode_input(item, feed) if feed.placement is None else memory.read(feed, feed.placement)
         for feed in item.binding.feeds
     }
 
@@ -56,12 +56,12 @@ def placed_answers(
 
 def _response(item: Item, arrays: Sequence[Array], prediction_id: str) -> bytes:
     served = item.target.served
-    is_binary = item.request.parameters.is_binary
+    is_binary = item.parameters.is_binary
     encode = to_raw if is_binary else to_typed
     described = [(name, served.datatypes[name], array.shape) for name, array in zip(item.binding.outputs, arrays, strict=True)]
     contents = [placed or encode(array) for placed, array in zip(item.memory.written, arrays, strict=True)]
     answered = Answered(served.model, served.number, item.target.arm, prediction_id)
-    return placed_response(answered, described, contents, item.request.id_field, is_binary=is_binary)
+    return placed_response(answered, described, contents, item.id_field, is_binary=is_binary)
 
 
 def _own(items: Sequence[Item], outputs: Sequence[Array]) -> list[tuple[Array, ...]]:

@@ -21,7 +21,7 @@ from gateway.errors import GatewayError, ModelNotFound, NotReady, Overloaded
 from gateway.fleet import ArmCounts, PredictionBatch, Region, RequestTrace, ShadowCounts, Telemetry
 from gateway.lifecycle.ports import Snapshot
 from gateway.routing.table import CANDIDATE, DEFAULT, SPACE, Route, position
-from gateway.rpc.codec import Decoder, check_typed
+from gateway.rpc.codec import NO_PARAMETERS, Decoder, Parameters, check_typed
 from gateway.rpc.lane import Call, Lane
 from gateway.rpc.status import Refusal, describe
 from gateway.runtime.halt import Halt
@@ -101,7 +101,7 @@ class DataPlane:
     ) -> None:
         self._config = config
         self._incarnation = incarnation
-        self._tracing = tracing
+        self._tracing, self._traced_share = tracing, tracing.share
         self._ids = PredictionIds(epoch)
         self._records = Records(epoch, config.sample_rate)
         self.counters = Counters()
@@ -109,7 +109,7 @@ class DataPlane:
         self.loader = OnnxLoader(config.threads, self.counters.arm, self._recent)
         self._mirror = Mirror(self.counters.shadow)
         self._regions = Regions(is_on=config.is_shared_memory)
-        self._decoder = Decoder()
+        self._decoder = Decoder(Item)
         self._read_keys = frozenset((config.unit_key, TRACE_KEY, TRAILERS_KEY))
         self._random = random.Random(seed).random
         self._table = ServingTable()
@@ -193,22 +193,21 @@ class DataPlane:
         """The request of a call, routed and checked; None when it was refused."""
         item = None
         try:
-            request = self._decoder.decode(call.message)
-            item = Item(call, request, received_ns)
+            item = self._decoder.decode(call.message)
+            item.call = call
+            item.received_ns = item.routed_ns = received_ns
+            item.expires_at = call.deadline
             self._read_metadata(item)
             item.target = target = self._choose(item, table)
-            layout = request.layout
+            layout = item.layout
             item.binding = target.served.bindings.get(layout) or target.served.bind(layout)
             if item.binding.is_eager:
                 if item.binding.regions:
                     item.arrays = take_inputs(item, self._regions)
                 else:
-                    item.arrays = decode_inputs(request, item.binding)
-            if not request.parameters.is_binary:
-                for name in item.binding.outputs:
-                    check_typed(name, target.served.datatypes[name])
-            if request.parameters.timeout_us:
-                item.expires_at = min(item.expires_at, time.time() + request.parameters.timeout_us / 1e6)
+                    item.arrays = decode_inputs(item, item.binding)
+            if item.parameters is not NO_PARAMETERS:
+                self._obey(item, item.parameters)
             if item.trace is not None:
                 item.routed_ns = time.perf_counter_ns()
             return item
@@ -216,8 +215,15 @@ class DataPlane:
             self._refuse(call, item, error)
             return None
 
+    def _obey(self, item: Item, parameters: Parameters) -> None:
+        """Parameters of a request that bear on how it is run and answered. Raises InvalidRequest."""
+        if not parameters.is_binary:
+            for name in item.binding.outputs:
+                check_typed(name, item.target.served.datatypes[name])
+        if parameters.timeout_us:
+            item.expires_at = min(item.expires_at, time.time() + parameters.timeout_us / 1e6)
+
     def _read_metadata(self, item: Item) -> None:
-        item.unit_id = item.request.parameters.unit_id
         for key, value in item.call.metadata:
             if key in self._read_keys:
                 if key == self._config.unit_key:
@@ -226,11 +232,12 @@ class DataPlane:
                     item.traceparent = str(value)
                 else:
                     item.wants_trailers = True
-        if self._tracing.is_on:
-            item.trace = self._tracing.sample(item.traceparent, self._random())
+        coin = self._random()
+        if item.traceparent is not None or coin < self._traced_share:
+            item.trace = self._tracing.sample(item.traceparent, coin)
 
     def _choose(self, item: Item, table: ServingTable) -> Target:
-        layout = item.request.layout
+        layout = item.layout
         if layout.version:
             return table.pinned(layout.model, layout.version)
         route = table.routes.get(layout.model)
@@ -245,7 +252,7 @@ class DataPlane:
         if item is not None and hasattr(item, "target"):
             self._execution.refuse(item, error)
             return
-        if self._on_demand is not None and item is not None and item.request.layout.version and isinstance(error, _ABSENT):
+        if self._on_demand is not None and item is not None and item.layout.version and isinstance(error, _ABSENT):
             try:
                 self._on_demand.park(item)
                 return
@@ -287,7 +294,7 @@ class DataPlane:
         table = self._table
         for item in items:
             if not left:
-                self._execution.refuse(item, NotReady(f"model {item.request.layout.model!r}: routes keep changing"))
+                self._execution.refuse(item, NotReady(f"model {item.layout.model!r}: routes keep changing"))
                 continue
             again = self._admit(item.call, table, item.received_ns)
             if again is not None:

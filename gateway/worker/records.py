@@ -96,9 +96,9 @@ class Records:
             epoch=self._epoch,
             times_ms=tuple(chain.from_iterable(repeat(one.time_ms, len(one.counters)) for one in executions)),
             counters=tuple(chain.from_iterable(one.counters for one in executions)),
-            inference_ids=tuple(id_text(field) if field else "" for one in executions for field in one.id_fields),
+            inference_ids=_own_ids(list(chain.from_iterable(one.id_fields for one in executions))),
             rows=tuple(chain.from_iterable(one.rows for one in executions)),
-            labels=() if is_value else tuple(label for output in outputs for label in labels(first.prediction, output)),
+            labels=() if is_value else tuple(chain.from_iterable(labels(first.prediction, output) for output in outputs)),
             numbers=tuple(float(x) for output in outputs for x in output.reshape(-1).tolist()) if is_value else (),
         )
 
@@ -119,6 +119,11 @@ class Records:
         )
 
 
+def _own_ids(fields: list[bytes]) -> tuple[str, ...]:
+    """The callers' own ids; most callers give none."""
+    return tuple(id_text(field) for field in fields) if any(fields) else ("",) * len(fields)
+
+
 def _merged(outputs: list[Array]) -> list[Array]:
     """One array of all rows where the rows are alike."""
     return [np.concatenate(outputs)] if len({output.shape[1:] for output in outputs}) == 1 else outputs
@@ -128,8 +133,12 @@ def labels(prediction: Prediction, output: Array) -> list[str]:
     """The predicted class of each row, as text: the label itself, or the name or index of the largest score."""
     if prediction.kind is PredictionKind.SCORES:
         best = np.argmax(output.reshape(len(output), -1), axis=1).tolist() if len(output) else []
-        return [prediction.classes[i] if i < len(prediction.classes) else str(i) for i in best]
-    return [_label(value) for value in output.reshape(-1).tolist()]
+        named = prediction.classes
+        names = (*named, *map(str, range(len(named), max(best, default=0) + 1)))
+        return [names[i] for i in best]
+    values = output.reshape(-1).tolist()
+    texts = {value: _label(value) for value in set(values)}
+    return [texts[value] for value in values]
 
 
 def _label(value: Any) -> str:

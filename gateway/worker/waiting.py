@@ -110,4 +110,4 @@ class WaitingLine:
 
 def rank_of(item: Item) -> int:
     """The lower the sooner."""
-    return item.request.parameters.priority or LAST
+    return item.parameters.priority or LAST

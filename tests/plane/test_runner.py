@@ -31,7 +31,7 @@ class Waiting:
     def __init__(self, name: str, priority: int = 0, group: object = None, expires_at: float = FOREVER, rows: int = 1) -> None:
         self.name = name
         self.binding = SimpleNamespace(group=group, rows=rows)
-        self.request = SimpleNamespace(parameters=Parameters(priority=priority))
+        self.parameters = Parameters(priority=priority)
         self.call = Call(None, expires_at, ())
         self.expires_at = expires_at
         self.received_ns = time.perf_counter_ns()
@@ -222,7 +222,7 @@ def test_the_line_is_what_a_sorted_list_would_be(steps):
             item = Waiting(str(number), step[1], step[3], rows=step[2])
             line.add(item)
             model.append(item)
-            model.sort(key=lambda one: one.request.parameters.priority or 99)
+            model.sort(key=lambda one: one.parameters.priority or 99)
         elif step[0] == "take" and model:
             batch = line.take(step[1])
             assert batch[0] is model[0]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import InvalidRequest
-from gateway.rpc.codec import Decoder, prediction_id_of, raw_frame, response_head, typed_response
+from gateway.rpc.codec import Decoder, Request, prediction_id_of, raw_frame, response_head, typed_response
 from gateway.rpc.pb import inference_pb2 as pb
 
 tensors = st.lists(
@@ -33,7 +33,7 @@ requests = st.builds(
 )  # fmt: skip
 
 
-def is_as_protobuf_says(decoder: Decoder, request: pb.ModelInferRequest) -> None:
+def is_as_protobuf_says(decoder: Decoder[Request], request: pb.ModelInferRequest) -> None:
     decoded = decoder.decode(request.SerializeToString())
     assert (decoded.layout.model, decoded.layout.version, decoded.id) == (
         request.model_name,
@@ -52,14 +52,14 @@ def is_as_protobuf_says(decoder: Decoder, request: pb.ModelInferRequest) -> None
 @given(st.lists(requests, min_size=1, max_size=12))
 def test_every_way_in_gives_what_protobuf_gives(sequence):
     """One decoder sees all of them twice, so that each is decoded new, by header and by message."""
-    decoder = Decoder()
+    decoder = Decoder(Request)
     for request in sequence + sequence:
         is_as_protobuf_says(decoder, request)
 
 
 @given(st.binary(max_size=80), requests)
 def test_no_bytes_crash_it(junk, request):
-    decoder = Decoder()
+    decoder = Decoder(Request)
     message = request.SerializeToString()
     decoder.decode(message)
     for bytes_ in (junk, message[:-1], message + junk, junk + message, message[: len(message) // 2]):
@@ -68,7 +68,7 @@ def test_no_bytes_crash_it(junk, request):
 
 
 def test_a_known_length_with_another_header_is_not_taken_for_it():
-    decoder = Decoder()
+    decoder = Decoder(Request)
     first = request_of("a", "", "", "", [([4], b"1234")])
     second = request_of("b", "", "", "", [([4], b"1234")])
     for request in (first, first, second, first, second):
@@ -76,7 +76,7 @@ def test_a_known_length_with_another_header_is_not_taken_for_it():
 
 
 def test_raw_contents_that_move_within_a_known_length_are_found():
-    decoder = Decoder()
+    decoder = Decoder(Request)
     one = request_of("a", "", "", "", [([1], b"12"), ([2], b"3456")])
     other = request_of("a", "", "", "", [([1], b"1234"), ([2], b"56")])
     for request in (one, one, other, one, other):
@@ -89,7 +89,7 @@ def test_fields_in_another_order_are_read_all_the_same():
     header.CopyFrom(request)
     header.ClearField("raw_input_contents")
     message = raw_frame(4).replace(b"\x32", b"\x3a") + b"1234" + header.SerializeToString()
-    decoder = Decoder()
+    decoder = Decoder(Request)
     for _ in range(3):
         decoded = decoder.decode(message)
         assert decoded.raw == [b"1234"]
@@ -98,7 +98,7 @@ def test_fields_in_another_order_are_read_all_the_same():
 
 def test_layouts_are_interned_and_bounded(monkeypatch):
     monkeypatch.setattr("gateway.rpc.codec.MAX_LAYOUTS", 3)
-    decoder = Decoder()
+    decoder = Decoder(Request)
     first = decoder.decode(request_of("a", "", "", "", [([1], b"1")]).SerializeToString()).layout
     again = decoder.decode(request_of("a", "", "id", "u", [([1], b"2")]).SerializeToString()).layout
     assert first is again
@@ -110,7 +110,7 @@ def test_layouts_are_interned_and_bounded(monkeypatch):
 
 def test_large_contents_are_not_copied():
     message = request_of("a", "", "", "", [([100_000], bytes(100_000))]).SerializeToString()
-    (raw,) = Decoder().decode(message).raw
+    (raw,) = Decoder(Request).decode(message).raw
     assert isinstance(raw, memoryview)
     assert raw.obj is message
 
@@ -136,7 +136,7 @@ def test_types_without_typed_contents_say_so():
     request = pb.ModelInferRequest(model_name="m")
     request.inputs.add(name="x", datatype="FP16", shape=[1])
     with pytest.raises(InvalidRequest, match="input 'x': datatype 'FP16' has no typed contents"):
-        Decoder().decode(request.SerializeToString())
+        Decoder(Request).decode(request.SerializeToString())
 
 
 class Walking(Decoder):
@@ -151,7 +151,7 @@ class Walking(Decoder):
 
 def test_models_called_in_turn_are_told_apart_without_a_walk():
     requests = [request_of(f"model-{i:03}", "", "", "", [([], bytes([i])), ([], b"12")]) for i in range(200)]
-    decoder = Walking()
+    decoder = Walking(Request)
     for _ in range(3):
         for request in requests:
             is_as_protobuf_says(decoder, request)
@@ -161,6 +161,6 @@ def test_models_called_in_turn_are_told_apart_without_a_walk():
 def test_headers_of_many_sizes_in_messages_of_one_length_are_decoded_all_the_same():
     requests = [request_of("m" * i, "", "", "", [([], b"r" * (40 - i))]) for i in range(1, 40)]
     assert len({len(request.SerializeToString()) for request in requests}) == 1
-    decoder = Decoder()
+    decoder = Decoder(Request)
     for request in requests * 3:
         is_as_protobuf_says(decoder, request)

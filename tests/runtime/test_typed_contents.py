@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import InvalidRequest
-from gateway.rpc.codec import Decoder, typed_response
+from gateway.rpc.codec import Decoder, Request, typed_response
 from gateway.rpc.pb import inference_pb2 as pb
 from gateway.runtime.tensors import DTYPES, from_typed, to_typed
 
@@ -35,7 +35,7 @@ def typed_of(datatype: str, values: list) -> object:
     request = pb.ModelInferRequest(model_name="m")
     tensor = request.inputs.add(name="x", datatype=datatype, shape=[len(values)])
     getattr(tensor.contents, FIELDS[datatype]).extend(values)
-    return Decoder().decode(request.SerializeToString()).layout.inputs[0].typed
+    return Decoder(Request).decode(request.SerializeToString()).layout.inputs[0].typed
 
 
 @given(st.sampled_from(sorted(FIELDS)).flatmap(lambda datatype: st.tuples(st.just(datatype), arrays(datatype))))
