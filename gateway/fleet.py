@@ -263,32 +263,41 @@ class Stage:
     end_ns: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: the lane's thread makes these, and a frozen one takes three times as long
 class RequestTrace:
     """
     One finished request. ``context`` is what `Tracing.sample` answered, ``traceparent`` the caller's header, if any.
 
-    ``method`` is "package.Service/Method"; times are Unix nanoseconds; ``code`` the gRPC code's name; ``version`` the
-    resolved version that served (0: none did); ``rows`` those of the request, ``batch_rows`` those of the batch in which
-    it ran; ``unit_hash`` a hash of the unit id, never the id itself; ``error`` the text that the caller got.
+    ``method`` is "package.Service/Method"; ``code`` the gRPC code's name; ``version`` the resolved version that served (0:
+    none did); ``rows`` those of the request, ``batch_rows`` those of the batch in which it ran; ``unit_hash`` a hash of the
+    unit id, never the id itself; ``error`` the text that the caller got. Times are Unix nanoseconds, in the order in which
+    they come: from its arrival over `stages` to its answer. ``run_ns`` is 0 where it was not run.
     """
 
     context: TraceContext | None
     method: str
+    code: str
     start_ns: int
+    routed_ns: int
+    taken_ns: int
+    run_ns: int
+    ran_ns: int
     end_ns: int
-    code: str = "OK"
-    traceparent: str | None = None
     model: str = ""
     version: int = 0
     arm: str = ""
-    revision: int = 0
     rows: int = 0
     batch_rows: int = 0
     prediction_id: str = ""
     unit_hash: str = ""
     error: str = ""
-    stages: tuple[Stage, ...] = ()
+    traceparent: str | None = None
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """What it went through."""
+        before = Stage("route", self.start_ns, self.routed_ns), Stage("queue", self.routed_ns, self.taken_ns)
+        return (*before, Stage("run", self.run_ns, self.ran_ns)) if self.run_ns else before
 
 
 @dataclass(frozen=True, slots=True)

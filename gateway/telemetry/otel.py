@@ -158,7 +158,6 @@ def _attributes(trace: RequestTrace, worker: int) -> dict[str, Any]:
         "interlock.model": trace.model,
         "interlock.version": trace.version,
         "interlock.arm": trace.arm,
-        "interlock.revision": trace.revision,
         "interlock.rows": trace.rows,
         "interlock.batch_rows": trace.batch_rows,
         "interlock.prediction_id": trace.prediction_id,

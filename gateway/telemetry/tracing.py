@@ -11,7 +11,6 @@ import os
 import random
 import threading
 from collections.abc import Mapping
-from dataclasses import replace
 
 import structlog
 
@@ -72,7 +71,7 @@ class Tracing:
         if trace.context is None:
             if trace.code == "OK" or not self._errors.take(trace.end_ns):
                 return
-            trace = replace(trace, context=parse_traceparent(trace.traceparent) or self._new_context())
+            trace.context = parse_traceparent(trace.traceparent) or self._new_context()
         with self._lock:
             if len(self._waiting) < MAX_WAITING:
                 self._waiting.append(trace)

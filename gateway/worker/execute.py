@@ -31,7 +31,7 @@ from gateway.worker.item import Item, merge_inputs
 from gateway.worker.placing import place_outputs, placed_answers
 from gateway.worker.records import Executed, PredictionIds, Records, has_row_each
 from gateway.worker.served import Served
-from gateway.worker.traces import request_trace
+from gateway.worker.traces import refusal_trace, request_trace
 
 STOPPED_GONE = CallerGone("the caller was gone while the model ran; it was stopped")
 STOPPED_LATE = DeadlinePassed("the deadline passed while the model ran; it was stopped")
@@ -107,8 +107,7 @@ class Execution:
         with self._refusing:  # the lane's thread and a version's own refuse requests of one version
             item.target.count(code.name)
         if item.trace is not None or self._tracing.may_take_error(time.time_ns()):
-            now_ns = time.perf_counter_ns()
-            self._tracing.emit(request_trace(item, code.name, now_ns, now_ns, now_ns, now_ns, 0, error=message))
+            self._tracing.emit(refusal_trace(item, code.name, message))
 
     def _unexpired(self, served: Served, items: list[Item]) -> list[Item]:
         """The requests whose deadline is still ahead; the others are ended, as nobody waits for them any more."""
@@ -242,7 +241,7 @@ class Execution:
         for item, counter in zip(items, counters, strict=True):
             if item.trace is not None:
                 times = (timing.taken_ns, timing.merged_ns, timing.ran_ns, timing.answered_ns)
-                self._tracing.emit(request_trace(item, "OK", *times, batch_rows, prediction_id=f"{id_head}{counter:012x}"))
+                self._tracing.emit(request_trace(item, *times, batch_rows, f"{id_head}{counter:012x}"))
 
 
 def _trailers(item: Item, payload: bytes) -> Trailers:

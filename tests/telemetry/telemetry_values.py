@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.fleet import ArmCounts, RequestTrace, Stage, Telemetry, TraceContext
+from gateway.fleet import ArmCounts, RequestTrace, Telemetry, TraceContext
 
 METHOD = "inference.GRPCInferenceService/ModelInfer"
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -27,13 +27,8 @@ def sent(incarnation: str, *arms: ArmCounts, in_flight: int = 1, **more: object)
     return Telemetry(incarnation, arms, in_flight=in_flight, **facts)  # type: ignore[arg-type]
 
 
-def request(context: TraceContext | None, **facts: object) -> RequestTrace:
-    known: dict[str, object] = {
-        "model": "digits",
-        "version": 2,
-        "arm": "candidate",
-        "rows": 1,
-        "batch_rows": 8,
-        "stages": (Stage("route", T0 + 10, T0 + 20), Stage("queue", T0 + 20, T0 + 300), Stage("run", T0 + 300, T0 + 900)),
-    }
-    return RequestTrace(context, METHOD, T0, T0 + 1000, **{**known, **facts})  # type: ignore[arg-type]
+def request(context: TraceContext | None, code: str = "OK", **facts: object) -> RequestTrace:
+    ran = (T0 + 310, T0 + 900) if code == "OK" else (0, 0)
+    times = (T0, T0 + 20, T0 + 300, *ran, T0 + 1000)
+    known: dict[str, object] = {"model": "digits", "version": 2, "arm": "candidate", "rows": 1, "batch_rows": 8}
+    return RequestTrace(context, METHOD, code, *times, **{**known, **facts})  # type: ignore[arg-type]

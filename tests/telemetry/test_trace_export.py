@@ -59,7 +59,7 @@ def test_spans_arrive_over_otlp_under_the_callers_span(collector: Collector, mon
 
 
 def test_the_server_span_says_who_served_what(exporter: InMemorySpanExporter) -> None:
-    spans = exported(exporter, request(HERE, prediction_id="p1", revision=7))
+    spans = exported(exporter, request(HERE, prediction_id="p1"))
     root = next(span for span in spans if span.name == METHOD)
     assert dict(root.attributes or {}) == {
         "rpc.system.name": "grpc",
@@ -68,7 +68,6 @@ def test_the_server_span_says_who_served_what(exporter: InMemorySpanExporter) ->
         "interlock.model": "digits",
         "interlock.version": 2,
         "interlock.arm": "candidate",
-        "interlock.revision": 7,
         "interlock.rows": 1,
         "interlock.batch_rows": 8,
         "interlock.prediction_id": "p1",
@@ -81,16 +80,17 @@ def test_every_life_of_a_worker_is_an_instance_of_the_service(exporter: InMemory
     export = TraceExport(exporter=exporter, environ={})
     lives = [Hello(0, 11, "a", 1, "fast"), Hello(1, 12, "b", 2, "fast"), Hello(0, 13, "c", 3, "fast")]
     for life in (*lives, lives[0]):
-        export.put(life, Traces((request(HERE, stages=()),)))
+        export.put(life, Traces((request(HERE, code="NOT_FOUND"),)))
     export.shutdown()
-    resources = [span.resource.attributes for span in exporter.get_finished_spans()]
+    resources = [span.resource.attributes for span in exporter.get_finished_spans() if span.name == METHOD]
     assert [one["service.instance.id"] for one in resources] == ["worker-0-11", "worker-1-12", "worker-0-13", "worker-0-11"]
     assert {one["service.name"] for one in resources} == {"interlock"}
 
 
 @pytest.mark.parametrize(("code", "is_fault"), [("INTERNAL", True), ("UNAVAILABLE", True), ("INVALID_ARGUMENT", False)])
 def test_a_failed_request_says_whose_fault_it_is(exporter: InMemorySpanExporter, code: str, is_fault: bool) -> None:
-    (root,) = exported(exporter, request(UNDER, code=code, error="it broke", stages=()))
+    root, *stages = exported(exporter, request(UNDER, code=code, error="it broke"))
+    assert [stage.name for stage in stages] == ["route", "queue"], "it was not run"
     assert root.context.trace_id == int(TRACE_ID, 16)
     assert root.parent is not None
     assert root.parent.span_id == CALLERS_SPAN

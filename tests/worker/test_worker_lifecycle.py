@@ -25,7 +25,7 @@ from gateway.rpc.server import CannotListen
 from gateway.rpc.service import INFER_METHOD
 from gateway.worker.worker import WorkerConfig
 
-TRACE = RequestTrace(TraceContext("f" * 32), "a.B/C", 1, 2)
+TRACE = RequestTrace(TraceContext("f" * 32), "a.B/C", "OK", 1, 2, 3, 4, 5, 6)
 
 
 def batch(name: str) -> PredictionBatch:
