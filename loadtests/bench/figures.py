@@ -41,7 +41,7 @@ def recovered_after_s(
     count = int(np.floor(offsets.max() / window_s)) + 1
     for place in range(count):
         inside = latency_ms[(offsets >= place * window_s) & (offsets < (place + 1) * window_s)]
-        if len(inside) and np.percentile(inside, 99) > normal_ms:
+        if len(inside) and np.percentile(inside, 99, method="higher") > normal_ms:
             last = place
     return float("inf") if last == count - 1 else (last + 1) * window_s
 

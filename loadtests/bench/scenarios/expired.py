@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 import time
 from collections.abc import Sequence
@@ -67,10 +68,12 @@ class Expired:
             message = bodies.infer(BUSY, {model_files.INPUT: np.ones((1, model_files.BUSY_COLUMNS), np.float32)})
             target = stand.target(gateway.port, message)
             rate = target.closed(stand.seconds(2), depth=DEPTH).rate()
-            without, beside = [], []
+            without: list[Turn] = []
+            beside: list[Turn] = []
             for turn in range(PAIRS * stand.repetitions):
-                without.append(_turn(gateway, target, 0.0, stand.seconds(TURN_S), turn))
-                beside.append(_turn(gateway, target, rate, stand.seconds(TURN_S), turn))
+                for offered, turns in ((0.0, without), (rate, beside)):
+                    measure = functools.partial(_turn, gateway, target, offered, stand.seconds(TURN_S), turn)
+                    turns.append(stand.in_time(measure))
             stops = _endless_stops_ms(gateway, self.trials)
         alone_ms = statistics.median(turn.cpu_ms for turn in without)
         beside_ms = statistics.median(turn.cpu_ms for turn in beside)

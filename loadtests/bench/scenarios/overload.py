@@ -25,6 +25,7 @@ FACTORS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 DIGITS_FACTORS = (0.5, 1.0, 1.5, 3.0)
 HALF, MOST = 0.5, 3.0
 SWEEPS, DIGITS_SWEEPS = 2, 4
+WAYS_BACK = 2  # as with the sweeps, the better one counts: neighbours of the machine hold up calls, never hasten them
 STILL_IN_TIME_S = 0.05  # an answer so long after the last call was due still counts as goodput
 NORMAL = 2.0  # × the p99 at half load before: what "back to normal" means
 DRAIN_S = 10.0
@@ -71,7 +72,7 @@ class Overload:
             capacity = target.closed(stand.seconds(4), depth=8).rate()
             steps = _swept(target, capacity, FACTORS, SWEEPS, stand.seconds(6))
             stand.say("the way back")
-            back = _way_back(target, capacity, stand)
+            back = min(stand.in_time(lambda: _way_back(target, capacity, stand)) for _ in range(WAYS_BACK))
             digits = stand.target(gateway.port)
             digits_capacity = digits.closed(stand.seconds(2), depth=32).rate()
             digits_steps = _swept(digits, digits_capacity, DIGITS_FACTORS, DIGITS_SWEEPS, stand.seconds(1.5))
