@@ -34,8 +34,9 @@ _SAMPLE = re.compile(r"^(interlock_\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 class Soak:
     """
     ``swaps`` promotes and rollbacks of digits in all, one every ``every_s`` seconds at the most often. So many
-    ``operations`` (unpaced swaps) come first: control keeps the last 1,000, and while that history fills it grows as it may. So
-    do the page caches of its databases, which ``fill_s`` seconds of predictions, as fast as they go, fill.
+    ``operations`` (unpaced swaps) come first: control keeps the last 1,000, and while that history fills, and its table grows
+    once more, it takes what it will take. So do the page caches of its databases, which ``fill_s`` seconds of predictions, as
+    fast as they go, fill.
     """
 
     swaps: int = 1000
