@@ -23,7 +23,7 @@ from gateway.home import Home, write_note
 from gateway.ports import ClosesFirst
 from gateway.restarts import EXIT_MISCONFIGURED
 from gateway.settings import Address, CannotStart, Settings, cores
-from gateway.stopping import Stop
+from gateway.stopping import Stop, join
 
 if TYPE_CHECKING:
     from gateway.control.config import ControlConfig
@@ -121,7 +121,7 @@ def _serve(
     if not stopping.wait(0):
         listening.append(ClosesFirst(Address.parse(worker.address).port))
         on_serving()
-    stopper.join()
+    join(stopper)
     for sockets in listening:  # made while the stop had begun
         sockets.release()
 

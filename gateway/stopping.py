@@ -1,4 +1,9 @@
-"""How a process of the gateway is asked to end: by a signal or by a thread, without locks a signal handler could meet."""
+"""
+How a process of the gateway is asked to end: by a signal or by a thread, without locks a signal handler could meet.
+
+The kernel may hand a signal to any thread, while Python runs its handler in the main thread only, which sleeps on meanwhile.
+So the main thread never waits for long without a look.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,11 @@ import os
 import select
 import signal
 import sys
+import threading
+import time
 from types import FrameType
+
+LOOK_S = 0.5  # after so long at the most the handler of a signal runs that another thread took
 
 
 class Stop:
@@ -21,7 +30,13 @@ class Stop:
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Waits for `set`; False when it did not come in time. None waits for ever."""
-        return bool(select.select([self._read], [], [], timeout_s)[0])
+        until = float("inf") if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            left_s = max(0.0, until - time.monotonic())
+            if select.select([self._read], [], [], min(left_s, LOOK_S))[0]:
+                return True
+            if left_s <= LOOK_S:
+                return False
 
     def on_signals(self) -> Stop:
         """Makes SIGTERM and SIGINT set it; a second one ends the process at once. For the main thread."""
@@ -44,6 +59,12 @@ class Stop:
         if self.wait(0):
             os._exit(128 + number)
         self.set()
+
+
+def join(thread: threading.Thread) -> None:
+    """Waits in the main thread for the end of another; signals are handled meanwhile."""
+    while thread.is_alive():
+        thread.join(LOOK_S)
 
 
 class Terminal:
