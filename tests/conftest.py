@@ -8,9 +8,12 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
+
+if TYPE_CHECKING:
+    from otlp_receiver import Receiver
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # tests that load ONNX Runtime themselves
 T = TypeVar("T")
@@ -40,6 +43,18 @@ def h2load() -> str:
     if path is None:
         pytest.skip("h2load is not installed: run .ci/install-system-packages")
     return path
+
+
+@pytest.fixture
+def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    """Receives the traces that this process and those that it starts export from now on."""
+    from otlp_receiver import Receiver  # here: most tests need none of what it imports
+
+    made = Receiver()
+    for name, value in made.environment.items():
+        monkeypatch.setenv(name, value)
+    yield made
+    made.stop()
 
 
 @pytest.fixture

@@ -112,6 +112,8 @@ def _requests(facts: MetricsFacts) -> Iterator[Metric]:
     for name, text, value in _ARM_COUNTERS:
         yield _counter(name, text, ARM, [(_texts(key), value(arm)) for key, arm in arms])
     yield batches
+    traces = facts.merged.traces_dropped
+    yield _counter("traces_dropped", "Traced requests not exported, because a worker's buffer was full.", (), [((), traces)])
 
 
 def _shadows(facts: MetricsFacts) -> Iterator[Metric]:
@@ -190,8 +192,6 @@ def _predictions(facts: MetricsFacts) -> Iterator[Metric]:
     dropped = facts.merged.predictions_dropped + facts.predictions_dropped
     yield _counter("predictions_recorded", "Predictions written to the log.", (), [((), facts.predictions_recorded)])
     yield _counter("predictions_dropped", "Predictions not recorded, because a buffer was full.", (), [((), dropped)])
-    traces = facts.merged.traces_dropped
-    yield _counter("traces_dropped", "Traced requests not exported, because a worker's buffer was full.", (), [((), traces)])
     for name, text, value in _QUALITY_GAUGES:
         known = [(_texts((row.model, row.version, row.arm)), value(row)) for row in facts.quality]
         yield _gauge(name, text, ARM, [(labels, number) for labels, number in known if number is not None])

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import structlog
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from otlp_receiver import Collector
+from otlp_receiver import Receiver
 from telemetry_values import CALLERS_SPAN, METHOD, T0, TRACE_ID, request
 
 from gateway.fleet import Hello, RequestTrace, TraceContext, Traces
@@ -18,13 +18,6 @@ from gateway.telemetry.otel import TraceExport
 
 WORKER = Hello(3, 4321, "life", 7, "fast")
 HERE, UNDER = TraceContext("1" * 32), TraceContext(TRACE_ID, CALLERS_SPAN)
-
-
-@pytest.fixture
-def collector() -> Iterator[Collector]:
-    made = Collector()
-    yield made
-    made.server.stop(0).wait()
 
 
 @pytest.fixture
@@ -39,13 +32,12 @@ def exported(exporter: InMemorySpanExporter, *sent: RequestTrace, source: Hello 
     return exporter.get_finished_spans()
 
 
-def test_spans_arrive_over_otlp_under_the_callers_span(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{collector.port}")
+def test_spans_arrive_over_otlp_under_the_callers_span(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_SERVICE_NAME", "digits-gateway")
     export = TraceExport()
     export.put(WORKER, Traces((request(UNDER),)))
     export.shutdown(timeout_s=10)
-    spans = {span.name: span for span in collector.spans()}
+    spans = {span.name: span for span in receiver.spans()}
     assert set(spans) == {METHOD, "route", "queue", "run"}
     root = spans[METHOD]
     assert root.parent_span_id.hex() == f"{CALLERS_SPAN:016x}"
@@ -54,7 +46,7 @@ def test_spans_arrive_over_otlp_under_the_callers_span(collector: Collector, mon
     assert (root.start_time_unix_nano, root.end_time_unix_nano) == (T0, T0 + 1000)
     assert (spans["queue"].start_time_unix_nano, spans["queue"].end_time_unix_nano) == (T0 + 20, T0 + 300)
     assert root.kind == Span.SPAN_KIND_SERVER
-    resource = {fact.key: fact.value.string_value for fact in collector.received[0].resource.attributes}
+    resource = {fact.key: fact.value.string_value for fact in receiver.received[0].resource.attributes}
     assert resource["service.name"] == "digits-gateway"
 
 
