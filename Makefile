@@ -48,9 +48,9 @@ check: $(READY) ## format, lint, strict types, architecture, generated code up t
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/architecture
 	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && PYTHON=$(BIN)/python protos/generate.sh "$$out" \
-	  && diff -r -x __pycache__ "$$out" gateway/rpc/pb || { echo "generated code is stale: run make proto" >&2; exit 1; }
+	  && diff -r -x __pycache__ "$$out" gateway/protocol/pb || { echo "generated code is stale: run make proto" >&2; exit 1; }
 
-proto: $(READY) ## gateway/rpc/pb anew from protos/
+proto: $(READY) ## gateway/protocol/pb anew from protos/
 	PYTHON=$(BIN)/python protos/generate.sh
 
 bench: $(READY) ## the request path, large tensors, swaps, overload and more, judged against goals (SCENARIO=path runs one)

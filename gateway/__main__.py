@@ -7,7 +7,7 @@ import sys
 
 def main() -> int:
     """The exit code."""
-    from gateway.child import take_orders
+    from gateway.process.orders import take_orders
 
     orders = take_orders()
     if orders is not None:

@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gateway import __version__
-from gateway.child import REPLACED, Line, Orders
 from gateway.clock import SystemClock
-from gateway.home import Home, write_note
-from gateway.ports import ClosesFirst
-from gateway.restarts import EXIT_MISCONFIGURED
-from gateway.settings import Address, CannotStart, Settings, cores
-from gateway.stopping import Stop, join
+from gateway.process.backoff import EXIT_MISCONFIGURED
+from gateway.process.home import Home, write_note
+from gateway.process.orders import REPLACED, Line, Orders
+from gateway.process.signals import Stop, join
+from gateway.process.sockets import ClosesFirst
+from gateway.settings.values import Address, CannotStart, Settings, cores
 
 if TYPE_CHECKING:
+    from gateway.contract.link import Link
     from gateway.control.config import ControlConfig
     from gateway.control.control import Control
-    from gateway.link import Link
     from gateway.worker.worker import Worker
 
 READY_LOOK_S = 0.05
@@ -63,7 +63,7 @@ def run_child(orders: Orders) -> int:
 
 def run_control(orders: Orders, home: Home, stopping: Stop, line: Line) -> None:
     """Control, its admin and HTTP servers and the workers' socket, until ``stopping`` is set."""
-    from gateway.restart_news import news_of
+    from gateway.process.rolling_messages import news_of
 
     with ExitStack() as parts:
         is_restarted = orders.restarts > 0
@@ -76,8 +76,8 @@ def run_control(orders: Orders, home: Home, stopping: Stop, line: Line) -> None:
 
 def run_worker(orders: Orders, home: Home, stopping: Stop, line: Line) -> None:
     """One worker, until ``stopping`` is set, or another process has taken its place; then it drains."""
-    from gateway.link import connect
-    from gateway.worker.scheduling import in_background
+    from gateway.contract.link import connect
+    from gateway.runtime.scheduling import in_background
 
     in_background()  # before any other thread is there: they all inherit it
 
@@ -128,7 +128,7 @@ def _serve(
 
 def run_in_process(settings: Settings, home: Home, *, on_ready: Callable[[], None], report: Callable[[str], None]) -> int:
     """Control and one worker in this process, joined by a socket pair, until SIGTERM or SIGINT. The exit code."""
-    from gateway.readiness import Readiness
+    from gateway.process.readiness import Readiness
     from gateway.telemetry.logs import configure_logs
 
     configure_logs(settings.log_level, role="gateway")
@@ -161,10 +161,10 @@ def build_control(
     are processes of their own. ``is_restarted``: the supervisor has started it again. Raises RegistryError, GatewayError or
     OSError.
     """
+    from gateway.api.admin_server import AdminServer
     from gateway.control.control import Control
-    from gateway.control.http import HttpServer
+    from gateway.control.observe.http import HttpServer
     from gateway.quality.log import LogConfig, PredictionLog
-    from gateway.rpc.admin import AdminServer
     from gateway.telemetry.aggregate import Aggregate
     from gateway.telemetry.otel import TraceExport
     from registry.registry import open_registry
@@ -250,7 +250,7 @@ def build_worker(orders: Orders, home: Home, connect: Callable[[], Link]) -> Wor
 
 def joined_to(control: Control) -> Callable[[], Link]:
     """Connects a worker of this process: the other end is served by control in a thread of its own."""
-    from gateway.link import pair
+    from gateway.contract.link import pair
 
     def connect() -> Link:
         ours, theirs = pair()

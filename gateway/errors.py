@@ -16,7 +16,7 @@ The gateway's expected errors: one small tree whose messages are for the caller.
       InferenceFailed     the runtime refused a valid request
       Unsupported         the protocol or this build has no such thing
 
-Codes are in `gateway.rpc.status`, nowhere else; the registry's own tree is `registry.errors`.
+Codes are in `gateway.api.status_codes`, nowhere else; the registry's own tree is `registry.errors`.
 """
 
 from __future__ import annotations

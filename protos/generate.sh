@@ -1,10 +1,10 @@
 #!/bin/sh
-# Generates gateway/rpc/pb from the .proto files: messages and type stubs only, services are read from the descriptors
-# (gateway/rpc/service.py). Usage: protos/generate.sh [OUTPUT_FOLDER]; run by `make proto`, checked by `make check`.
+# Generates gateway/protocol/pb from the .proto files: messages and type stubs only, services are read from the descriptors
+# (gateway/protocol/services.py). Usage: protos/generate.sh [OUTPUT_FOLDER]; run by `make proto`, checked by `make check`.
 set -eu
 cd "$(dirname "$0")/.."
 python=${PYTHON:-.venv/bin/python}
-out=${1:-gateway/rpc/pb}
+out=${1:-gateway/protocol/pb}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "$python" -m grpc_tools.protoc -Iprotos --python_out="$work" --pyi_out="$work" \

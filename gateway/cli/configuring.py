@@ -13,7 +13,7 @@ from registry.deployment import DEFAULT_ROLLBACK_WINDOW_S, SWAP_ORDERS, Batching
 
 if TYPE_CHECKING:
     from gateway.client.admin import AdminClient, Updates
-    from gateway.rpc.messages import admin
+    from gateway.protocol.messages import admin
 
 _BATCHING_MODES = ("auto", "on", "off")
 _BUILT_IN = Batching()

@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from gateway.client.upload import Upload
-    from gateway.rpc.messages import admin
+    from gateway.protocol.messages import admin
     from registry.examples import Example
 
 ExampleOption = Annotated[

@@ -13,13 +13,13 @@ from gateway.cli.changes import parsed
 from gateway.cli.options import DEFAULT_ADMIN, Admin, AsJson, Limit, Model
 from gateway.cli.output import duration, print_json, stdout
 from gateway.cli.session import connected
-from gateway.rpc.call_errors import Unavailable
+from gateway.client.call_errors import Unavailable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from gateway.client import AdminClient
-    from gateway.rpc.messages import admin
+    from gateway.protocol.messages import admin
 
 WATCH_INTERVAL_S = 1.0
 OptionalModel = Annotated[str, typer.Argument(metavar="[MODEL]", help="Only this model.", show_default=False)]
@@ -40,7 +40,7 @@ def status(
             return
         current = client.status(model)
     if as_json:
-        from gateway.rpc.messages import as_json as to_json
+        from gateway.protocol.messages import as_json as to_json
 
         print_json(to_json(current))
         return
@@ -50,7 +50,7 @@ def status(
 def history(model: Model, limit: Limit = 20, admin: Admin = DEFAULT_ADMIN, as_json: AsJson = False) -> None:
     """List what was served when, newest first."""
     from gateway.cli.tables import revisions_table
-    from gateway.rpc.messages import as_json as to_json
+    from gateway.protocol.messages import as_json as to_json
 
     with connected(admin) as client:
         found = list(itertools.islice(client.revisions(model), limit))
@@ -63,7 +63,7 @@ def history(model: Model, limit: Limit = 20, admin: Admin = DEFAULT_ADMIN, as_js
 def audit(model: OptionalModel = "", limit: Limit = 50, admin: Admin = DEFAULT_ADMIN, as_json: AsJson = False) -> None:
     """List who changed what, and why."""
     from gateway.cli.tables import audit_table
-    from gateway.rpc.messages import as_json as to_json
+    from gateway.protocol.messages import as_json as to_json
 
     with connected(admin) as client:
         found = list(itertools.islice(client.audit(model), limit))
@@ -77,7 +77,7 @@ def audit(model: OptionalModel = "", limit: Limit = 50, admin: Admin = DEFAULT_A
 def operations(limit: Limit = 20, admin: Admin = DEFAULT_ADMIN, as_json: AsJson = False) -> None:
     """List long operations, running and done."""
     from gateway.cli.tables import operations_table
-    from gateway.rpc.messages import as_json as to_json
+    from gateway.protocol.messages import as_json as to_json
 
     with connected(admin) as client:
         found = list(itertools.islice(client.operations(), limit))

@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from gateway.rpc.messages import Timestamp
+from gateway.protocol.messages import Timestamp
 
 PIPE_WIDTH = 120  # columns when the output is no terminal
 

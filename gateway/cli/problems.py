@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from gateway.client.call_errors import CallError, CannotSend
 from gateway.errors import GatewayError
-from gateway.rpc.call_errors import CallError, CannotSend
 from registry.errors import RegistryError
 
 

@@ -13,7 +13,7 @@ from gateway.cli.output import print_json, size, stdout
 from gateway.cli.session import Progress, connected, finish
 
 if TYPE_CHECKING:
-    from gateway.rpc.messages import admin
+    from gateway.protocol.messages import admin
 
 PREDICTION_KINDS = ("label", "scores", "value")
 Source = Annotated[Path, typer.Argument(metavar="PATH", help="An .onnx file, or a folder with one.", show_default=False)]
@@ -71,7 +71,7 @@ def validate(
 ) -> None:
     """Check a model here, without a gateway: read it, run it, and tell what registration would find."""
     from gateway.client.upload import Upload
-    from gateway.runtime.probe import trial
+    from gateway.runtime.trial import trial
     from registry.onnx_file import read_model
     from registry.versions import Prediction, PredictionKind
 
@@ -177,7 +177,7 @@ def _registered(operation: admin.Operation) -> str:
 
 
 def _json(message: Any) -> dict[str, Any]:
-    from gateway.rpc.messages import as_json
+    from gateway.protocol.messages import as_json
 
     return as_json(message)
 

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from gateway.cli.output import duration
 from gateway.cli.tables import table
-from gateway.rpc.messages import admin
+from gateway.protocol.messages import admin
 
 MANY_CLASSES = 20  # a wider confusion matrix is listed by its largest cells
 

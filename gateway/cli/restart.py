@@ -9,11 +9,11 @@ import typer
 from gateway.cli.options import DEFAULT_ADMIN, Admin, AsJson, Reason, seconds
 from gateway.cli.output import print_json, say, stdout
 from gateway.cli.session import Progress, connected, operation_facts
-from gateway.rpc.call_errors import DeadlineExceeded
+from gateway.client.call_errors import DeadlineExceeded
 
 if TYPE_CHECKING:
     from gateway.client import Updates
-    from gateway.rpc.messages import admin as messages
+    from gateway.protocol.messages import admin as messages
 
 NO_LIMIT_S = 86_400.0
 

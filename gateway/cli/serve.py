@@ -10,8 +10,8 @@ import typer
 from gateway.cli.options import byte_count
 from gateway.cli.output import print_json, say
 from gateway.cli.problems import CommandError
-from gateway.environment import read_settings
-from gateway.settings import CannotStart, Settings
+from gateway.settings.environment import read_settings
+from gateway.settings.values import CannotStart, Settings
 
 
 def _option(help_text: str, metavar: str | None = None) -> Any:
@@ -78,7 +78,7 @@ def serve(
 
 
 def _run(settings: Settings, *, as_json: bool) -> int:
-    from gateway.launch import run_gateway
+    from gateway.process.launch import run_gateway
 
     def announce(ready: Settings, home: Path, pid: int) -> None:
         try:

@@ -14,11 +14,11 @@ from rich.markup import escape
 from gateway.cli.options import DEFAULT_DATA
 from gateway.cli.output import print_json, say, size, stderr, stdout
 from gateway.cli.problems import NoGateway
-from gateway.rpc.call_errors import CallError, Unreachable
+from gateway.client.call_errors import CallError, Unreachable
 
 if TYPE_CHECKING:  # grpc and numpy are loaded by the first command that connects, not by --help
     from gateway.client import AdminClient, Client, Updates
-    from gateway.rpc.messages import admin
+    from gateway.protocol.messages import admin
 
 ADDRESS_TIMEOUT_S = 2.0
 
@@ -98,7 +98,7 @@ def finish(
 
 def operation_json(operation: admin.Operation, resource: str) -> dict[str, Any]:
     """The operation's resource, with the operation (name, steps, duration, what is missing) beside its fields."""
-    from gateway.rpc.messages import as_json
+    from gateway.protocol.messages import as_json
 
     about = as_json(operation)
     return {**(about[resource] or {"model": operation.model}), "operation": operation_facts(operation)}
@@ -106,7 +106,7 @@ def operation_json(operation: admin.Operation, resource: str) -> dict[str, Any]:
 
 def operation_facts(operation: admin.Operation) -> dict[str, Any]:
     """The operation itself, as JSON shows it."""
-    from gateway.rpc.messages import as_json
+    from gateway.protocol.messages import as_json
 
     about = as_json(operation)
     took_ms = (operation.end_time.ToNanoseconds() - operation.create_time.ToNanoseconds()) / 1e6

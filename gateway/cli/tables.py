@@ -13,7 +13,7 @@ from gateway.cli.changes import change
 from gateway.cli.configuring import settings
 from gateway.cli.output import size, when
 from gateway.cli.traffic import routes
-from gateway.rpc.messages import admin
+from gateway.protocol.messages import admin
 
 _STATES = {
     "READY": "green", "serving": "green", "FAILED": "red", "away": "red", "DRAINING": "yellow", "draining": "yellow",

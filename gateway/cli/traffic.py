@@ -12,7 +12,7 @@ from gateway.cli.session import connected, finish
 
 if TYPE_CHECKING:
     from gateway.client.admin import AdminClient, Updates
-    from gateway.rpc.messages import admin
+    from gateway.protocol.messages import admin
 
 
 def deploy(

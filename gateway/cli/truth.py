@@ -68,7 +68,7 @@ def quality(
     with connected(admin) as client:
         report = client.quality(model, window_s)
     if as_json:
-        from gateway.rpc.messages import as_json as to_json
+        from gateway.protocol.messages import as_json as to_json
 
         print_json(to_json(report))
         return

@@ -6,13 +6,7 @@ Importing it loads numpy and grpc, and nothing that serving needs (no onnxruntim
 
 from gateway.client.admin import AdminClient, Updates
 from gateway.client.aio import AsyncClient
-from gateway.client.client import Client
-from gateway.client.feedback import Feedback, FeedbackResult, Verdict
-from gateway.client.inference import ModelInfo, Prediction, TensorInfo
-from gateway.client.retry import RetryPolicy
-from gateway.client.tensors import TensorError
-from gateway.client.upload import Lineage, UploadError
-from gateway.rpc.call_errors import (
+from gateway.client.call_errors import (
     CallCancelled,
     CallError,
     CannotSend,
@@ -28,6 +22,12 @@ from gateway.rpc.call_errors import (
     Unavailable,
     Unreachable,
 )
+from gateway.client.client import Client
+from gateway.client.feedback import Feedback, FeedbackResult, Verdict
+from gateway.client.inference import ModelInfo, Prediction, TensorInfo
+from gateway.client.retry import RetryPolicy
+from gateway.client.tensors import TensorError
+from gateway.client.upload import Lineage, UploadError
 
 __all__ = [
     "AdminClient",

@@ -12,11 +12,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from gateway.client.call_errors import CallError, error_of
+from gateway.client.grpc_channel import Channel
 from gateway.client.tensors import Array
 from gateway.client.upload import Lineage, Upload, example_message, parts
-from gateway.rpc.call_errors import CallError, error_of
-from gateway.rpc.channel import Channel
-from gateway.rpc.messages import admin
+from gateway.protocol.messages import admin
 
 DEFAULT_ADDRESS = "127.0.0.1:9001"
 DEFAULT_TIMEOUT_S = 30.0

@@ -13,15 +13,15 @@ from typing import Any, Literal, Self
 
 from gateway.client import inference as values
 from gateway.client.aio_channels import AsyncChannels
+from gateway.client.call_errors import CallError, DeadlineExceeded, RequestRefused, Unavailable
 from gateway.client.client import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S, READY_POLL_S, channel_count
 from gateway.client.feedback import Feedback, FeedbackResult, astream_messages, item_message, results
+from gateway.client.grpc_channel import DEFAULT_MAX_MESSAGE_BYTES, AsyncChannel
 from gateway.client.inference import ModelInfo, Prediction
 from gateway.client.retry import RetryBudget, RetryPolicy, delay_s, is_retryable
 from gateway.client.streaming import AsyncRequests, Inputs, outcome
 from gateway.client.tensors import Array
-from gateway.rpc.call_errors import CallError, DeadlineExceeded, RequestRefused, Unavailable
-from gateway.rpc.channel import DEFAULT_MAX_MESSAGE_BYTES, AsyncChannel
-from gateway.rpc.messages import feedback, inference
+from gateway.protocol.messages import feedback, inference
 
 
 class AsyncClient:

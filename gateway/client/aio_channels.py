@@ -7,10 +7,10 @@ import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
+from gateway.client.call_errors import CallError
 from gateway.client.channels import AUTO_AFTER, DOUBT_S, LOOK_EVERY_S, PROBE_TIMEOUT_S
+from gateway.client.grpc_channel import AsyncChannel
 from gateway.client.spread import Place, repeated, tries, wanted
-from gateway.rpc.call_errors import CallError
-from gateway.rpc.channel import AsyncChannel
 
 
 class _Seat:

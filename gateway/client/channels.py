@@ -13,9 +13,9 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from gateway.client.call_errors import CallError
+from gateway.client.grpc_channel import Channel
 from gateway.client.spread import Place, repeated, tries, wanted
-from gateway.rpc.call_errors import CallError
-from gateway.rpc.channel import Channel
 
 AUTO_AFTER = 3  # calls: who asks once or twice, as a command does, needs one connection
 LOOK_EVERY_S = 30.0  # connections are made anew when workers are replaced or the connection has its age

@@ -10,15 +10,15 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from gateway.client import inference as values
+from gateway.client.call_errors import CallError, DeadlineExceeded, RequestRefused, Unavailable
 from gateway.client.channels import Channels
 from gateway.client.feedback import Feedback, FeedbackResult, item_message, results, stream_messages
+from gateway.client.grpc_channel import DEFAULT_MAX_MESSAGE_BYTES, Channel
 from gateway.client.inference import ModelInfo, Prediction
 from gateway.client.retry import RetryBudget, RetryPolicy, delay_s, is_retryable
 from gateway.client.streaming import Inputs, Requests, outcome
 from gateway.client.tensors import Array
-from gateway.rpc.call_errors import CallError, DeadlineExceeded, RequestRefused, Unavailable
-from gateway.rpc.channel import DEFAULT_MAX_MESSAGE_BYTES, Channel
-from gateway.rpc.messages import feedback, inference
+from gateway.protocol.messages import feedback, inference
 
 DEFAULT_ADDRESS = "127.0.0.1:8001"
 DEFAULT_TIMEOUT_S = 30.0
@@ -73,7 +73,7 @@ class Client:
         same arm. ``request_id`` comes back and may name the prediction in feedback. ``outputs``: only these. ``datatypes``
         overrides by name what the dtypes say (BF16 as uint16). ``headers`` go out as metadata, e.g. ``traceparent``.
 
-        Raises CallError (see `gateway.rpc.call_errors`), and TensorError for an array that the protocol has no form for.
+        Raises CallError (see `gateway.client.call_errors`), and TensorError for an array that the protocol has no form for.
         """
         deadline = self._deadline(timeout_s)
         arrays = inputs if isinstance(inputs, Mapping) else {self._only_input(model, version, deadline): inputs}

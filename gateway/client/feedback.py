@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from gateway.rpc.call_errors import CannotSend
-from gateway.rpc.messages import feedback
+from gateway.client.call_errors import CannotSend
+from gateway.protocol.messages import feedback
 
 ITEMS_PER_MESSAGE = 1000
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 
 from gateway.client.tensors import Array, TensorError, datatype_of, decode, dtype_of, encode
-from gateway.rpc.messages import inference
+from gateway.protocol.messages import inference
 
 _TYPED = {
     "BOOL": "bool_contents",

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-from gateway.rpc.call_errors import CallError, Overloaded, Unavailable
+from gateway.client.call_errors import CallError, Overloaded, Unavailable
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from gateway.client.call_errors import CallError, error_of
 from gateway.client.inference import Prediction, prediction
 from gateway.client.tensors import Array
-from gateway.rpc.call_errors import CallError, error_of
-from gateway.rpc.messages import inference
+from gateway.protocol.messages import inference
 
 Inputs = Mapping[str, Array] | Array
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.rpc.call_errors import CannotSend
+from gateway.client.call_errors import CannotSend
 
 Array = NDArray[Any]
 

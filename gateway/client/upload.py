@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from gateway.client.call_errors import CannotSend
 from gateway.client.tensors import Array, datatype_of, encode
-from gateway.rpc.call_errors import CannotSend
-from gateway.rpc.messages import admin
+from gateway.protocol.messages import admin
 
 CHUNK_BYTES = 1 << 20
 

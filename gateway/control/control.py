@@ -10,33 +10,37 @@ from typing import Protocol
 
 import structlog
 
-from gateway import link
 from gateway.clock import Clock
-from gateway.control import uploads
-from gateway.control.aliases import Aliases
+from gateway.contract import link
+from gateway.contract.asks import Answer, Ask
+from gateway.contract.counts import Telemetry
+from gateway.contract.observed import Hello
+from gateway.contract.predictions import PredictionBatch
+from gateway.contract.traces import Traces
+from gateway.control.catalog import uploads
+from gateway.control.catalog.layout_store import FORMAT, Build, Layouts
+from gateway.control.catalog.loading import Loading
+from gateway.control.catalog.machine import layout_key, memory_bytes
+from gateway.control.catalog.memory_budget import MemoryBudget, limit_of
+from gateway.control.catalog.registration import Registering, Trial
+from gateway.control.catalog.shared_regions import Regions
+from gateway.control.changes.aliases import Aliases
+from gateway.control.changes.operations import Operation, Operations
+from gateway.control.changes.rolling_restart import Restarts
+from gateway.control.changes.traffic import Traffic
+from gateway.control.changes.two_phase import Rollover
 from gateway.control.config import ControlConfig
-from gateway.control.fleet import Fleet
-from gateway.control.http import Health
-from gateway.control.layouts import FORMAT, Build, Layouts
-from gateway.control.loading import Loading
-from gateway.control.machine import layout_key, memory_bytes
-from gateway.control.memory_budget import MemoryBudget, limit_of
-from gateway.control.metrics import SWAPS, QualityFigures, route_facts, version_facts, worker_facts
-from gateway.control.operations import Operation, Operations
-from gateway.control.recorder import Recorder
-from gateway.control.regions import Regions
-from gateway.control.registering import Registering, Trial
-from gateway.control.restart import Restarts
-from gateway.control.rollover import Rollover
-from gateway.control.status import GatewayStatus, gateway_status, readiness
-from gateway.control.traffic import Traffic
-from gateway.control.wanted import Wanted
+from gateway.control.desired.wanted import Wanted
+from gateway.control.fleet.workers import Fleet
+from gateway.control.observe.gateway_status import GatewayStatus, gateway_status, readiness
+from gateway.control.observe.http import Health
+from gateway.control.observe.metrics_page import SWAPS, QualityFigures, route_facts, version_facts, worker_facts
+from gateway.control.observe.recorder import Recorder
 from gateway.errors import NotReady
-from gateway.fleet import Answer, Ask, Hello, PredictionBatch, Telemetry, Traces
 from gateway.quality.feedback import Feedback, Verdict
 from gateway.quality.log.config import LogCounts
 from gateway.quality.metrics import VersionQuality
-from gateway.runtime.layout import build
+from gateway.runtime.layout_rewrite import build
 from gateway.telemetry.aggregate import Aggregate
 from gateway.telemetry.facts import MetricsFacts, SwapRecorder
 from gateway.telemetry.otel import TraceExport
@@ -98,7 +102,7 @@ class Predictions(Protocol):
 
 def run_trial(path: Path, prediction: Prediction | None, examples: Sequence[Example]) -> Facts:
     """The trial run in a process of its own."""
-    from gateway.runtime.probe import trial
+    from gateway.runtime.trial import trial
 
     return trial(path, prediction=prediction, examples=examples)
 

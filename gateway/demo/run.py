@@ -18,7 +18,7 @@ from gateway.client import AdminClient, Lineage, Updates
 from gateway.demo.process import GatewayBroken, GatewayProcess
 from gateway.demo.table import Measured, final_table, measured
 from gateway.demo.traffic import MODEL, Seen, Traffic
-from gateway.rpc.messages import admin as messages
+from gateway.protocol.messages import admin as messages
 
 NAMES = {"1": "logistic regression", "2": "perceptron", "3": "wrecked perceptron"}
 T = TypeVar("T")

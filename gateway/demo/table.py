@@ -10,7 +10,7 @@ import numpy as np
 from rich.table import Table
 
 from gateway.demo.traffic import Seen
-from gateway.rpc.messages import admin
+from gateway.protocol.messages import admin
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """
 The sum of what all workers counted, over their deaths and reconnections.
 
-Workers send cumulative counts (`gateway.fleet.Telemetry`), one stream per incarnation: the last one wins. Dead
+Workers send cumulative counts (`contract.counts.Telemetry`), one stream per incarnation: the last one wins. Dead
 incarnations stay in the sums, so no total ever falls. While a worker is replaced, two of its incarnations count at once.
 Nothing here renders or measures anything.
 """
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from gateway.fleet import LATENCY_BOUNDS_S, ArmCounts, ShadowCounts, Telemetry
+from gateway.contract.counts import LATENCY_BOUNDS_S, ArmCounts, ShadowCounts, Telemetry
 
 ArmKey = tuple[str, int, str]  # model, resolved version, arm
 ShadowKey = tuple[str, int, int]  # model, primary version, shadow version

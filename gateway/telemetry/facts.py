@@ -35,7 +35,7 @@ class WorkerFacts:
 
 @dataclass(frozen=True, slots=True)
 class VersionFacts:
-    """One version in one worker, as `gateway.fleet.ObservedVersion` says. ``load_s`` is the time it took to load."""
+    """One version in one worker, as `contract.observed.ObservedVersion` says. ``load_s`` is the time it took to load."""
 
     worker: int
     model: str

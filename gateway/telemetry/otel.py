@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from gateway.fleet import SAMPLED, Hello, RequestTrace, Traces
+from gateway.contract.observed import Hello
+from gateway.contract.traces import SAMPLED, RequestTrace, Traces
 from gateway.telemetry.trace import exporter_of
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gateway.fleet import LATENCY_BOUNDS_S, ArmCounts, ShadowCounts
+from gateway.contract.counts import LATENCY_BOUNDS_S, ArmCounts, ShadowCounts
 from gateway.telemetry.facts import SWAP_BOUNDS_S, MetricsFacts, QualityFacts, VersionFacts, WorkerFacts
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

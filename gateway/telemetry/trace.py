@@ -2,7 +2,7 @@
 Which requests are traced, and whether traces go anywhere: pure decisions, on W3C Trace Context and OpenTelemetry's variables.
 
 https://www.w3.org/TR/trace-context/ (``traceparent``), https://opentelemetry.io/docs/specs/otel/trace/sdk/#sampling,
-https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/. A trace is a `gateway.fleet.RequestTrace`.
+https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/. A trace is a `contract.traces.RequestTrace`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gateway.fleet import TraceContext
+from gateway.contract.traces import TraceContext
 
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _NO_TRACE = "0" * 32

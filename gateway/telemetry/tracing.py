@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 import structlog
 
-from gateway.fleet import RequestTrace, TraceContext
+from gateway.contract.traces import RequestTrace, TraceContext
 from gateway.telemetry.trace import Sampling, exporter_of, parse_traceparent, sampling_of
 
 # Errors are traced whether sampled or not, but a flood of them must cost next to nothing.

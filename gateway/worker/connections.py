@@ -1,9 +1,9 @@
-"""How many connections of clients this process holds. Looked at every few seconds only (see `gateway.rpc.sockets`)."""
+"""Counts the connections of clients that this process holds. Scans at most every few seconds, since a scan costs time."""
 
 from __future__ import annotations
 
 from gateway.clock import Clock
-from gateway.rpc.sockets import connections
+from gateway.serving.lane.tcp_connections import connections
 
 LOOK_EVERY_S = 5.0
 

@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from gateway.contract.asks import Answer, Ask
+from gateway.contract.desired import DesiredState
+from gateway.contract.link import Link, LinkClosed, Message
+from gateway.contract.observed import Hello, Report
 from gateway.errors import NotReady
-from gateway.fleet import Answer, Ask, DesiredState, Hello, Report
-from gateway.link import Link, LinkClosed, Message
 
 FIRST_DELAY_S = 0.05
 LAST_DELAY_S = 1.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from gateway.fleet import PredictionBatch
+from gateway.contract.predictions import PredictionBatch
 
 MAX_PREDICTIONS = 100_000
 

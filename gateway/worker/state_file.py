@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from gateway.fleet import DesiredState
+from gateway.contract.desired import DesiredState
 
 _log = structlog.get_logger("interlock.worker")
 

@@ -15,21 +15,14 @@ from typing import Protocol
 import structlog
 
 from gateway.clock import Clock
-from gateway.fleet import (
-    DesiredState,
-    Hello,
-    Observed,
-    PredictionBatch,
-    Region,
-    Report,
-    Reported,
-    RequestTrace,
-    Telemetry,
-    Traces,
-)
-from gateway.lifecycle.manager import Executor, VersionManager
-from gateway.lifecycle.ports import Loader, Snapshot
-from gateway.link import Link
+from gateway.contract.counts import Telemetry
+from gateway.contract.desired import DesiredState, Region
+from gateway.contract.link import Link
+from gateway.contract.observed import Hello, Observed, Report, Reported
+from gateway.contract.predictions import PredictionBatch
+from gateway.contract.traces import RequestTrace, Traces
+from gateway.versions.manager import Executor, VersionManager
+from gateway.versions.ports import Loader, Snapshot
 from gateway.worker.connections import Connections
 from gateway.worker.control_link import ControlLink
 from gateway.worker.prediction_buffer import PredictionBuffer

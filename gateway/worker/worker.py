@@ -19,17 +19,20 @@ from typing import Any, Protocol
 
 import structlog
 
+from gateway.api.data_service import DataServices
+from gateway.api.health import Health
+from gateway.api.reflection import enable_reflection
 from gateway.clock import Clock
+from gateway.contract.asks import Answer
+from gateway.contract.desired import DesiredState
+from gateway.contract.link import Link
+from gateway.contract.observed import Hello
 from gateway.errors import NotReady
-from gateway.fleet import Answer, DesiredState, Hello
-from gateway.lifecycle.ports import Snapshot
-from gateway.link import Link
 from gateway.quality.prediction_id import EPOCHS
-from gateway.rpc.data import DataServices
-from gateway.rpc.health import Health
-from gateway.rpc.lane import STANDARD_THREADS, Lane, open_lane
-from gateway.rpc.reflection import enable_reflection
-from gateway.rpc.server import (
+from gateway.runtime.scheduling import least_important, reading_the_network, starting_threads
+from gateway.serving.lane.gate import LaneGate
+from gateway.serving.lane.opening import STANDARD_THREADS, Lane, open_lane
+from gateway.serving.lane.server import (
     DEFAULT_MAX_CONCURRENT_STREAMS,
     DEFAULT_MAX_MESSAGE_BYTES,
     ServerOptions,
@@ -37,8 +40,7 @@ from gateway.rpc.server import (
     bind,
     make_server,
 )
-from gateway.worker.lane_gate import LaneGate
-from gateway.worker.scheduling import least_important, reading_the_network, starting_threads
+from gateway.versions.ports import Snapshot
 from gateway.worker.state_file import read_state
 from gateway.worker.upkeep import Plane, Upkeep
 
@@ -297,8 +299,8 @@ class Worker:
 
 def _data_plane(config: WorkerConfig, hello: Hello, clock: Clock) -> ServingPlane:
     """The real one; imported late, so that a worker around another plane needs no runtime."""
+    from gateway.serving.plane import DataPlane, PlaneConfig
     from gateway.telemetry.tracing import Tracing
-    from gateway.worker.plane import DataPlane, PlaneConfig
 
     plane_config = PlaneConfig(
         threads=config.threads,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.demo.models import INPUT, scans
-from gateway.rpc.messages import inference
+from gateway.protocol.messages import inference
 
 DATATYPES = {"float32": "FP32", "int64": "INT64"}
 

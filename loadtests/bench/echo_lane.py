@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 
-from gateway.rpc.lane import FastLane, Lane, open_lane
+from gateway.serving.lane.opening import FastLane, Lane, open_lane
 
 MAX_CALLS = 256
 

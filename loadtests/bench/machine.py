@@ -10,7 +10,7 @@ from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
-from gateway.process import EVERY_CHILD, EVERY_WORKER
+from gateway.process.handle import EVERY_CHILD, EVERY_WORKER
 
 # Of a server that is compared with a worker: the same variables from its first instruction on.
 WORKER_ENVIRONMENT = {**EVERY_CHILD, **EVERY_WORKER}

@@ -13,9 +13,9 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from gateway.client import AdminClient, Client
+from gateway.client.grpc_channel import Channel
 from gateway.demo.process import GatewayProcess
-from gateway.rpc.channel import Channel
-from gateway.rpc.messages import inference
+from gateway.protocol.messages import inference
 from loadtests.bench.machine import LOAD, SERVER, WORKER_ENVIRONMENT, pin, stand_back
 
 MODEL = "digits"

@@ -6,8 +6,8 @@ import re
 import urllib.request
 from dataclasses import dataclass
 
-from gateway.rpc.channel import Channel
-from gateway.rpc.messages import inference
+from gateway.client.grpc_channel import Channel
+from gateway.protocol.messages import inference
 
 TIMEOUT_S = 10.0
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from gateway.rpc.call_errors import CallError
+from gateway.client.call_errors import CallError
 from loadtests.bench.servers import MODEL, ServerFailed
 from loadtests.peers.catalogue import Peer, Setting
 from loadtests.peers.counts import Ports

@@ -13,10 +13,10 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from gateway.client.call_errors import CallError
+from gateway.client.grpc_channel import Channel
 from gateway.demo.models import INPUT, scans
-from gateway.rpc.call_errors import CallError
-from gateway.rpc.channel import Channel
-from gateway.rpc.messages import inference
+from gateway.protocol.messages import inference
 from loadtests.bench.servers import MODEL, ServerFailed
 
 IMAGES = 20

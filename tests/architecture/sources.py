@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-GENERATED = "gateway.rpc.pb"
+GENERATED = "gateway.protocol.pb"
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gateway.lifecycle import states
+from gateway.versions import states
 
-START, END = "<!-- states: generated from gateway/lifecycle/states.py -->", "<!-- end of states -->"
+START, END = "<!-- states: generated from gateway/versions/states.py -->", "<!-- end of states -->"
 
 
 def diagram() -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from sources import ROOT
 
+from gateway.api.status_codes import CODES
 from gateway.errors import GatewayError
-from gateway.rpc.status import CODES
 from registry.errors import RegistryError
 
 

@@ -15,10 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import numpy as np
 
+from gateway.api.status_codes import code_of, guarded, guarded_stream
 from gateway.errors import GatewayError, InvalidRequest, ModelNotFound
-from gateway.rpc import service
-from gateway.rpc.pb import admin_pb2, feedback_pb2, inference_pb2
-from gateway.rpc.status import code_of, guarded, guarded_stream
+from gateway.protocol import services as service
+from gateway.protocol.pb import admin_pb2, feedback_pb2, inference_pb2
 from registry.errors import RegistryError, RevisionConflict, RuleForbids, VersionUnknown
 
 TENSORS = {

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from gateway.cli import main
 from gateway.cli.configuring import settings
-from gateway.rpc.messages import admin
+from gateway.protocol.messages import admin
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from gateway.client import AsyncClient, Client, NotFound, Prediction, TensorError, Unavailable
 from gateway.client.streaming import outcome
 from gateway.errors import NotReady
-from gateway.rpc.messages import inference
+from gateway.protocol.messages import inference
 
 ROWS = [np.full((1, 4), number, np.float32) for number in range(100)]
 

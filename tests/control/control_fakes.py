@@ -8,20 +8,13 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from gateway import link
+from gateway.contract import link
+from gateway.contract.asks import Answer, Ask
+from gateway.contract.counts import Telemetry
+from gateway.contract.desired import DesiredState
+from gateway.contract.observed import Hello, Observed, ObservedVersion, Report, Reported
+from gateway.contract.predictions import PredictionBatch
 from gateway.control.control import Control
-from gateway.fleet import (
-    Answer,
-    Ask,
-    DesiredState,
-    Hello,
-    Observed,
-    ObservedVersion,
-    PredictionBatch,
-    Report,
-    Reported,
-    Telemetry,
-)
 from gateway.quality.log.config import LogCounts
 
 

@@ -13,13 +13,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from world import World, model_bytes
 
-from gateway.control.registering import Submission
-from gateway.control.traffic import Change
-from gateway.control.uploads import Chunk
-from gateway.rpc.admin import AdminServer
-from gateway.rpc.pb import admin_pb2 as pb
-from gateway.rpc.pb import inference_pb2
-from gateway.rpc.service import ADMIN, INFERENCE, INFERENCE_NAME, Stub
+from gateway.api.admin_server import AdminServer
+from gateway.control.catalog.registration import Submission
+from gateway.control.catalog.uploads import Chunk
+from gateway.control.changes.traffic import Change
+from gateway.protocol.pb import admin_pb2 as pb
+from gateway.protocol.pb import inference_pb2
+from gateway.protocol.services import ADMIN, INFERENCE, INFERENCE_NAME, Stub
 from registry.deployment import Batching
 from registry.examples import Example, ExampleTensor, from_file
 

@@ -6,10 +6,10 @@ import pytest
 from control_fakes import FakeLog
 from world import World
 
-from gateway.fleet import ArmCounts, Telemetry
-from gateway.rpc.asks import Asks
-from gateway.rpc.pb import feedback_pb2
-from gateway.rpc.pb import inference_pb2 as pb
+from gateway.api.forwarded import Asks
+from gateway.contract.counts import ArmCounts, Telemetry
+from gateway.protocol.pb import feedback_pb2
+from gateway.protocol.pb import inference_pb2 as pb
 
 
 @pytest.fixture

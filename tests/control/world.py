@@ -11,8 +11,8 @@ import onnx
 from control_fakes import FakeWorker
 from onnx import TensorProto, helper
 
+from gateway.control.changes.operations import Operation
 from gateway.control.control import Control
-from gateway.control.operations import Operation
 from registry.examples import Example
 from registry.onnx_file import read_model
 from registry.prediction import guess_prediction

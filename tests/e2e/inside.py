@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.app import build_control, build_worker, joined_to
-from gateway.child import Orders
-from gateway.home import prepare
-from gateway.ports import reserve
-from gateway.settings import Address, Settings
-from gateway.worker.served import Served
+from gateway.process.home import prepare
+from gateway.process.orders import Orders
+from gateway.process.sockets import reserve
+from gateway.serving.served import Served
+from gateway.settings.values import Address, Settings
 from gateway.worker.worker import Worker
 
 

@@ -15,8 +15,8 @@ from running import Running, Start
 from tiny import scaler, slow
 
 from gateway.client import AdminClient, Client, RetryPolicy
-from gateway.rpc.messages import inference
-from gateway.rpc.service import INFERENCE, INFERENCE_NAME, WORKER_KEY, Stub
+from gateway.protocol.messages import inference
+from gateway.protocol.services import INFERENCE, INFERENCE_NAME, WORKER_KEY, Stub
 
 ROW = np.array([[1.0, 2.0]], np.float32)
 CALLERS = 4

@@ -14,7 +14,7 @@ from running import Running, Start
 from tiny import one_row_only, scaler
 
 from gateway.client import AdminClient, CallError, Client, RetryPolicy
-from gateway.rpc.messages import admin as admin_messages
+from gateway.protocol.messages import admin as admin_messages
 
 sys.path.append(str(Path(__file__).parent.parent / "runtime"))
 from layout_models import chain

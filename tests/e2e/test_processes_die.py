@@ -104,7 +104,7 @@ def test_a_killed_worker_is_back_within_two_seconds_and_only_its_own_calls_fail(
 def _loading_s() -> float:
     """How long a new interpreter takes now to load what a worker needs."""
     began_s = time.monotonic()
-    subprocess.run([sys.executable, "-c", "import gateway.worker.worker, gateway.worker.plane"], check=True)
+    subprocess.run([sys.executable, "-c", "import gateway.worker.worker, gateway.serving.plane"], check=True)
     return time.monotonic() - began_s
 
 
@@ -279,8 +279,8 @@ def _wait_gone(pid: int, timeout_s: float) -> None:
 
 
 def _ready(gateway: Running) -> bool:
-    from gateway.readiness import problems
-    from gateway.settings import Address
+    from gateway.process.readiness import problems
+    from gateway.settings.values import Address
 
     return not problems(Address.parse(gateway.http))
 

@@ -15,8 +15,8 @@ from running import Running, Start, kill
 from tiny import scaler
 
 from gateway.client import AdminClient, CallError
-from gateway.rpc.channel import Channel
-from gateway.rpc.messages import inference as messages
+from gateway.client.grpc_channel import Channel
+from gateway.protocol.messages import inference as messages
 
 MESSAGES = 10_000
 KILLED_AFTER = 500

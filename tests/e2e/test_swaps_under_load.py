@@ -13,7 +13,7 @@ from running import Running, Start
 from tiny import one_row_only, scaler
 
 from gateway.client import AdminClient, CallError, Client, RetryPolicy
-from gateway.rpc.messages import admin as messages
+from gateway.protocol.messages import admin as messages
 
 ROUNDS = 100
 BROKEN_EVERY = 10

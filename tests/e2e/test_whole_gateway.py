@@ -129,7 +129,7 @@ def test_a_shadow_is_compared_and_never_answers(
 
 
 def test_load_and_unload_on_the_data_port_need_the_option(client: Client) -> None:
-    from gateway.rpc.messages import inference
+    from gateway.protocol.messages import inference
 
     with client._channels.next() as channel, pytest.raises(NotPermitted, match="--model-control"):
         channel.call(channel.inference.RepositoryModelLoad, inference.RepositoryModelLoadRequest(model_name="x"), timeout_s=10)

@@ -19,8 +19,8 @@ from quality_makers import EPOCH, START_S, MovableClock, batch_of, classes, id_a
 from sklearn import metrics as oracle
 
 from gateway.clock import SystemClock
+from gateway.contract.predictions import PredictionBatch
 from gateway.errors import ForbiddenNow, NotReady
-from gateway.fleet import PredictionBatch
 from gateway.quality.feedback import Feedback, VerdictKind
 from gateway.quality.log import LogConfig, PredictionLog
 from gateway.quality.log.schema import open_reader, used_bytes

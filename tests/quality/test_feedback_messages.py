@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from quality_makers import classes, id_at, values
 
+from gateway.api.feedback_messages import MAX_ITEMS, answer_feedback, quality_message
 from gateway.errors import InvalidRequest, Unsupported
+from gateway.protocol.pb import feedback_pb2 as pb
 from gateway.quality.gauges import quality_gauges
 from gateway.quality.log import PredictionLog
-from gateway.rpc.feedback import MAX_ITEMS, answer_feedback, quality_message
-from gateway.rpc.pb import feedback_pb2 as pb
 
 
 @pytest.mark.parametrize("method", ["SendFeedback", "StreamFeedback"])

@@ -11,13 +11,13 @@ from onnx import TensorProto as T
 from onnx import helper, numpy_helper
 
 from gateway.runtime.onnx import OnnxSession
-from gateway.runtime.probe import trial
 from gateway.runtime.synthetic import row_independence
+from gateway.runtime.trial import trial
 from registry.errors import InvalidModel, InvalidValue
 from registry.examples import Example, ExampleTensor
 from registry.versions import Prediction, PredictionKind
 
-sys.path.append(str(Path(__file__).parent.parent / "plane"))
+sys.path.append(str(Path(__file__).parent.parent / "serving"))
 from plane_models import batch_mean, identity, lookup, model, save, scale, tensor
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from layout_models import SIDE, chain, random_answers, saved, with_everything
 from onnx import TensorProto, helper, numpy_helper
 
-from gateway.runtime.layout import LayoutFailed, build
 from gateway.runtime.layout_choice import MAPPED, PREPACKED, UNPACKED, Figures, choose
+from gateway.runtime.layout_rewrite import LayoutFailed, build
 from gateway.runtime.onnx import OnnxSession, save_optimized
 from registry.errors import InvalidModel
 from registry.serving_layout import LARGE_BYTES, MODEL_FILE, WORTH_BYTES, rewrite

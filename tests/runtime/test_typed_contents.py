@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import InvalidRequest
-from gateway.rpc.codec import Decoder, Request, typed_response
-from gateway.rpc.pb import inference_pb2 as pb
+from gateway.protocol.pb import inference_pb2 as pb
 from gateway.runtime.tensors import DTYPES, from_typed, to_typed
+from gateway.serving.oip.codec import Decoder, Request, typed_response
 
 FIELDS = {
     "BOOL": "bool_contents", "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from telemetry_values import counted, sent
 
-from gateway.fleet import ShadowCounts
+from gateway.contract.counts import ShadowCounts
 from gateway.telemetry.aggregate import Aggregate
 from gateway.telemetry.facts import (
     LoadingCounts,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.fleet import ArmCounts, RequestTrace, Telemetry, TraceContext
+from gateway.contract.counts import ArmCounts, Telemetry
+from gateway.contract.traces import RequestTrace, TraceContext
 
 METHOD = "inference.GRPCInferenceService/ModelInfer"
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from telemetry_values import counted, sent
 
-from gateway.fleet import LATENCY_BOUNDS_S, ArmCounts, ShadowCounts
+from gateway.contract.counts import LATENCY_BOUNDS_S, ArmCounts, ShadowCounts
 from gateway.telemetry import aggregate as module
 from gateway.telemetry.aggregate import Aggregate, quantile
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 import pytest
 import structlog
 
-from gateway.control import http as module
-from gateway.control.http import Health, HttpServer
+from gateway.control.observe import http as module
+from gateway.control.observe.http import Health, HttpServer
 from gateway.telemetry.facts import MetricsFacts
 from gateway.telemetry.prometheus import CONTENT_TYPE, render_metrics
 

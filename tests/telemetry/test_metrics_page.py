@@ -7,7 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from telemetry_values import counted, sent
 
-from gateway.fleet import LATENCY_BOUNDS_S
+from gateway.contract.counts import LATENCY_BOUNDS_S
 from gateway.telemetry.aggregate import Aggregate
 from gateway.telemetry.facts import MetricsFacts, SwapRecorder, VersionFacts
 from gateway.telemetry.prometheus import render_metrics

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 from telemetry_values import counted, sent
 
+from gateway.api.statistics_messages import statistics_response
 from gateway.errors import ModelNotFound
-from gateway.rpc.pb import inference_pb2
-from gateway.rpc.statistics import statistics_response
+from gateway.protocol.pb import inference_pb2
 from gateway.telemetry.aggregate import Aggregate, Merged
 
 

@@ -7,7 +7,7 @@ from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
 from opentelemetry.trace import get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from gateway.fleet import TraceContext
+from gateway.contract.traces import TraceContext
 from gateway.telemetry.trace import Sampling, exporter_of, parse_traceparent, sampling_of
 
 VALID = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

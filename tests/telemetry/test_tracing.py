@@ -8,7 +8,7 @@ import pytest
 import structlog
 from telemetry_values import CALLER, TRACE_ID, UNSAMPLED, request
 
-from gateway.fleet import TraceContext
+from gateway.contract.traces import TraceContext
 from gateway.telemetry import tracing as module
 from gateway.telemetry.tracing import Tracing
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.rpc.messages import inference
+from gateway.protocol.messages import inference
 from loadtests.bench import bodies
 from loadtests.bench.collector import Collector
 from loadtests.bench.h2load import H2loadFailed, parse

@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from gateway.rpc.messages import inference
+from gateway.protocol.messages import inference
 from loadtests.bench.scenarios.path import LANE
 from loadtests.bench.servers import ServerFailed
 from loadtests.peers import environments, native, report

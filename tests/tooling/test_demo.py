@@ -10,7 +10,7 @@ import pytest
 from gateway.demo.run import problems
 from gateway.demo.table import Measured, measured
 from gateway.demo.traffic import Seen
-from gateway.rpc.messages import admin
+from gateway.protocol.messages import admin
 
 ROOT = Path(__file__).parents[2]
 

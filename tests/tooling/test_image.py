@@ -41,10 +41,10 @@ def test_the_installed_command_runs(installed: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_what_the_image_serves_with_comes_from_the_image(installed: Path) -> None:
-    names = (
-        "gateway.app, gateway.supervisor, gateway.worker.worker, gateway.control.control, gateway.rpc.admin, registry.registry"
+    names = ", ".join(
+        f"gateway.{name}" for name in ("app", "process.supervisor", "worker.worker", "control.control", "api.admin_server")
     )
-    code = f"import {names}; print(gateway.__file__, registry.__file__)"
+    code = f"import {names}, registry.registry; print(gateway.__file__, registry.__file__)"
     done = _run(installed, "python", "-W", "error::ImportWarning", "-c", code)
     assert done.returncode == 0, done.stderr
     assert all(path.startswith(str(installed)) for path in done.stdout.split())

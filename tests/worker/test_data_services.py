@@ -16,10 +16,11 @@ from grpc_status import rpc_status
 from tritonclient.utils import InferenceServerException
 from worker_bench import SERIAL, FakeControl, WorkerBench, held, served
 
-from gateway.fleet import Answer, Ask, DesiredModel, DesiredState
-from gateway.rpc.health_list import ListResponse
-from gateway.rpc.pb import feedback_pb2, inference_pb2
-from gateway.rpc.service import FEEDBACK, INFERENCE, INFERENCE_NAME, Stub
+from gateway.api.health_list import ListResponse
+from gateway.contract.asks import Answer, Ask
+from gateway.contract.desired import DesiredModel, DesiredState
+from gateway.protocol.pb import feedback_pb2, inference_pb2
+from gateway.protocol.services import FEEDBACK, INFERENCE, INFERENCE_NAME, Stub
 from gateway.worker.worker import Worker
 from registry.deployment import Batching
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from gateway.fleet import PredictionBatch
+from gateway.contract.predictions import PredictionBatch
 from gateway.worker.prediction_buffer import PredictionBuffer
 
 

@@ -8,21 +8,14 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from worker_bench import FakeControl, WorkerBench, held, served
 
+from gateway.contract.counts import Telemetry
+from gateway.contract.desired import DesiredState
+from gateway.contract.observed import Hello, Observed, Report, Reported
+from gateway.contract.predictions import PredictionBatch
+from gateway.contract.traces import RequestTrace, TraceContext, Traces
 from gateway.errors import NotReady
-from gateway.fleet import (
-    DesiredState,
-    Hello,
-    Observed,
-    PredictionBatch,
-    Report,
-    Reported,
-    RequestTrace,
-    Telemetry,
-    TraceContext,
-    Traces,
-)
-from gateway.rpc.server import CannotListen
-from gateway.rpc.service import INFER_METHOD
+from gateway.protocol.services import INFER_METHOD
+from gateway.serving.lane.server import CannotListen
 from gateway.worker.worker import WorkerConfig
 
 TRACE = RequestTrace(TraceContext("f" * 32), "a.B/C", "OK", 1, 2, 3, 4, 5, 6)

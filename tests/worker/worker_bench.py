@@ -8,21 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from gateway.clock import SystemClock
-from gateway.fleet import (
-    Answer,
-    Ask,
-    DesiredModel,
-    DesiredRoute,
-    DesiredState,
-    DesiredVersion,
-    Observed,
-    PredictionBatch,
-    Region,
-    RequestTrace,
-    Telemetry,
-)
-from gateway.lifecycle.ports import LoadFailed, Snapshot
-from gateway.link import Link, LinkClosed, pair
+from gateway.contract.asks import Answer, Ask
+from gateway.contract.counts import Telemetry
+from gateway.contract.desired import DesiredModel, DesiredRoute, DesiredState, DesiredVersion, Region
+from gateway.contract.link import Link, LinkClosed, pair
+from gateway.contract.observed import Observed
+from gateway.contract.predictions import PredictionBatch
+from gateway.contract.traces import RequestTrace
+from gateway.versions.ports import LoadFailed, Snapshot
 from gateway.worker.worker import Worker, WorkerConfig
 from registry.deployment import Batching
 from registry.signature import Signature, TensorSpec

@@ -13,8 +13,8 @@ from pathlib import Path
 import structlog
 
 from gateway.clock import Clock
+from gateway.contract.predictions import PredictionBatch
 from gateway.errors import NotReady
-from gateway.fleet import PredictionBatch
 from gateway.quality.feedback import Feedback, Verdict
 from gateway.quality.log import expiry, read, write
 from gateway.quality.log.config import LogConfig, LogCounts, Series

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 
-from gateway.fleet import PredictionBatch
+from gateway.contract.predictions import PredictionBatch
 from gateway.quality.log.config import Series
 from gateway.quality.log.schema import MINUTE_MS
 from gateway.quality.prediction_id import is_sampled

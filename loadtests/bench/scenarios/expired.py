@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gateway.rpc.messages import admin
+from gateway.protocol.messages import admin
 from loadtests.bench import bodies, model_files
 from loadtests.bench.gauges import Sampler, cpu_s, spent
 from loadtests.bench.load import DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, Answers, LoadFailed, Target

@@ -1,0 +1,74 @@
+"""The admin port: `interlock.v1.AdminService`, the model-control calls of the Open Inference Protocol, health, reflection."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from gateway.api.admin_service import AdminService
+from gateway.api.forwarded import Asks
+from gateway.api.status_codes import guarded
+from gateway.control.control import Control
+from gateway.protocol.services import ADMIN, INFERENCE, INFERENCE_NAME, handlers
+
+THREADS = 64  # every watched operation takes one
+MAX_MESSAGE_BYTES = 17 << 20  # one example may have all the bytes that examples may have
+
+_log = structlog.get_logger("interlock.admin")
+
+
+class AdminServer:
+    """
+    Serves ``control`` on ``address`` ("host:port", port 0 = any free one), and answers what workers pass on to it. In plain
+    text and to everyone who can connect, so the address should be a loopback one.
+    """
+
+    def __init__(self, control: Control, address: str) -> None:
+        self._address = address
+        asks = Asks(control)
+        control.answer = asks.answer
+        made, generated, reflecting = _untyped(health), _untyped(health_pb2_grpc), _untyped(reflection)
+        self._health = made.HealthServicer()
+        self._server = grpc.server(
+            ThreadPoolExecutor(THREADS, thread_name_prefix="admin"),
+            options=[("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.so_reuseport", 1)],
+        )
+        asked = {name: guarded(_plain(method)) for name, (_, method) in asks.methods.items()}
+        self._server.add_generic_rpc_handlers(
+            (handlers(ADMIN, AdminService(control).behaviours()), handlers(INFERENCE, asked, name=INFERENCE_NAME))
+        )
+        generated.add_HealthServicer_to_server(self._health, self._server)
+        names = (ADMIN.full_name, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
+        reflecting.enable_server_reflection(names, self._server)
+
+    def start(self) -> str:
+        """Listens and serves; gives the bound address. Raises OSError, naming the address, when it cannot."""
+        try:
+            port = self._server.add_insecure_port(self._address)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen for administration on {self._address}: {error}") from error
+        self._server.start()
+        for name in ("", ADMIN.full_name):
+            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        bound = f"{self._address.rpartition(':')[0]}:{port}"
+        _log.info("admin_listening", address=bound)
+        return bound
+
+    def stop(self, grace_s: float) -> None:
+        """NOT_SERVING, no new calls; running ones get ``grace_s`` seconds. Returns when the port is closed."""
+        self._health.enter_graceful_shutdown()
+        self._server.stop(grace_s).wait()
+
+
+def _untyped(module: Any) -> Any:
+    """A module whose makers have no types."""
+    return module
+
+
+def _plain(method: Any) -> Any:
+    return lambda request, context: method(request)

@@ -1,0 +1,204 @@
+"""
+The data port's RPCs beside ModelInfer: health of models, metadata, configuration, and what only control can answer.
+
+Statistics, the repository and feedback are passed on to control (`Backend.ask`); everything else is answered from the
+snapshot that the request path reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Protocol, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from gateway.api.model_messages import config_message, metadata_message
+from gateway.api.status_codes import describe_answer, guarded
+from gateway.contract.asks import Answer
+from gateway.errors import ModelNotFound, NotAllowed, NotReady
+from gateway.protocol.pb import feedback_pb2, inference_pb2
+from gateway.protocol.services import FEEDBACK, INFERENCE, INFERENCE_NAME, WORKER_KEY, Behaviour, handlers
+from gateway.serving.resolve import resolve
+from gateway.versions.ports import Snapshot
+
+SERVER_NAME = "interlock"
+EXTENSIONS = ("model_repository", "model_configuration", "statistics", "parameters", "binary_tensor_data")
+SHARED_MEMORY_EXTENSION = "system_shared_memory"
+ASK_TIMEOUT_S = 10.0
+LOAD_TIMEOUT_S = 120.0
+ASKING_THREADS = 16  # calls that wait for control at once; more wait their turn
+STREAMING_THREADS = 64  # feedback streams open at once; more wait their turn
+SHARED_MEMORY_TIMEOUT_S = 30.0
+MODEL_CONTROL = ("RepositoryModelLoad", "RepositoryModelUnload")
+MODEL_CONTROL_OFF = "changes what is served and is off on the data port: start the gateway with {}, or use the admin port"
+SHARED_MEMORY = ("SystemSharedMemoryStatus", "SystemSharedMemoryRegister", "SystemSharedMemoryUnregister")
+SHARED_MEMORY_OFF = "concerns this machine's memory and is off: start the gateway with {}"
+ASKED = ("ModelStatistics", "RepositoryIndex", "SendFeedback", *MODEL_CONTROL, *SHARED_MEMORY)
+M = TypeVar("M", bound=Message)
+
+
+class Backend(Protocol):
+    """What the services need of a worker."""
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The published snapshot."""
+        ...
+
+    @property
+    def place(self) -> str:
+        """Which of the workers on the port this is: its number (from 0), a slash, how many they are."""
+        ...
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether the worker takes requests: started, and not about to stop."""
+        ...
+
+    def ask(self, method: str, body: bytes, timeout_s: float) -> Answer:
+        """Control's answer. Raises NotReady when control cannot be reached or does not answer in time."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Optional:
+    """Methods that are refused unless an option is set. ``timeout_s``: how long control may take to answer them."""
+
+    is_on: bool
+    option: str
+    timeout_s: float
+    text_when_off: str
+
+
+class DataServices:
+    """The behaviours; errors are raised and become statuses in `gateway.api.status_codes`."""
+
+    def __init__(self, backend: Backend, *, is_model_control: bool, is_shared_memory: bool = False) -> None:
+        self._backend = backend
+        self._model_control = _Optional(is_model_control, "--model-control", LOAD_TIMEOUT_S, MODEL_CONTROL_OFF)
+        self._shared_memory = _Optional(is_shared_memory, "--shared-memory", SHARED_MEMORY_TIMEOUT_S, SHARED_MEMORY_OFF)
+        self._asking = ThreadPoolExecutor(ASKING_THREADS, thread_name_prefix="ask")
+        self._streaming = ThreadPoolExecutor(STREAMING_THREADS, thread_name_prefix="stream")
+
+    def handlers(self) -> list[grpc.GenericRpcHandler]:
+        """What to add to the data port's server."""
+        local = (self.ServerLive, self.ServerReady, self.ServerMetadata, self.ModelReady, self.ModelMetadata, self.ModelConfig)
+        methods: dict[str, Callable[[Any, grpc.ServicerContext], Any]] = {method.__name__: method for method in local}
+        methods["ModelStatistics"] = self.ModelStatistics
+        methods["RepositoryIndex"] = self._passed_on("RepositoryIndex", inference_pb2.RepositoryIndexResponse)
+        methods |= {name: self._if_allowed(name, self._model_control) for name in MODEL_CONTROL}
+        methods |= {name: self._if_allowed(name, self._shared_memory) for name in SHARED_MEMORY}
+        feedback = {
+            "SendFeedback": self._passed_on("SendFeedback", feedback_pb2.SendFeedbackResponse),
+            "StreamFeedback": self.StreamFeedback,
+        }
+        return [
+            handlers(INFERENCE, {name: self._behaviour(name, method) for name, method in methods.items()}, name=INFERENCE_NAME),
+            handlers(FEEDBACK, {name: self._behaviour(name, method) for name, method in feedback.items()}),
+        ]
+
+    def close(self) -> None:
+        """Lets go of the threads; when the server has stopped."""
+        self._asking.shutdown(wait=False)
+        self._streaming.shutdown(wait=False)
+
+    def _behaviour(self, name: str, method: Callable[[Any, grpc.ServicerContext], Any]) -> Behaviour:
+        """
+        With errors as statuses, and in threads of its own where it waits for control or for the client: a control that
+        is slow, or clients that leave streams open, must not use up the threads that answer health checks.
+        """
+        behaviour: Any = guarded(method)
+        if name == "StreamFeedback":
+            behaviour.experimental_thread_pool = self._streaming
+        elif name in ASKED:
+            behaviour.experimental_thread_pool = self._asking
+        made: Behaviour = behaviour
+        return made
+
+    # ---- answered here ----------------------------------------------------------------------------------------------
+
+    def ServerLive(self, request: Any, context: Any) -> inference_pb2.ServerLiveResponse:
+        """The process answers."""
+        return inference_pb2.ServerLiveResponse(live=True)
+
+    def ServerReady(self, request: Any, context: Any) -> inference_pb2.ServerReadyResponse:
+        """The worker takes requests. Beside the answer: which worker it is, for clients that want to meet all of them."""
+        context.set_trailing_metadata(((WORKER_KEY, self._backend.place),))
+        return inference_pb2.ServerReadyResponse(ready=self._backend.is_serving)
+
+    def ServerMetadata(self, request: Any, context: Any) -> inference_pb2.ServerMetadataResponse:
+        """Name, version, and the extensions that work; beside it, which worker it is."""
+        context.set_trailing_metadata(((WORKER_KEY, self._backend.place),))
+        extensions = (*EXTENSIONS, SHARED_MEMORY_EXTENSION) if self._shared_memory.is_on else EXTENSIONS
+        return inference_pb2.ServerMetadataResponse(name=SERVER_NAME, version=_release(), extensions=extensions)
+
+    def ModelReady(self, request: inference_pb2.ModelReadyRequest, context: Any) -> inference_pb2.ModelReadyResponse:
+        """Whether a request for this model and version would be served; what is unknown here is not ready."""
+        try:
+            resolve(self._backend.snapshot, request.name, request.version)
+        except (ModelNotFound, NotReady):
+            return inference_pb2.ModelReadyResponse(ready=False)
+        return inference_pb2.ModelReadyResponse(ready=self._backend.is_serving)
+
+    def ModelMetadata(self, request: inference_pb2.ModelMetadataRequest, context: Any) -> inference_pb2.ModelMetadataResponse:
+        """Signature of the version that the request names, and the numbers that could be named."""
+        snapshot = self._backend.snapshot
+        number = resolve(snapshot, request.name, request.version)
+        return metadata_message(request.name, snapshot.desired[request.name][number], snapshot.ready[request.name])
+
+    def ModelConfig(self, request: inference_pb2.ModelConfigRequest, context: Any) -> inference_pb2.ModelConfigResponse:
+        """Triton's configuration of the version that the request names."""
+        snapshot = self._backend.snapshot
+        number = resolve(snapshot, request.name, request.version)
+        return inference_pb2.ModelConfigResponse(config=config_message(request.name, snapshot.desired[request.name][number]))
+
+    # ---- answered by control ----------------------------------------------------------------------------------------
+
+    def ModelStatistics(self, request: inference_pb2.ModelStatisticsRequest, context: Any) -> Message:
+        """Counts over all workers; an alias is resolved here, since control knows versions by number only."""
+        if request.version and not request.version.isdigit():
+            request.version = str(resolve(self._backend.snapshot, request.name, request.version))
+        return self._ask("ModelStatistics", request, inference_pb2.ModelStatisticsResponse, context)
+
+    def StreamFeedback(self, requests: Iterator[Any], context: Any) -> feedback_pb2.StreamFeedbackResponse:
+        """Passes every message on as it comes, so what was sent before a break is taken; verdicts in the order of items."""
+        whole = feedback_pb2.StreamFeedbackResponse()
+        for request in requests:
+            whole.MergeFrom(self._ask("StreamFeedback", request, feedback_pb2.StreamFeedbackResponse, context))
+        return whole
+
+    def _passed_on(self, method: str, response: type[M]) -> Callable[[Any, grpc.ServicerContext], M]:
+        return lambda request, context: self._ask(method, request, response, context)
+
+    def _if_allowed(self, method: str, feature: _Optional) -> Callable[[Any, grpc.ServicerContext], Message]:
+        response: type[Message] = getattr(inference_pb2, f"{method}Response")
+
+        def call(request: Any, context: grpc.ServicerContext) -> Message:
+            if not feature.is_on:
+                raise NotAllowed(f"{method} {feature.text_when_off.format(feature.option)}", option=feature.option)
+            return self._ask(method, request, response, context, timeout_s=feature.timeout_s)
+
+        return call
+
+    def _ask(
+        self, method: str, request: Any, response: type[M], context: grpc.ServicerContext, timeout_s: float = ASK_TIMEOUT_S
+    ) -> M:
+        remaining_s = context.time_remaining()
+        bounded_s = timeout_s if remaining_s is None else min(timeout_s, remaining_s)
+        answer = self._backend.ask(method, request.SerializeToString(), bounded_s)
+        if answer.code != "OK":
+            code, message, details = describe_answer(answer)
+            context.set_trailing_metadata(details)
+            context.abort(code, message)
+        return response.FromString(answer.body)
+
+
+def _release() -> str:
+    try:
+        return version("interlock")
+    except PackageNotFoundError:  # runs from a source tree that was never installed
+        return "0"

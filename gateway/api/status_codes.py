@@ -1,0 +1,188 @@
+"""The one table from errors to gRPC codes, and the rich error that goes with each (google.rpc.ErrorInfo, RetryInfo)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NoReturn, TypeVar
+
+import grpc
+import structlog
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2, status_pb2
+
+from gateway import errors as gateway_errors
+from gateway.contract.asks import Answer
+from gateway.errors import GatewayError, Overloaded
+from registry import errors as registry_errors
+from registry.errors import RegistryError
+
+DOMAIN = "interlock"
+MAX_MESSAGE = 2048  # characters; a longer message would not fit a trailer
+DETAILS_KEY = "grpc-status-details-bin"
+PUSHBACK_KEY = "grpc-retry-pushback-ms"
+Code = grpc.StatusCode
+T = TypeVar("T")
+
+CODES: dict[type[Exception], grpc.StatusCode] = {
+    gateway_errors.InvalidRequest: Code.INVALID_ARGUMENT,
+    gateway_errors.ModelNotFound: Code.NOT_FOUND,
+    gateway_errors.OperationNotFound: Code.NOT_FOUND,
+    gateway_errors.RegionNotFound: Code.NOT_FOUND,
+    gateway_errors.AlreadyThere: Code.ALREADY_EXISTS,
+    gateway_errors.NotReady: Code.UNAVAILABLE,
+    gateway_errors.Overloaded: Code.RESOURCE_EXHAUSTED,
+    gateway_errors.DeadlinePassed: Code.DEADLINE_EXCEEDED,
+    gateway_errors.CallerGone: Code.CANCELLED,
+    gateway_errors.NotAllowed: Code.PERMISSION_DENIED,
+    gateway_errors.ForbiddenNow: Code.FAILED_PRECONDITION,
+    gateway_errors.InferenceFailed: Code.INTERNAL,
+    gateway_errors.Unsupported: Code.UNIMPLEMENTED,
+    registry_errors.ModelUnknown: Code.NOT_FOUND,
+    registry_errors.VersionUnknown: Code.NOT_FOUND,
+    registry_errors.InvalidValue: Code.INVALID_ARGUMENT,
+    registry_errors.InvalidModel: Code.INVALID_ARGUMENT,
+    registry_errors.RevisionConflict: Code.ABORTED,
+    registry_errors.RequestReplayed: Code.INVALID_ARGUMENT,
+    registry_errors.RuleForbids: Code.FAILED_PRECONDITION,
+    registry_errors.ArtifactCorrupt: Code.DATA_LOSS,
+    registry_errors.RegistryUnavailable: Code.UNAVAILABLE,
+}
+
+_log = structlog.get_logger("interlock.rpc")
+
+
+def code_of(error: BaseException) -> grpc.StatusCode:
+    """The code of an error, by its class or the nearest base that the table names; INTERNAL for anything unexpected."""
+    for kind in type(error).__mro__:
+        if kind in CODES:
+            return CODES[kind]
+    return Code.INTERNAL
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error as it is told to callers: the code, a stable reason ("" for the unexpected), the text, the facts."""
+
+    code: grpc.StatusCode
+    reason: str
+    message: str
+    metadata: Mapping[str, str]
+
+
+def failure(error: BaseException) -> Failure:
+    """How an error is told to callers. Nothing is told of an unexpected one."""
+    if not isinstance(error, GatewayError | RegistryError):
+        return Failure(Code.INTERNAL, "INTERNAL", "internal error", {})
+    return Failure(code_of(error), error.reason, str(error)[:MAX_MESSAGE], error.metadata)
+
+
+def attempt(call: Callable[[], T]) -> T | Failure:
+    """The call's value, or how its error is told; an unexpected one is logged. For answers that are no gRPC status."""
+    try:
+        return call()
+    except Exception as error:
+        if not isinstance(error, GatewayError | RegistryError):
+            _log.error("internal_error", exc_info=error)
+        return failure(error)
+
+
+Refusal = tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]  # code, message, trailing metadata
+
+
+def describe(error: BaseException) -> Refusal:
+    """
+    (code, message, trailing metadata) of an error. Expected errors keep their message and carry ErrorInfo; anything
+    else becomes INTERNAL "internal error" without details, logged with its traceback.
+    """
+    if not isinstance(error, GatewayError | RegistryError):
+        _log.error("internal_error", exc_info=error)
+        return Code.INTERNAL, "internal error", ()
+    code, message = code_of(error), str(error)[:MAX_MESSAGE]
+    retry_after_s = error.retry_after_s if isinstance(error, Overloaded) else None
+    return code, message, trailers(code, message, error.reason, error.metadata, retry_after_s=retry_after_s)
+
+
+def describe_answer(answer: Answer) -> Refusal:
+    """The same of an error that control answered."""
+    code = getattr(Code, answer.code, Code.INTERNAL)
+    retry_after_s = 0.1 if code is Code.RESOURCE_EXHAUSTED else None
+    return code, answer.message, trailers(code, answer.message, answer.reason, answer.metadata, retry_after_s=retry_after_s)
+
+
+def trailers(
+    code: grpc.StatusCode, message: str, reason: str, metadata: Mapping[str, str], *, retry_after_s: float | None = None
+) -> tuple[tuple[str, str | bytes], ...]:
+    """The trailing metadata of a rich error: google.rpc.Status with ErrorInfo, and pushback where a retry is worth it."""
+    made = _trailers if retry_after_s is None else _repeated_trailers
+    return made(code, message, reason, tuple(metadata.items()), retry_after_s)
+
+
+def _trailers(
+    code: grpc.StatusCode, message: str, reason: str, facts: tuple[tuple[str, str], ...], retry_after_s: float | None
+) -> tuple[tuple[str, str | bytes], ...]:
+    info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=dict(facts))
+    details = [_packed(info)]
+    pushback: tuple[tuple[str, str | bytes], ...] = ()
+    if retry_after_s is not None:
+        delay = Duration()
+        delay.FromNanoseconds(int(retry_after_s * 1e9))
+        details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
+        pushback = ((PUSHBACK_KEY, str(max(1, int(retry_after_s * 1000)))),)
+    status = status_pb2.Status(code=code.value[0], message=message, details=details)
+    return ((DETAILS_KEY, status.SerializeToString()), *pushback)
+
+
+# An overload repeats few different errors, and a refusal must cost less than an answer; other errors differ endlessly.
+_repeated_trailers = lru_cache(128)(_trailers)
+
+
+def _packed(message: Any) -> AnyMessage:
+    packed = AnyMessage()
+    packed.Pack(message)
+    return packed
+
+
+def abort(context: grpc.ServicerContext, error: BaseException) -> NoReturn:
+    """Ends the call with the error's code, message and details."""
+    code, message, metadata = describe(error)
+    context.set_trailing_metadata(metadata)
+    context.abort(code, message)
+    raise AssertionError("unreachable: abort raises")
+
+
+def guarded(method: Callable[[Any, grpc.ServicerContext], T]) -> Callable[[Any, grpc.ServicerContext], T]:
+    """A unary or client-streaming behaviour whose errors become statuses."""
+
+    def call(request: Any, context: grpc.ServicerContext) -> T:
+        try:
+            return method(request, context)
+        except Exception as error:
+            if _is_abort(error, context):
+                raise
+            abort(context, error)
+
+    return call
+
+
+def guarded_stream(
+    method: Callable[[Any, grpc.ServicerContext], Iterator[T]],
+) -> Callable[[Any, grpc.ServicerContext], Iterator[T]]:
+    """A server-streaming behaviour whose errors become statuses."""
+
+    def call(request: Any, context: grpc.ServicerContext) -> Iterator[T]:
+        try:
+            yield from method(request, context)
+        except Exception as error:
+            if _is_abort(error, context):
+                raise
+            abort(context, error)
+
+    return call
+
+
+def _is_abort(error: Exception, context: grpc.ServicerContext) -> bool:
+    """Whether the behaviour itself has ended the call already (grpc raises a bare Exception then)."""
+    return type(error) is Exception and context.code() is not None  # type: ignore[attr-defined]  # since grpcio 1.45

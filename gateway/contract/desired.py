@@ -1,0 +1,87 @@
+"""
+The desired state: what control tells workers to load and to route. Pure values.
+
+Always whole: what a state leaves out is unloaded, and the last one wins. So no message can be lost or come too late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from registry.deployment import Batching, Segment, Shadow
+from registry.signature import Signature
+from registry.versions import Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredVersion:
+    """
+    A version to hold ready. ``path`` is the ONNX file to load on this machine: the registered one, or that of its serving
+    layout, for which the runtime is told ``session_config``. ``digest`` is the artifact's either way. ``examples`` is the
+    file with example requests to warm it up with (`registry.examples`), empty when there are none.
+    """
+
+    number: int
+    path: str
+    digest: str
+    signature: Signature
+    prediction: Prediction | None
+    is_batchable: bool
+    batching: Batching
+    examples: str = ""
+    session_config: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredRoute:
+    """Who answers callers of a model: the deployment ``revision`` in the form that routing needs."""
+
+    revision: int
+    default: int
+    segments: tuple[Segment, ...]
+    salt: str
+    shadow: Shadow | None
+    aliases: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredModel:
+    """
+    The versions of one model to hold, and its route (None: hold only, nobody is routed here). ``aliases`` are names of
+    versions where no route has them. ``unavailable`` says why callers are not answered for a while although the model is
+    deployed; empty: there is no such reason.
+    """
+
+    name: str
+    versions: tuple[DesiredVersion, ...]
+    route: DesiredRoute | None
+    aliases: Mapping[str, int] = field(default_factory=dict)
+    unavailable: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """
+    Bytes ``offset`` to ``offset + byte_size`` of the POSIX shared memory object ``key``, which callers may name as ``name``.
+    ``identity`` tells the object from a later one of the same key.
+    """
+
+    name: str
+    key: str
+    offset: int
+    byte_size: int
+    identity: str
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredState:
+    """
+    Everything a worker should hold and route. Always whole: what is left out is unloaded, the last one wins.
+
+    ``revision`` grows with every state that control sends, over restarts of control too.
+    """
+
+    revision: int
+    models: tuple[DesiredModel, ...] = ()
+    regions: tuple[Region, ...] = ()

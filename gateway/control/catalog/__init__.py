@@ -1,0 +1,1 @@
+"""What control keeps of models beside traffic: registration, uploads, serving layouts, memory budget, loading on demand."""

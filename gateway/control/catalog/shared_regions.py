@@ -1,0 +1,94 @@
+"""
+Registered shared memory regions: checked once here, then part of the desired state, so that every worker has them open.
+
+They last as long as the gateway runs: control, when it is started again, finds them in the last desired state. An object is
+looked at, never made, changed or unlinked. Words and answers are those of Triton's system shared memory extension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import structlog
+
+from gateway.contract.desired import Region
+from gateway.control.changes.two_phase import Rollover
+from gateway.control.config import ControlConfig
+from gateway.control.desired.wanted import Wanted
+from gateway.errors import AlreadyThere, InvalidRequest, NotAllowed, NotReady, Overloaded, RegionNotFound
+from gateway.runtime.shared_object import open_object
+
+MAX_REGIONS = 256  # each is an open file in every worker, of which there are often 1,024 at most
+MAX_NAME = 255
+_log = structlog.get_logger("interlock.control")
+
+
+class Regions:
+    """Registers and unregisters; returns when every worker has taken it. Thread-safe. Raises NotAllowed where it is off."""
+
+    def __init__(self, config: ControlConfig, wanted: Wanted, rollover: Rollover) -> None:
+        self._config, self._wanted, self._rollover = config, wanted, rollover
+
+    def status(self, name: str) -> tuple[Region, ...]:
+        """The region of that name, or all for an empty one. Raises RegionNotFound."""
+        self._check_on()
+        regions = self._wanted.regions()
+        if name and name not in regions:
+            raise _not_found(name)
+        return (regions[name],) if name else tuple(regions.values())
+
+    def register(self, region: Region) -> None:
+        """
+        Registers a region (its ``identity`` is found here). Raises InvalidRequest, NotAllowed (another user's object),
+        AlreadyThere, Overloaded when there are MAX_REGIONS already, NotReady when a worker is late.
+        """
+        self._check_on()
+        found = _checked(region)
+
+        def add(regions: Mapping[str, Region]) -> Mapping[str, Region]:
+            if region.name in regions:
+                raise AlreadyThere(f"shared memory region {region.name!r} is already registered", region=region.name)
+            if len(regions) >= MAX_REGIONS:
+                raise Overloaded(f"{MAX_REGIONS} shared memory regions are registered, the most allowed", limit=MAX_REGIONS)
+            return {**regions, region.name: found}
+
+        self._bring(self._wanted.change_regions(add), f"shared memory region {region.name!r} is registered")
+        _log.info("region_registered", region=region.name, key=region.key, offset=region.offset, bytes=region.byte_size)
+
+    def unregister(self, name: str) -> None:
+        """Lets go of the region of that name, or of all for an empty one; nothing happens where there is none, as in Triton."""
+        self._check_on()
+        self._bring(
+            self._wanted.change_regions(lambda regions: {key: one for key, one in regions.items() if name and key != name}),
+            f"shared memory region {name!r} is unregistered",
+        )
+        _log.info("region_unregistered", region=name or "all")
+
+    def _bring(self, revision: int, what: str) -> None:
+        if not self._rollover.taken(revision):
+            raise NotReady(f"{what}, but not every worker has taken it within {self._config.acknowledge_timeout_s:g} s")
+
+    def _check_on(self) -> None:
+        if not self._config.is_shared_memory:
+            raise NotAllowed("shared memory is off: start the gateway with --shared-memory", option="--shared-memory")
+
+
+def _checked(region: Region) -> Region:
+    """The region with its object's identity. Raises InvalidRequest or NotAllowed."""
+    if not region.name or len(region.name) > MAX_NAME:
+        raise InvalidRequest(f"name: expected 1 to {MAX_NAME} characters, got {len(region.name)}", field="name")
+    if region.byte_size < 1:
+        raise InvalidRequest(f"byte_size: expected 1 or more, got {region.byte_size}", field="byte_size")
+    opened = open_object(region.key)
+    size, end = opened.size(), region.offset + region.byte_size
+    if end > size:
+        raise InvalidRequest(
+            f"byte_size: bytes {region.offset} to {end} are outside the object {region.key!r} of {size} bytes",
+            field="byte_size",
+        )
+    return replace(region, identity=opened.identity)
+
+
+def _not_found(name: str) -> RegionNotFound:
+    return RegionNotFound(f"shared memory region {name!r}: not registered", region=name)

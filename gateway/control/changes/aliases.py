@@ -1,0 +1,71 @@
+"""Changes of a model's aliases. Callers may name an alias, so its new target is ready in every worker before it moves."""
+
+from __future__ import annotations
+
+from gateway.control.changes.operations import Note, Operation, Operations, Request, Result
+from gateway.control.changes.traffic import Change, check_ref
+from gateway.control.changes.two_phase import Rollover
+from gateway.control.desired.reconcile import Preparing
+from gateway.control.fleet.workers import Fleet
+from registry.names import check_alias
+from registry.registry import Registry
+from registry.versions import Model
+
+
+class Aliases:
+    """Sets and deletes aliases. Thread-safe; both return at once with an `Operation` whose result is the model."""
+
+    def __init__(self, registry: Registry, operations: Operations, rollover: Rollover, fleet: Fleet) -> None:
+        self._registry, self._operations, self._rollover, self._fleet = registry, operations, rollover, fleet
+
+    def set(self, model: str, alias: str, ref: str, *, change: Change) -> Operation:
+        """Points the alias at a version (number, alias or latest)."""
+        content = ("set_alias", alias, ref, change.etag, change.author, change.reason)
+        request = Request("alias", model, content, change.request_id)
+        return self._operations.start(request, lambda note: Result(model=self.move(model, alias, ref, change, note)))
+
+    def delete(self, model: str, alias: str, *, change: Change) -> Operation:
+        """Takes the alias away; callers that name it get NOT_FOUND from then on."""
+
+        def work(note: Note) -> Result:
+            written = self._registry.delete_alias(
+                model, alias, etag=change.etag, request_id=change.request_id, author=change.author, reason=change.reason
+            )
+            self._rollover.change_aliases(written)
+            return Result(model=written)
+
+        content = ("delete_alias", alias, change.etag, change.author, change.reason)
+        return self._operations.start(Request("alias", model, content, change.request_id), work)
+
+    def registered(self, model: Model) -> None:
+        """Brings to the workers an alias that was written together with a registration: nobody could call it before."""
+        self._rollover.change_aliases(model)
+
+    def move(self, model: str, alias: str, ref: str, change: Change, note: Note) -> Model:
+        """Does it, within an operation on the model. Raises as the registry does and as `Rollover.preparing`."""
+        check_alias(alias)
+        check_ref(ref)
+        number = self._registry.version(model, ref).number
+        deployment = self._registry.deployment(model)
+
+        def write() -> Model:
+            return self._registry.set_alias(
+                model,
+                alias,
+                number,
+                etag=change.etag,
+                request_id=change.request_id,
+                request_content=f"{ref} {change.etag}",  # what was said: latest may be another version by then
+                author=change.author,
+                reason=change.reason,
+            )
+
+        is_served = deployment is not None and deployment.default is not None and bool(self._fleet.view().attached)
+        if deployment is None or not is_served:  # nobody can call it by this name now
+            written = write()
+            self._rollover.change_aliases(written)
+            return written
+        with self._rollover.preparing(model, Preparing(frozenset({number}), deployment.batching), note):
+            written = write()
+            self._rollover.change_aliases(written)
+        return written

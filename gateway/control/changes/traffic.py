@@ -1,0 +1,234 @@
+"""
+Who answers callers: deploy, promote, split, shadow, configure, rollback, undeploy. Each makes the next deployment from the
+current one (`registry.deployment`), checks the rules, and has it rolled over the workers.
+
+All return at once with an `Operation`; errors are the operation's.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from gateway.control.changes.configuring import Settings
+from gateway.control.changes.operations import Note, Operation, Operations, Request, Result
+from gateway.control.changes.two_phase import Rollover
+from gateway.errors import ForbiddenNow
+from registry.deployment import (
+    PARTS,
+    Deployment,
+    Shadow,
+    deployed,
+    promoted,
+    rolled_back,
+    shadowed,
+    split,
+    undeployed,
+)
+from registry.errors import InvalidValue, RevisionConflict
+from registry.registry import Registry
+from registry.signature import incompatibilities
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What comes with every write: the etag the caller has seen ("" = whatever it is), who and why, and the request's id."""
+
+    etag: str = ""
+    request_id: str = ""
+    author: str = ""
+    reason: str = ""
+
+
+ANONYMOUS = Change()
+
+
+@dataclass(frozen=True, slots=True)
+class _Intent:
+    """The next deployment, and the versions that every worker must have ready before it is committed."""
+
+    deployment: Deployment
+    required: frozenset[int]
+
+
+_Plan = Callable[[Deployment | None], _Intent]
+
+
+class Traffic:
+    """The changes of what is served. Thread-safe; changes of one model come one after the other."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        operations: Operations,
+        rollover: Rollover,
+        *,
+        new_salt: Callable[[], str] = lambda: secrets.token_hex(8),
+    ) -> None:
+        self._registry, self._operations, self._rollover, self._new_salt = registry, operations, rollover, new_salt
+
+    def deploy(self, model: str, ref: str, *, force: bool = False, change: Change = ANONYMOUS) -> Operation:
+        """One version for all callers with default settings: the first deployment, or instead of the one there is."""
+
+        def plan(current: Deployment | None) -> _Intent:
+            number = self._resolve(model, ref, current, is_forced=force)
+            made = deployed(model, number, current=current, salt=self._new_salt())
+            return _Intent(made, made.routed_versions())
+
+        return self._begin("deploy", model, {"version": ref, "force": force}, change, plan)
+
+    def promote(self, model: str, ref: str, *, force: bool = False, change: Change = ANONYMOUS) -> Operation:
+        """All callers go to a version; candidates end, settings stay."""
+
+        def plan(current: Deployment | None) -> _Intent:
+            present = _present(current, model, "promote")
+            made = promoted(present, self._resolve(model, ref, current, is_forced=force))
+            return _Intent(made, made.routed_versions())
+
+        return self._begin("promote", model, {"version": ref, "force": force}, change, plan)
+
+    def split(self, model: str, percents: Mapping[str, float], *, force: bool = False, change: Change = ANONYMOUS) -> Operation:
+        """Callers by weight: ``percents`` per version (number or alias), which sum to 100."""
+
+        def plan(current: Deployment | None) -> _Intent:
+            parts: dict[int, int] = {}
+            for ref, percent in percents.items():
+                number = self._resolve(model, ref, current, is_forced=force)
+                if number in parts:
+                    raise InvalidValue(f"weights: {ref!r} names v{number}, which is there already", field="weights")
+                parts[number] = _parts(ref, percent)
+            made = split(_present(current, model, "split"), parts, salt=self._new_salt())
+            return _Intent(made, made.routed_versions())
+
+        return self._begin("split", model, {"weights": dict(percents), "force": force}, change, plan)
+
+    def shadow(
+        self, model: str, ref: str, *, percent: float = 100.0, force: bool = False, change: Change = ANONYMOUS
+    ) -> Operation:
+        """A version gets copies of ``percent`` of the requests; ``ref`` empty: none does any more."""
+
+        def plan(current: Deployment | None) -> _Intent:
+            present = _present(current, model, "shadow")
+            if not ref:
+                return _Intent(shadowed(present, None), frozenset())
+            number = self._resolve(model, ref, current, is_forced=force)
+            return _Intent(shadowed(present, Shadow(number, percent)), frozenset({number}))
+
+        return self._begin("shadow", model, {"version": ref, "percent": percent, "force": force}, change, plan)
+
+    def configure(self, model: str, settings: Settings, *, change: Change = ANONYMOUS) -> Operation:
+        """Other settings for all versions served."""
+
+        def plan(current: Deployment | None) -> _Intent:
+            return _Intent(settings.applied_to(_present(current, model, "configure")), frozenset())
+
+        return self._begin("configure", model, msgspec.to_builtins(settings), change, plan)
+
+    def rollback(self, model: str, *, change: Change = ANONYMOUS) -> Operation:
+        """What was served before, whole. It is still warm within the rollback window: one commit then, nothing to load."""
+
+        def plan(current: Deployment | None) -> _Intent:
+            if current is None or current.predecessor is None:
+                raise ForbiddenNow(f"{model} has no earlier deployment to go back to", rule="predecessor", model=model)
+            made = rolled_back(current, self._registry.revision(model, current.predecessor))
+            return _Intent(made, made.routed_versions())
+
+        return self._begin("rollback", model, {}, change, plan)
+
+    def undeploy(self, model: str, *, change: Change = ANONYMOUS) -> Operation:
+        """Nobody is answered any more; the versions stay registered, and `rollback` restores what was served."""
+
+        def plan(current: Deployment | None) -> _Intent:
+            return _Intent(undeployed(_present(current, model, "undeploy")), frozenset())
+
+        return self._begin("undeploy", model, {}, change, plan)
+
+    # ---- what they have in common ----------------------------------------------------------------------------------
+
+    def _begin(self, verb: str, model: str, arguments: Mapping[str, object], change: Change, plan: _Plan) -> Operation:
+        asked = (verb, model, arguments, change.etag, change.author, change.reason)
+        content = msgspec.json.encode(asked, order="deterministic").decode()
+        request = Request(verb, model, content, change.request_id)
+        return self._operations.start(request, lambda note: self._run(model, content, change, plan, note))
+
+    def _run(self, model: str, content: str, change: Change, plan: _Plan, note: Note) -> Result:
+        if change.request_id:
+            earlier = self._registry.replayed(change.request_id, content)
+            if earlier is not None:
+                return Result(deployment=earlier)
+        current = self._registry.deployment(model)
+        _check_etag(model, current, change.etag)
+        intent = plan(current)
+        if current is not None and _is_same(intent.deployment, current):
+            # Not a revision of its own: the next rollback would restore what is served already.
+            note("unchanged", f"revision {current.revision} is that already")
+            return Result(deployment=current, missing=self._rollover.confirm(current, note))
+
+        def commit() -> Deployment:
+            return self._registry.commit(
+                intent.deployment,
+                expected_revision=current.revision if current else 0,
+                author=change.author,
+                reason=change.reason,
+                request_id=change.request_id,
+                request_content=content,
+            )
+
+        made, missing = self._rollover.deploy(intent.deployment, intent.required, commit, note)
+        return Result(deployment=made, missing=missing)
+
+    def _resolve(self, model: str, ref: str, current: Deployment | None, *, is_forced: bool) -> int:
+        """The number that ``ref`` means. Raises VersionUnknown, and ForbiddenNow when callers of the default would break."""
+        check_ref(ref)
+        version = self._registry.version(model, ref)
+        if is_forced or current is None or current.default is None or current.default == version.number:
+            return version.number
+        serving = self._registry.version(model, current.default)
+        problems = "; ".join(incompatibilities(serving.facts.signature, version.facts.signature))
+        if problems:
+            raise ForbiddenNow(
+                f"{version} would break callers of the serving v{serving.number}: {problems}; --force deploys it all the same",
+                rule="compatible_signature",
+                problems=problems,
+                override="--force",
+                model=model,
+            )
+        return version.number
+
+
+def check_ref(ref: str) -> None:
+    """Raises InvalidValue when no version is named."""
+    if not ref:
+        raise InvalidValue("version: expected a number, an alias or latest, got none", field="version")
+
+
+def _present(current: Deployment | None, model: str, verb: str) -> Deployment:
+    if current is None or current.default is None:
+        raise ForbiddenNow(f"{model} is not deployed: deploy a version before you {verb}", rule="deployed", model=model)
+    return current
+
+
+def _is_same(made: Deployment, current: Deployment) -> bool:
+    """Whether callers and settings would be as they are."""
+    salt = made.salt if made.segments else current.salt  # it means nothing where nobody is split
+    kept = {name: getattr(current, name) for name in ("revision", "predecessor", "action", "author", "reason", "created_at")}
+    return replace(made, **kept, salt=salt) == current
+
+
+def _check_etag(model: str, current: Deployment | None, etag: str) -> None:
+    now = current.etag if current else '"0"'
+    if etag and etag != now:
+        raise RevisionConflict(
+            f"etag: the deployment of {model} is at {now}, the request was made for {etag}: read it again",
+            model=model,
+            etag=now,
+        )
+
+
+def _parts(ref: str, percent: float) -> int:
+    if not 0 <= percent <= 100:
+        raise InvalidValue(f"weights: {ref} must be from 0 to 100 %, got {percent:g}", field="weights")
+    return round(percent * PARTS / 100)

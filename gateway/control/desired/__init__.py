@@ -1,0 +1,1 @@
+"""What should run: the desired state of every model, derived from the registry's deployments."""

@@ -1,0 +1,168 @@
+"""
+From what is registered and deployed to what every worker should hold and route. Pure.
+
+Held are, per model: the versions that answer callers, the shadow, the targets of aliases (while the model is deployed),
+what is being prepared, for the rollback window everything that the predecessor needs, and what callers asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from gateway.contract.desired import DesiredModel, DesiredRoute, DesiredVersion
+from registry.deployment import Batching, Deployment
+from registry.versions import ModelVersion
+
+ON_DEMAND = "on-demand"
+
+
+@dataclass(frozen=True, slots=True)
+class Preparing:
+    """Versions that a running change needs held, with the settings they will be served with."""
+
+    versions: frozenset[int]
+    batching: Batching
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """
+    A registered version, the ONNX file to load it from ("": damaged) with what the runtime has to be told, and the file of
+    its examples ("": none, or damaged).
+    """
+
+    version: ModelVersion
+    path: str
+    examples: str = ""
+    session_config: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPlan:
+    """
+    Everything that decides what is held for one model. ``warm`` is the predecessor while the rollback window is open,
+    else None. ``on_demand`` are versions held because callers named them. ``freed`` are versions that a running change frees
+    before it loads others: they are not held, whoever names them, and nobody is routed meanwhile.
+    """
+
+    deployment: Deployment | None = None
+    warm: Deployment | None = None
+    aliases: Mapping[str, int] = field(default_factory=dict)
+    preparing: Preparing | None = None
+    on_demand: frozenset[int] = frozenset()
+    freed: frozenset[int] = frozenset()
+
+    @property
+    def is_deployed(self) -> bool:
+        """Whether callers are answered."""
+        return self.deployment is not None and self.deployment.default is not None
+
+
+def needed_versions(deployment: Deployment) -> frozenset[int]:
+    """Every version that the deployment sends requests to: those that answer callers, and the shadow."""
+    shadow = {deployment.shadow.version} if deployment.shadow else set()
+    return deployment.routed_versions() | shadow
+
+
+def warm_until(deployment: Deployment) -> float:
+    """Unix time in seconds until when the predecessor stays warm; 0 when there is none."""
+    return deployment.created_at + deployment.rollback_window_s if deployment.predecessor is not None else 0.0
+
+
+def roles(plan: ModelPlan) -> dict[int, tuple[str, ...]]:
+    """
+    Why each version is held: default, candidate, shadow, alias, warm, preparing, on-demand. What is not named is not held.
+    """
+    found: dict[int, list[str]] = {}
+    current = plan.deployment
+    if current is not None and current.default is not None:
+        for number in sorted(current.routed_versions(), key=lambda n: (n != current.default, n)):
+            found.setdefault(number, []).append("default" if number == current.default else "candidate")
+        if current.shadow:
+            found.setdefault(current.shadow.version, []).append("shadow")
+        for number in plan.aliases.values():
+            if "alias" not in found.setdefault(number, []):
+                found[number].append("alias")
+    for number in sorted(needed_versions(plan.warm)) if plan.warm else ():
+        found.setdefault(number, []).append("warm")
+    for number in sorted(plan.preparing.versions) if plan.preparing else ():
+        found.setdefault(number, []).append("preparing")
+    for number in sorted(plan.on_demand):
+        found.setdefault(number, []).append(ON_DEMAND)
+    return {number: tuple(names) for number, names in found.items() if number not in plan.freed}
+
+
+def freed_first(plan: ModelPlan, deployment: Deployment) -> frozenset[int]:
+    """
+    The versions to free before the new deployment's are loaded: with the swap order ``memory``, when the default changes, all
+    that are held and that the new one does not send requests to. Targets of aliases stay, and what was
+    loaded on demand: callers name them.
+    """
+    current = plan.deployment
+    if current is None or current.swap_order != "memory" or None in (current.default, deployment.default):
+        return frozenset()
+    if current.default == deployment.default:
+        return frozenset()
+    return frozenset(roles(plan)) - needed_versions(deployment) - frozenset(plan.aliases.values()) - plan.on_demand
+
+
+def keeps_warm(deployment: Deployment, predecessor: Deployment) -> bool:
+    """Whether the predecessor is held for a rollback at all: the swap order ``memory``, of either, has one copy at a time."""
+    return "memory" not in (deployment.swap_order, predecessor.swap_order)
+
+
+def held(plan: ModelPlan) -> dict[int, Batching]:
+    """The versions to hold, each with its settings: those of the deployment that serves it, or would first."""
+    settings: dict[int, Batching] = {}
+    for number, names in roles(plan).items():
+        if plan.deployment is not None and {"default", "candidate", "shadow", "alias"} & set(names):
+            settings[number] = plan.deployment.batching
+        elif plan.preparing is not None and "preparing" in names:
+            settings[number] = plan.preparing.batching
+        elif plan.warm is not None and "warm" in names:
+            settings[number] = plan.warm.batching
+        else:
+            settings[number] = plan.deployment.batching if plan.deployment else Batching()
+    return dict(sorted(settings.items()))
+
+
+def route(plan: ModelPlan) -> DesiredRoute | None:
+    """Who answers callers, or None when nothing is deployed."""
+    current = plan.deployment
+    if current is None or current.default is None or plan.freed:
+        return None
+    aliases = dict(sorted(plan.aliases.items()))
+    return DesiredRoute(current.revision, current.default, current.segments, current.salt, current.shadow, aliases)
+
+
+def desired_model(name: str, plan: ModelPlan, find: Callable[[str, int], Found]) -> DesiredModel | None:
+    """One model's part of the desired state; None when nothing is held. ``find(model, number)`` gives what is registered."""
+    versions = tuple(_version(find(name, number), batching) for number, batching in held(plan).items())
+    if not versions and not plan.freed:
+        return None
+    made = route(plan)
+    pins = {} if made else {alias: number for alias, number in sorted(plan.aliases.items()) if number in plan.on_demand}
+    return DesiredModel(name, versions, made, pins, _unavailable(plan))
+
+
+def _unavailable(plan: ModelPlan) -> str:
+    if not plan.freed:
+        return ""
+    old = ", ".join(f"v{number}" for number in sorted(plan.freed))
+    return f"{old} is freed before the next version is loaded (swap order memory)"
+
+
+def _version(found: Found, batching: Batching) -> DesiredVersion:
+    version, facts = found.version, found.version.facts
+    return DesiredVersion(
+        number=version.number,
+        path=found.path,
+        digest=version.artifact.digest,
+        signature=facts.signature,
+        prediction=facts.prediction,
+        is_batchable=facts.is_batchable,
+        batching=batching,
+        examples=found.examples,
+        session_config=found.session_config,
+    )

@@ -1,0 +1,348 @@
+"""
+What control wants of its workers: the desired state, kept in step with the registry, on disk and in the workers.
+
+The registry is the truth; here is what was last read of it, plus what running changes need held meanwhile. How the
+desired state follows from that is `reconcile`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from gateway.clock import Clock
+from gateway.contract.desired import DesiredModel, DesiredState, Region
+from gateway.control.catalog.layout_store import Layouts
+from gateway.control.desired.reconcile import Found, ModelPlan, Preparing, desired_model, held, keeps_warm, warm_until
+from registry.deployment import Deployment
+from registry.errors import ArtifactCorrupt
+from registry.registry import Registry
+from registry.versions import Model, ModelVersion
+
+PAGE_SIZE = 1000
+
+_log = structlog.get_logger("interlock.control")
+
+
+class Wanted:
+    """
+    The current plans and the desired state made of them. Thread-safe; ``broadcast`` gets every new state, in order.
+    ``met(version)`` is told of each version before it is wanted for the first time. ``keeps_regions``: shared memory regions
+    in the state that an earlier control has written are still registered. ``layouts`` are what large versions are served
+    from, made ready before a version is wanted; None: all are served from their registered files.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        clock: Clock,
+        file: Path,
+        *,
+        broadcast: Callable[[DesiredState], None],
+        met: Callable[[ModelVersion], None] = lambda version: None,
+        keeps_regions: bool = False,
+        layouts: Layouts | None = None,
+    ) -> None:
+        self._registry, self._clock, self._file = registry, clock, file
+        self._broadcast, self._met, self._layouts = broadcast, met, layouts
+        self._keeps_regions = keeps_regions
+        self._regions: Mapping[str, Region] = {}
+        self._lock = threading.RLock()
+        self._deployments: dict[str, Deployment] = {}
+        self._predecessors: dict[str, Deployment] = {}
+        self._models: dict[str, Model] = {}
+        self._preparing: dict[str, Preparing] = {}
+        self._freed: dict[str, frozenset[int]] = {}
+        self._versions: dict[tuple[str, int], Found] = {}
+        self._on_demand: dict[str, frozenset[int]] = {}
+        self._made: dict[str, tuple[ModelPlan, DesiredModel | None]] = {}  # what was made of a plan last
+        self._state: DesiredState | None = None
+        self._last_revision = 0
+
+    # ---- reading the registry --------------------------------------------------------------------------------------
+
+    def start(self) -> DesiredState:
+        """Reads everything and sends the first state, with a revision above any that was sent before."""
+        with self._lock:
+            last = _last_state(self._file)
+            self._last_revision = last.revision
+            if self._keeps_regions:
+                self._regions = {region.name: region for region in last.regions}
+            self.refresh()
+            return self.publish()
+
+    def refresh(self) -> None:
+        """Takes in what is new in the registry, whoever wrote it; `publish` then acts on it."""
+        deployments, models = self._registry.deployments(), self._all_models()
+        self._lay_out_all(deployments, models)
+        with self._lock:
+            for deployment in deployments:
+                self._take_deployment(deployment)
+            for one in models:
+                self._take_model(one)
+            damaged = [key for key, found in self._versions.items() if not found.path]
+            for model, number in damaged:  # it may have been restored: look again
+                del self._versions[model, number]
+                self._made.pop(model, None)
+
+    def _all_models(self) -> list[Model]:
+        found: list[Model] = []
+        token = ""
+        while True:
+            page, token = self._registry.models(page_size=PAGE_SIZE, page_token=token)
+            found += page
+            if not token:
+                return found
+
+    def _take_deployment(self, deployment: Deployment) -> None:
+        known = self._deployments.get(deployment.model)
+        if known is None or known.revision < deployment.revision:  # an older one is a reading from before a change
+            self._deployments[deployment.model] = deployment
+            self._predecessors.pop(deployment.model, None)
+
+    def _take_model(self, model: Model) -> None:
+        known = self._models.get(model.name)
+        if known is None or known.generation < model.generation:
+            self._models[model.name] = model
+
+    # ---- changing --------------------------------------------------------------------------------------------------
+
+    def verify(self, model: str, numbers: frozenset[int]) -> None:
+        """
+        Reads every byte of the versions that no worker holds yet, and makes their serving layouts where there are none.
+        Raises ArtifactCorrupt naming the file.
+        """
+        with self._lock:
+            already = frozenset(held(self._plan(model)))
+        for number in sorted(numbers - already):  # without the lock: a large model takes its time
+            self._registry.verify(self._registry.version(model, number))
+            self.lay_out(model, number)
+
+    def lay_out(self, model: str, number: int) -> None:
+        """Sees to the version's serving layout: before it is wanted, since later its workers would load it anew."""
+        if self._layouts is None:
+            return
+        known, version = self._versions.get((model, number)), self.version(model, number)
+        if known and known.path and self._layouts.is_settled(version):
+            return
+        try:
+            path = self._registry.artifact_path(version)
+        except ArtifactCorrupt:
+            return  # said where it is wanted
+        self._layouts.ensure(version, path)
+        with self._lock:
+            known = self._versions.get((model, number))
+            if known is not None and known != self._loadable(version, path):
+                del self._versions[model, number]
+                self._made.pop(model, None)
+
+    def _lay_out_all(self, deployments: Sequence[Deployment], models: Sequence[Model]) -> None:
+        aliases = {model.name: model.aliases for model in models}
+        for deployment in deployments if self._layouts is not None else ():
+            plan = ModelPlan(deployment, self._warm(deployment), aliases.get(deployment.model, {}))
+            for number in held(plan):
+                self.lay_out(deployment.model, number)
+
+    def version(self, model: str, number: int) -> ModelVersion:
+        """A registered version. Raises VersionUnknown."""
+        known = self._versions.get((model, number))
+        return known.version if known is not None else self._registry.version(model, number)
+
+    def layouts(self) -> Mapping[tuple[str, int], str]:
+        """How the large versions that are or were wanted are kept, in words."""
+        if self._layouts is None:
+            return {}
+        with self._lock:
+            versions = {key: found.version for key, found in self._versions.items()}
+        found = {key: self._layouts.chosen(version) for key, version in versions.items()}
+        return {key: f"{one.layout.mode}: {one.layout.reason}" for key, one in found.items() if one is not None}
+
+    def collect_layouts(self) -> None:
+        """Removes serving layouts that nothing wanted needs."""
+        if self._layouts is not None:
+            with self._lock:
+                used = {found.version.artifact.digest for found in self._versions.values()}
+            self._layouts.collect(used)
+
+    def prepare(self, model: str, preparing: Preparing) -> int:
+        """Holds these versions too, from now until `release` or `commit`. Gives the desired state's revision."""
+        with self._lock:
+            for number in preparing.versions:
+                self._find(model, number, is_strict=True)
+            self._preparing[model] = preparing
+            return self.publish().revision
+
+    def free(self, model: str, numbers: frozenset[int]) -> int:
+        """Holds these no longer and routes nobody to the model, until `commit` or `hold_again`. Gives the revision."""
+        with self._lock:
+            self._freed[model] = numbers
+            return self.publish().revision
+
+    def hold_again(self, model: str) -> int:
+        """Holds and routes as before `free`. Gives the desired state's revision."""
+        with self._lock:
+            self._freed.pop(model, None)
+            return self.publish().revision
+
+    def release(self, model: str) -> int:
+        """Holds no longer what was prepared. Gives the desired state's revision."""
+        with self._lock:
+            is_held = self._preparing.pop(model, None) is not None
+            return (self.publish() if is_held else self.state()).revision
+
+    def commit(self, deployment: Deployment) -> int:
+        """Puts a deployment that the registry has committed in the place of what was prepared. Gives the revision."""
+        with self._lock:
+            self._preparing.pop(deployment.model, None)
+            self._freed.pop(deployment.model, None)
+            self._take_deployment(deployment)
+            return self.publish().revision
+
+    def change_model(self, model: Model) -> int:
+        """Takes in a model whose aliases have changed. Gives the desired state's revision."""
+        with self._lock:
+            self._preparing.pop(model.name, None)
+            self._take_model(model)
+            return self.publish().revision
+
+    def change_regions(self, change: Callable[[Mapping[str, Region]], Mapping[str, Region]]) -> int:
+        """Puts ``change(regions)`` in the place of the shared memory regions by name. Gives the revision; raises as it does."""
+        with self._lock:
+            self._regions = change(self._regions)
+            return self.publish().revision
+
+    def regions(self) -> Mapping[str, Region]:
+        """The registered shared memory regions by name."""
+        return self._regions
+
+    def hold_on_demand(self, versions: frozenset[tuple[str, int]]) -> int:
+        """Holds these (model, number) too, and no others that callers asked for before. Gives the revision."""
+        numbers: dict[str, set[int]] = {}
+        for name, number in versions:
+            self.lay_out(name, number)
+            numbers.setdefault(name, set()).add(number)
+        models = {name: frozenset(those) for name, those in numbers.items()}
+        unmet = [self._registry.model(name) for name in models if name not in self._models]
+        with self._lock:
+            for model in unmet:  # registered by someone else a moment ago: its aliases are needed
+                self._take_model(model)
+            self._on_demand = models
+            return self.publish().revision
+
+    # ---- what follows from it --------------------------------------------------------------------------------------
+
+    def plans(self) -> Mapping[str, ModelPlan]:
+        """Per model that is or was deployed, or is being prepared, everything that decides what is held."""
+        with self._lock:
+            names = {*self._deployments, *self._preparing, *self._on_demand}
+            return {name: self._plan(name) for name in sorted(names)}
+
+    def plan(self, model: str) -> ModelPlan:
+        """The same for one model."""
+        with self._lock:
+            return self._plan(model)
+
+    def _plan(self, name: str) -> ModelPlan:
+        deployment, model = self._deployments.get(name), self._models.get(name)
+        warm = self._warm(deployment) if deployment is not None else None
+        aliases, on_demand = model.aliases if model else {}, self._on_demand.get(name, frozenset())
+        return ModelPlan(deployment, warm, aliases, self._preparing.get(name), on_demand, self._freed.get(name, frozenset()))
+
+    def _warm(self, deployment: Deployment) -> Deployment | None:
+        """The predecessor while it is kept warm."""
+        if self._clock.now() >= warm_until(deployment):
+            return None
+        predecessor = self._predecessor(deployment)
+        return predecessor if keeps_warm(deployment, predecessor) else None
+
+    def _predecessor(self, deployment: Deployment) -> Deployment:
+        found = self._predecessors.get(deployment.model)
+        if found is None or found.revision != deployment.predecessor:
+            found = self._registry.revision(deployment.model, deployment.predecessor or 0)
+            self._predecessors[deployment.model] = found
+        return found
+
+    def _find(self, model: str, number: int, *, is_strict: bool = False) -> Found:
+        """
+        The version and its files. A damaged artifact of one version must not stop the others: unless ``is_strict`` it is
+        named to the workers without a file, and they say that it cannot be loaded. Raises ArtifactCorrupt if ``is_strict``.
+        """
+        known = self._versions.get((model, number))
+        if known is not None and (known.path or not is_strict):
+            return known
+        version = self._registry.version(model, number)
+        try:
+            found = self._loadable(version, self._registry.artifact_path(version))
+        except ArtifactCorrupt as error:
+            if is_strict:
+                raise
+            _log.error("artifact_corrupt", model=model, version=number, error=str(error))
+            found = Found(version, "", self._examples(version))
+        self._met(version)
+        self._versions[model, number] = found
+        return found
+
+    def _loadable(self, version: ModelVersion, path: Path) -> Found:
+        """The version with what it is loaded from: its serving layout, else its registered file."""
+        chosen = self._layouts.chosen(version) if self._layouts is not None else None
+        if chosen is None or not chosen.path:
+            return Found(version, str(path), self._examples(version))
+        return Found(version, chosen.path, self._examples(version), tuple(sorted(chosen.layout.config.items())))
+
+    def _examples(self, version: ModelVersion) -> str:
+        """The file with its examples; a damaged one costs the version a good warm-up, but does not keep it from serving."""
+        try:
+            return str(self._registry.examples_path(version) or "")
+        except ArtifactCorrupt as error:
+            _log.error("examples_corrupt", model=version.model, version=version.number, error=str(error))
+            return ""
+
+    def state(self) -> DesiredState:
+        """The last desired state."""
+        with self._lock:
+            return self._state or DesiredState(self._last_revision)
+
+    def publish(self) -> DesiredState:
+        """Makes the desired state anew; when it differs from the last one, writes it to disk and sends it."""
+        with self._lock:
+            made = (self._model(name, plan) for name, plan in self.plans().items())
+            models = tuple(model for model in made if model is not None)
+            regions = tuple(self._regions.values())
+            if self._state is None or models != self._state.models or regions != self._state.regions:
+                self._last_revision = max(self._last_revision + 1, int(self._clock.now() * 1000))
+                self._state = DesiredState(self._last_revision, models, regions)
+                self._write(self._state)
+                self._broadcast(self._state)
+            return self._state
+
+    def _model(self, name: str, plan: ModelPlan) -> DesiredModel | None:
+        """A change concerns one model; the others are not made anew."""
+        plan_before, model = self._made.get(name, (None, None))
+        if plan_before != plan:
+            model = desired_model(name, plan, self._find)
+            self._made[name] = plan, model
+        return model
+
+    def _write(self, state: DesiredState) -> None:
+        """
+        Before it is sent, so that a worker that starts while control is away is never behind the others. Not synced: after
+        a loss of power control makes it anew from the registry.
+        """
+        trial = self._file.with_suffix(".tmp")
+        try:
+            trial.write_bytes(msgspec.json.encode(state))
+            trial.replace(self._file)
+        except OSError as error:  # serving goes on; only a worker that starts without control would be behind
+            _log.error("desired_state_not_written", path=str(self._file), error=str(error))
+
+
+def _last_state(file: Path) -> DesiredState:
+    """The state that an earlier control wrote; an empty one of revision 0 when there is none that can be read."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=DesiredState)
+    except (OSError, msgspec.MsgspecError):
+        return DesiredState(0)

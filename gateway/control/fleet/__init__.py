@@ -1,0 +1,1 @@
+"""The attached workers: their links, what they reported, and how far they are with a change."""

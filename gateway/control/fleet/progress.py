@@ -1,0 +1,199 @@
+"""How far the workers have come with what is asked of them, decided from what they said. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gateway.contract.counts import Telemetry
+from gateway.contract.observed import Hello, Observed, ObservedVersion
+
+_GONE = ("UNLOADED", "FAILED")
+STOPS_THAT_CONDEMN = 2  # a worker may be killed once by chance while it prepares; twice is the version's doing
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerView:
+    """An attached worker as it last described itself."""
+
+    hello: Hello
+    observed: Observed | None = None
+    telemetry: Telemetry | None = None
+    has_served: bool = False  # it took requests at some time
+    held: Mapping[tuple[str, int], ObservedVersion] = field(init=False, compare=False, repr=False)  # `observed`, for look-ups
+
+    def __post_init__(self) -> None:
+        versions = self.observed.versions if self.observed else ()
+        object.__setattr__(self, "held", {(version.model, version.number): version for version in versions})
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether it takes requests."""
+        return self.observed is not None and self.observed.is_serving
+
+    def version(self, model: str, number: int) -> ObservedVersion | None:
+        """What it says of one version."""
+        return self.held.get((model, number))
+
+
+@dataclass(frozen=True, slots=True)
+class FleetView:
+    """
+    All workers at one moment. ``attached`` is by worker number, ``departures`` and ``restarts`` count per worker since
+    control started, ``expected`` is how many there should be. ``beside`` are second lives of attached workers while they
+    are replaced: the one that is coming, or the one that is going.
+    """
+
+    attached: Mapping[int, WorkerView] = field(default_factory=dict)
+    departures: Mapping[int, int] = field(default_factory=dict)
+    restarts: Mapping[int, int] = field(default_factory=dict)
+    expected: int = 0
+    beside: tuple[WorkerView, ...] = ()
+
+    def lives(self) -> tuple[WorkerView, ...]:
+        """Every attached process."""
+        return (*self.attached.values(), *self.beside)
+
+    def away(self) -> tuple[int, ...]:
+        """Numbers of the workers that should be attached and are not."""
+        gone = [worker for worker in sorted(self.departures) if worker not in self.attached]
+        never = [n for n in range(self.expected) if n not in self.attached and n not in gone]
+        return tuple([*gone, *never][: max(0, self.expected - len(self.attached))])
+
+
+def fleet_view(
+    lives: Sequence[WorkerView], departures: Mapping[int, int], restarts: Mapping[int, int], expected: int
+) -> FleetView:
+    """The view of these ``lives``, in the order in which they came: of one number the newest that serves is the worker."""
+    newest = {}
+    for place, life in sorted(enumerate(lives), key=lambda at: (at[1].is_serving, at[0])):
+        newest[life.hello.worker] = place
+    attached = {number: lives[place] for number, place in sorted(newest.items())}
+    beside = tuple(life for place, life in enumerate(lives) if place not in newest.values())
+    return FleetView(attached, departures, restarts, expected, beside)
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """
+    Versions that must become READY in every worker. ``revision`` is the desired state that first asked for all of them,
+    ``start`` the fleet at that moment.
+    """
+
+    model: str
+    versions: frozenset[int]
+    revision: int
+    start: FleetView
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """How a preparation stands: done, or ``failure`` says why it never will be, or ``waiting`` what is missing."""
+
+    is_done: bool = False
+    failure: str = ""
+    waiting: tuple[str, ...] = ()
+
+
+def prepared(view: FleetView, goal: Preparation) -> Stand:
+    """
+    Whether every worker holds every version READY: the workers attached now, in all their lives, and those that were when
+    it began.
+
+    One that left has to come back and be READY too, since the version itself may have brought it down; one that left
+    twice has shown it.
+    """
+    waiting: list[str] = []
+    for worker in sorted({*goal.start.attached, *view.attached}):
+        left = view.departures.get(worker, 0) - goal.start.departures.get(worker, 0)
+        if left >= STOPS_THAT_CONDEMN:
+            return Stand(failure=f"worker {worker} stopped {left} times while it prepared {_names(goal)}")
+        waiting += _lacks(view.attached.get(worker), worker, goal)
+    for life in view.beside:
+        waiting += _lacks(life, life.hello.worker, goal)
+    failures = [text for text in waiting if text.startswith("!")]
+    if failures:
+        return Stand(failure="; ".join(text[1:] for text in failures))
+    return Stand(is_done=not waiting and bool(view.attached), waiting=tuple(waiting))
+
+
+def held_still(view: FleetView, revision: int, model: str, numbers: frozenset[int]) -> tuple[str, ...]:
+    """What of these versions the attached workers have not freed since they were told to by the desired state ``revision``."""
+    found = []
+    for number, worker in sorted(view.attached.items()):
+        if worker.observed is None or worker.observed.revision < revision:
+            found.append(f"worker {number} has not taken the request")
+            continue
+        versions = [(one, worker.version(model, one)) for one in sorted(numbers)]
+        found += [f"worker {number}: v{one} is {v.state}" for one, v in versions if v is not None and v.state not in _GONE]
+    return tuple(found)
+
+
+def _lacks(worker: WorkerView | None, number: int, goal: Preparation) -> list[str]:
+    """What a worker still lacks; failures begin with "!"."""
+    if worker is None:
+        return [f"worker {number} is away"]
+    if worker.observed is None or worker.observed.revision < goal.revision:
+        return [f"worker {number} has not taken the request"]
+    found = []
+    for wanted in sorted(goal.versions):
+        version = worker.version(goal.model, wanted)
+        if version is not None and version.state == "FAILED":
+            found.append(f"!worker {number} could not load {goal.model} v{wanted}: {version.reason}")
+        elif version is None or version.state != "READY":
+            found.append(f"worker {number}: {goal.model} v{wanted} is {version.state if version else 'not there'}")
+    return found
+
+
+def _names(goal: Preparation) -> str:
+    return f"{goal.model} {', '.join(f'v{number}' for number in sorted(goal.versions))}"
+
+
+@dataclass(frozen=True, slots=True)
+class Commitment:
+    """
+    A route that must be in force: ``deployed`` is the deployment's revision (None: no route any more), ``revision`` the
+    desired state that brought it, ``lives`` those attached when it was sent: worker number and incarnation.
+    """
+
+    model: str
+    deployed: int | None
+    revision: int
+    lives: frozenset[tuple[int, str]]
+
+    @property
+    def workers(self) -> frozenset[int]:
+        """The numbers of the workers."""
+        return frozenset(number for number, _ in self.lives)
+
+
+def unacknowledged(view: FleetView, goal: Commitment) -> tuple[int, ...]:
+    """Workers of the commitment that are still attached and have not put it in force yet."""
+    late = (life for life in view.lives() if _is_of(life, goal) and not _is_in_force(life.observed, goal))
+    return tuple(sorted({life.hello.worker for life in late}))
+
+
+def _is_of(life: WorkerView, goal: Commitment) -> bool:
+    return (life.hello.worker, life.hello.incarnation) in goal.lives
+
+
+def _is_in_force(observed: Observed | None, goal: Commitment) -> bool:
+    if observed is None or observed.revision < goal.revision:
+        return False
+    return observed.routes.get(goal.model) == goal.deployed
+
+
+def missing(view: FleetView, goal: Commitment) -> tuple[str, ...]:
+    """What to tell the operator about workers that have not acknowledged: late, gone, or away all along."""
+    late = unacknowledged(view, goal)
+    texts = [f"worker {number} has not put it in force yet" for number in late]
+    for number in sorted({*goal.workers, *view.away()}):
+        worker = view.attached.get(number)
+        if worker is None or _is_behind(worker, goal):
+            texts.append(f"worker {number} is restarting and will catch up")
+    return tuple(texts)
+
+
+def _is_behind(worker: WorkerView, goal: Commitment) -> bool:
+    """Whether this is another life of the worker, and one that has not put the route in force yet."""
+    return not _is_of(worker, goal) and not _is_in_force(worker.observed, goal)

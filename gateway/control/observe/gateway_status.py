@@ -1,0 +1,234 @@
+"""What the gateway is doing, put together from what is wanted, what workers say and what they counted. Pure values out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from gateway.contract.counts import ArmCounts, ShadowCounts
+from gateway.contract.observed import ObservedVersion
+from gateway.control.desired.reconcile import ModelPlan, roles
+from gateway.control.fleet.progress import FleetView, WorkerView
+from gateway.telemetry.aggregate import Merged, by_version, quantile, summed
+from registry.deployment import PARTS, Deployment
+
+# From the least to the most advanced; what is held nowhere yet is before all.
+_ADVANCE = ("FAILED", "UNLOADED", "UNLOADING", "NEW", "LOADING", "WARMING", "DRAINING", "READY")
+PENDING = "PENDING"  # wanted, but some worker has not said anything about it yet
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """
+    One process of a worker; while it is replaced there are two with its number. ``state`` is serving, starting, draining
+    or away; ``pid`` 0 while away. ``restarts`` counts deaths, ``replacements`` rolling restarts. ``requests`` are those that
+    the worker has answered, in all its lives that control has seen. ``connections`` is -1 where not known; ``started_at``
+    Unix seconds, 0 while away.
+    """
+
+    worker: int
+    state: str
+    pid: int = 0
+    restarts: int = 0
+    lane: str = ""
+    rss_bytes: int = 0
+    replacements: int = 0
+    started_at: float = 0.0
+    requests: int = 0
+    in_flight: int = 0
+    connections: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class VersionStatus:
+    """
+    One held version. ``state`` is the least advanced over the workers; ``private_bytes`` and in-flight are sums,
+    ``mapped_bytes``, which workers share, and ``load_ms`` the largest, ``memory_bytes`` is private and mapped together;
+    ``layout`` says how its weights are kept, and why, where they are large; counts are those of callers (default, candidate
+    and pinned arms), latencies in seconds.
+    """
+
+    version: int
+    roles: tuple[str, ...]
+    state: str
+    reason: str = ""
+    workers_ready: int = 0
+    percent: float = 0.0
+    memory_bytes: int = 0
+    load_ms: float = 0.0
+    in_flight: int = 0
+    requests: int = 0
+    errors: int = 0
+    p50_s: float = 0.0
+    p99_s: float = 0.0
+    shadow_compared: int = 0
+    shadow_disagreed: int = 0
+    shadow_dropped: int = 0
+    private_bytes: int = 0
+    mapped_bytes: int = 0
+    layout: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """One model with the versions that are held for it."""
+
+    model: str
+    deployment: Deployment | None
+    versions: tuple[VersionStatus, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Ready: every default version is READY in a worker. ``problems`` says what is missing, also where it is no obstacle."""
+
+    is_ready: bool
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayStatus:
+    """Everything at one moment."""
+
+    workers: tuple[WorkerStatus, ...]
+    models: tuple[ModelStatus, ...]
+    readiness: Readiness
+
+
+def gateway_status(
+    plans: Mapping[str, ModelPlan],
+    view: FleetView,
+    merged: Merged,
+    layouts: Mapping[tuple[str, int], str] = MappingProxyType({}),
+) -> GatewayStatus:
+    """The status of all workers and of the models in ``plans``; ``layouts`` by model and number."""
+    counts = _Counts(by_version(merged), _by_shadow(merged), layouts)
+    models = tuple(_model(name, plan, view, counts) for name, plan in plans.items())
+    return GatewayStatus(_workers(view, merged), models, readiness(plans, view))
+
+
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """What was counted, by (model, version); shadows by the version that is the shadow."""
+
+    arms: Mapping[tuple[str, int], Sequence[ArmCounts]]
+    shadows: Mapping[tuple[str, int], Sequence[ShadowCounts]]
+    layouts: Mapping[tuple[str, int], str]
+
+
+def _by_shadow(merged: Merged) -> dict[tuple[str, int], list[ShadowCounts]]:
+    found: dict[tuple[str, int], list[ShadowCounts]] = {}
+    for (model, _, shadow), counts in merged.shadows.items():
+        found.setdefault((model, shadow), []).append(counts)
+    return found
+
+
+def _workers(view: FleetView, merged: Merged) -> tuple[WorkerStatus, ...]:
+    present = [_worker(worker, view, merged) for worker in view.lives()]
+    absent = [
+        WorkerStatus(number, "away", restarts=view.restarts.get(number, 0), requests=merged.worker_requests.get(number, 0))
+        for number in view.away()
+    ]
+    return tuple(sorted([*present, *absent], key=lambda worker: worker.worker))
+
+
+def _worker(worker: WorkerView, view: FleetView, merged: Merged) -> WorkerStatus:
+    hello, said = worker.hello, worker.telemetry
+    return WorkerStatus(
+        hello.worker,
+        _worker_state(worker),
+        hello.pid,
+        view.restarts.get(hello.worker, 0),
+        hello.lane,
+        said.rss_bytes if said else 0,
+        hello.replacements,
+        hello.started_at,
+        merged.worker_requests.get(hello.worker, 0),
+        said.in_flight if said else 0,
+        said.connections if said else -1,
+    )
+
+
+def _worker_state(worker: WorkerView) -> str:
+    if worker.is_serving:
+        return "serving"
+    return "draining" if worker.has_served else "starting"
+
+
+def _model(name: str, plan: ModelPlan, view: FleetView, counts: _Counts) -> ModelStatus:
+    weights = plan.deployment.weights() if plan.deployment else {}
+    versions = tuple(
+        _version(name, number, names, weights.get(number, 0) * 100 / PARTS, view, counts)
+        for number, names in sorted(roles(plan).items())
+    )
+    return ModelStatus(name, plan.deployment, versions)
+
+
+def _version(
+    model: str, number: int, names: tuple[str, ...], percent: float, view: FleetView, counted: _Counts
+) -> VersionStatus:
+    said = [worker.version(model, number) for worker in view.attached.values()]
+    seen = [version for version in said if version is not None]
+    state, reason = _least_advanced(said)
+    counts = callers_counts(counted.arms.get((model, number), ()))
+    shadows = counted.shadows.get((model, number), ())
+    private_bytes = sum(version.private_bytes for version in seen)
+    mapped_bytes = max((version.mapped_bytes for version in seen), default=0)
+    return VersionStatus(
+        version=number,
+        roles=names,
+        state=state,
+        reason=reason,
+        workers_ready=sum(version.state == "READY" for version in seen),
+        percent=percent,
+        memory_bytes=private_bytes + mapped_bytes,
+        load_ms=max((version.load_ms for version in seen), default=0.0),
+        in_flight=sum(version.in_flight for version in seen),
+        requests=sum(counts.requests.values()),
+        errors=sum(count for code, count in counts.requests.items() if code != "OK"),
+        p50_s=quantile(counts, 0.5),
+        p99_s=quantile(counts, 0.99),
+        shadow_compared=sum(one.compared for one in shadows),
+        shadow_disagreed=sum(one.disagreed for one in shadows),
+        shadow_dropped=sum(one.dropped for one in shadows),
+        private_bytes=private_bytes,
+        mapped_bytes=mapped_bytes,
+        layout=counted.layouts.get((model, number), ""),
+    )
+
+
+def _least_advanced(said: list[ObservedVersion | None]) -> tuple[str, str]:
+    if not said or None in said:
+        failed = next((version for version in said if version is not None and version.state == "FAILED"), None)
+        return ("FAILED", failed.reason) if failed else (PENDING, "")
+    seen = [version for version in said if version is not None]
+    least = min(seen, key=lambda version: _ADVANCE.index(version.state) if version.state in _ADVANCE else 0)
+    return least.state, least.reason
+
+
+def callers_counts(arms: Iterable[ArmCounts]) -> ArmCounts:
+    """What callers were answered by a version: all its arms but the shadow's."""
+    return summed(arm for arm in arms if arm.arm != "shadow")
+
+
+def readiness(plans: Mapping[str, ModelPlan], view: FleetView) -> Readiness:
+    """Whether callers of every deployed model are answered somewhere."""
+    problems = [f"worker {number} is away" for number in view.away()]
+    problems += [
+        f"worker {number} is {_worker_state(worker)}"
+        for number, worker in view.attached.items()
+        if _worker_state(worker) != "serving"
+    ]
+    has_server = any(_worker_state(worker) == "serving" for worker in view.attached.values())
+    unready = [
+        f"{name} v{plan.deployment.default} is not ready in any worker"
+        for name, plan in plans.items()
+        if plan.deployment and plan.deployment.default is not None and not _is_ready(view, name, plan.deployment.default)
+    ]
+    return Readiness(has_server and not unready, (*problems, *unready))
+
+
+def _is_ready(view: FleetView, model: str, number: int) -> bool:
+    versions = (worker.version(model, number) for worker in view.attached.values())
+    return any(version is not None and version.state == "READY" for version in versions)

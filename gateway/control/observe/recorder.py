@@ -1,0 +1,100 @@
+"""Predictions on their way from the workers' connections into the prediction log: a bounded queue and one thread."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+
+import structlog
+
+from gateway.clock import Clock
+from gateway.contract.predictions import PredictionBatch
+
+MAX_WAITING = 20_000  # batches; what comes on top is dropped and counted
+MAX_BATCHES = 512  # in one transaction
+TICK_S = 1.0
+
+_log = structlog.get_logger("interlock.control")
+
+
+class PredictionSink(Protocol):
+    """What `PredictionLog` gives here."""
+
+    def record(self, batches: Sequence[PredictionBatch]) -> None:
+        """Keeps them."""
+        ...
+
+    def tick(self) -> None:
+        """Forgets what is too old."""
+        ...
+
+
+class Recorder:
+    """Never holds up a worker's connection. Thread-safe."""
+
+    def __init__(self, sink: PredictionSink, clock: Clock) -> None:
+        self._sink, self._clock = sink, clock
+        self._tick_at = clock.monotonic()
+        self._changed = threading.Condition()
+        self._waiting: deque[PredictionBatch] = deque()
+        self._taken = self._recorded = 0
+        self._is_closed = False
+        self._dropped = 0
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+
+    @property
+    def dropped(self) -> int:
+        """Predictions that found the queue full."""
+        return self._dropped
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def add(self, batch: PredictionBatch) -> None:
+        """Queues a batch, or drops it when the queue is full."""
+        with self._changed:
+            if len(self._waiting) >= MAX_WAITING:
+                self._dropped += len(batch.counters)
+                return
+            self._waiting.append(batch)
+            self._taken += 1
+            self._changed.notify_all()
+
+    def flush(self, timeout_s: float) -> bool:
+        """Waits until everything added before is recorded; False when that took too long."""
+        with self._changed:
+            goal = self._taken
+            return self._changed.wait_for(lambda: self._recorded >= goal, timeout_s)
+
+    def close(self) -> None:
+        """Records what waits, then ends the thread."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._is_closed, TICK_S)
+                batches = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCHES))]
+                if not batches and self._is_closed:
+                    return
+            self._record(batches)
+
+    def _record(self, batches: list[PredictionBatch]) -> None:
+        try:
+            if batches:
+                self._sink.record(batches)
+            if self._clock.monotonic() >= self._tick_at:
+                self._tick_at = self._clock.monotonic() + TICK_S
+                self._sink.tick()
+        except Exception as error:  # the supervisor of this loop: the next batches are another matter
+            _log.error("predictions_not_recorded", batches=len(batches), exc_info=error)
+        with self._changed:
+            self._recorded += len(batches)
+            self._changed.notify_all()

@@ -1,0 +1,150 @@
+"""
+The home folder of a gateway on disk: its paths, its lock and the note of what runs on it.
+
+The lock is one open file description that every process of the gateway holds, so it is free only when all are gone.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.settings.values import CannotStart, Settings
+
+POLL_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Names of everything that a gateway keeps under ``folder``."""
+
+    folder: Path
+
+    @property
+    def lock(self) -> Path:
+        """Held by all processes of the running gateway."""
+        return self.folder / "gateway.lock"
+
+    @property
+    def run(self) -> Path:
+        """What only concerns the running gateway: socket, last state, note."""
+        return self.folder / "run"
+
+    @property
+    def control_socket(self) -> Path:
+        """Where workers find control."""
+        return self.run / "control.sock"
+
+    @property
+    def desired_state(self) -> Path:
+        """The last desired state, for workers that start while control is away."""
+        return self.run / "desired.json"
+
+    @property
+    def note(self) -> Path:
+        """Addresses and process ids of the running gateway, as JSON."""
+        return self.run / "gateway.json"
+
+    @property
+    def predictions(self) -> Path:
+        """The prediction log."""
+        return self.folder / "predictions.db"
+
+
+def prepare(folder: Path) -> Home:
+    """Makes the folder (mode 0700) with its run folder and proves that it can be written. Raises CannotStart."""
+    home = Home(folder.absolute())
+    try:
+        home.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        home.run.mkdir(mode=0o700, exist_ok=True)
+        trial = home.run / f".write-test-{os.getpid()}"
+        trial.write_bytes(b"")
+        trial.unlink()
+    except OSError as error:
+        raise CannotStart(
+            f"--home {folder}: cannot be written ({error.strerror or error}); choose a folder that this user can write"
+        ) from error
+    return home
+
+
+def lock(home: Home, *, patience_s: float, report: Callable[[str], None] | None = None) -> int:
+    """
+    Takes the home for this gateway: an inheritable file descriptor that keeps it while any process has it open. When
+    the gateway that had it was killed, waits up to ``patience_s`` for its children to end (``report(text)`` says so).
+    Raises CannotStart naming the process that has it.
+    """
+    handle = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline, told = time.monotonic() + patience_s, False
+    while not _try_lock(handle):
+        owner = _owner(handle)
+        if _is_alive(owner) or time.monotonic() > deadline:
+            os.close(handle)
+            raise CannotStart(f"--home {home.folder}: another gateway (pid {owner or 'unknown'}) runs on this home")
+        if report is not None and not told:
+            told = True
+            report(f"waiting for the last processes of a gateway that was killed (pid {owner}) to end")
+        time.sleep(POLL_S)
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+    return handle
+
+
+def write_note(
+    home: Home, settings: Settings, *, control_pid: int | None, workers: Sequence[tuple[int | None, int, int]]
+) -> None:
+    """
+    Writes the note in one step: a reader finds the old or the new one, whole. ``workers`` are (pid, restarts,
+    replacements), None for the pid of one that is away.
+    """
+    facts = {
+        "pid": os.getpid(),
+        "data_address": str(settings.data_address),
+        "admin_address": str(settings.admin_address),
+        "http_address": str(settings.http_address),
+        "control_pid": control_pid,
+        "workers": [
+            {"number": number, "pid": pid, "restarts": restarts, "replacements": replacements}
+            for number, (pid, restarts, replacements) in enumerate(workers)
+        ],
+    }
+    trial = home.note.with_suffix(".tmp")
+    trial.write_text(json.dumps(facts, indent=1) + "\n")
+    trial.replace(home.note)
+
+
+def _try_lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            return False
+        raise
+    return True
+
+
+def _owner(handle: int) -> int:
+    text = os.pread(handle, 32, 0).strip()
+    return int(text) if text.isdigit() else 0
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether the process runs; one that is dead but not yet reaped counts as gone."""
+    if not pid:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return not Path("/proc/self").exists()  # no /proc on this system: the signal's answer stands
+    return state != "Z"

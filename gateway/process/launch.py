@@ -1,0 +1,70 @@
+"""
+From settings to a running gateway: takes the home and the ports, then hands over to the supervisor, or with
+``workers`` 0 runs everything in this process.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from pathlib import Path
+
+from gateway.process.handle import environment
+from gateway.process.home import Home, lock, prepare
+from gateway.process.sockets import reserve
+from gateway.settings.values import Address, Settings
+
+Announce = Callable[[Settings, Path, int], None]
+Report = Callable[[str], None]
+
+
+def run_gateway(settings: Settings, *, announce: Announce, report: Report) -> int:
+    """
+    Runs a gateway until it is stopped by a signal; the exit code. ``announce(settings with real ports, home, pid)`` is
+    called once when it serves, ``report(text)`` with progress for people. Raises CannotStart.
+    """
+    with ExitStack() as held:
+        home = prepare(settings.home)
+        # A gateway that was killed leaves children that drain first: that long its home is not free.
+        handle = lock(home, patience_s=settings.drain_delay_s + settings.grace_s + 5, report=report)
+        held.callback(os.close, handle)
+        ready = _with_ports(settings, home, held)
+
+        def on_ready() -> None:
+            announce(ready, home.folder, os.getpid())
+
+        if settings.workers == 0:
+            return _in_process(ready, home, on_ready, report)
+        return _supervised(ready, home, handle, on_ready, report)
+
+
+def _with_ports(settings: Settings, home: Home, held: ExitStack) -> Settings:
+    def take(option: str, wanted: Address) -> Address:
+        address, keeper = reserve(option, wanted)
+        held.enter_context(closing(keeper))
+        return address
+
+    return replace(
+        settings,
+        home=home.folder,
+        data_address=take("data_address", settings.data_address),
+        admin_address=take("admin_address", settings.admin_address),
+        http_address=take("http_address", settings.http_address),
+    )
+
+
+def _supervised(settings: Settings, home: Home, handle: int, on_ready: Callable[[], None], report: Report) -> int:
+    from gateway.process.supervisor import Plan, Supervisor
+    from gateway.telemetry.logs import configure_logs
+
+    configure_logs(settings.log_level, role="supervisor")
+    return Supervisor(Plan(settings, home, handle), on_ready=on_ready, report=report).run()
+
+
+def _in_process(settings: Settings, home: Home, on_ready: Callable[[], None], report: Report) -> int:
+    os.environ.update(environment("worker"))  # before gRPC is imported
+    from gateway.app import run_in_process
+
+    return run_in_process(settings, home, on_ready=on_ready, report=report)

@@ -1,0 +1,234 @@
+"""
+The process behind `interlock serve`: starts control and the workers, restarts those that die, stops all of them.
+
+It serves nothing and loads no gRPC, so there is next to nothing in it that could fail. One thread, woken by signals
+(the end of a child is one) and by the clock. SIGHUP, or control on its line, asks for a rolling restart of the workers.
+"""
+
+from __future__ import annotations
+
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import structlog
+
+from gateway.process import backoff as restarts
+from gateway.process.handle import Child, end_of
+from gateway.process.home import Home, write_note
+from gateway.process.orders import Orders
+from gateway.process.readiness import Readiness
+from gateway.process.rolling import Patience, RollingRestart
+from gateway.process.rolling_messages import RestartNews, line_of
+from gateway.process.signals import Terminal
+from gateway.settings.values import CannotStart, Settings
+
+KILL_WAIT_S = 5.0  # for processes that were killed to be gone
+MARGIN_S = 5.0  # beyond a child's own grace before it is killed
+START_MARGIN_S = 30.0  # beyond the time in which a replacement's versions have to be ready: imports, a wait for control
+POLL_S = 0.05  # while something is awaited that sends no signal
+IDLE_S = 1.0
+
+_log = structlog.get_logger("interlock.supervisor")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to run: settings with real ports, the home, and the lock's file descriptor that every child inherits."""
+
+    settings: Settings
+    home: Home
+    lock: int
+
+
+class Supervisor:
+    """One gateway's processes. `run` is the whole life."""
+
+    def __init__(self, plan: Plan, *, on_ready: Callable[[], None], report: Callable[[str], None]) -> None:
+        """``on_ready()`` is called once when the gateway serves, ``report(text)`` with progress for people."""
+        self._plan = plan
+        self._readiness = Readiness(plan.settings.http_address, on_ready=on_ready, report=report)
+        self._control = _child(plan, "control", 0)
+        self._workers = [_child(plan, "worker", number) for number in range(plan.settings.workers)]
+        self._rolling: RollingRestart | None = None
+        self._signals = _Signals()
+
+    @property
+    def _children(self) -> list[Child]:
+        """Those that are to run, control first."""
+        return [self._control, *self._workers]
+
+    @property
+    def _beside(self) -> list[Child]:
+        """Those that a rolling restart has started or is ending."""
+        return self._rolling.beside if self._rolling is not None else []
+
+    def run(self) -> int:
+        """Runs until SIGTERM or SIGINT; the exit code (0: stopped gracefully). Raises CannotStart when a child can not."""
+        with self._signals:
+            try:
+                while not self._signals.stops:
+                    self._tick()
+                    self._signals.wait(self._pause_s())
+                return self._stop()
+            finally:
+                self._kill([*self._children, *self._beside])
+                self._plan.home.note.unlink(missing_ok=True)
+
+    def _tick(self) -> None:
+        changed = [child for child in self._children if self._look_after(child)]
+        self._restart_if_asked()
+        has_swapped = self._rolling is not None and self._rolling.tick()
+        if changed or has_swapped:
+            self._note()
+        if self._rolling is not None and self._rolling.is_over and not _running(self._beside):
+            self._rolling = None
+        if not self._readiness.is_ready:
+            self._readiness.tick({child.name: child.is_serving for child in self._children})
+
+    def _restart_if_asked(self) -> None:
+        is_asked = self._control.take_request()
+        if not (self._signals.take_restart() or is_asked):
+            return
+        if self._rolling is not None or not self._readiness.is_ready:
+            reason = "the gateway is still starting" if self._rolling is None else "the workers are being restarted already"
+            _log.warning("restart_refused", reason=reason)
+            if is_asked:
+                self._tell(RestartNews("refused", reason=reason))
+            return
+        settings = self._plan.settings
+        patience = Patience(settings.load_timeout_s + START_MARGIN_S, settings.grace_s + MARGIN_S)
+        self._rolling = RollingRestart(self._workers, patience, self._tell)
+
+    def _tell(self, news: RestartNews) -> None:
+        """To control; when it is away, the log alone tells."""
+        self._control.tell(line_of(news))
+
+    def _look_after(self, child: Child) -> bool:
+        """Notices a death, starts what is due. True when a process was started."""
+        code = child.reap()
+        if code is not None:
+            self._died(child, code)
+        if child.pid is None and time.monotonic() >= child.start_at_s:
+            child.spawn()
+            _log.info("child_started", child=child.name, child_pid=child.pid, restarts=child.deaths.total)
+            return True
+        return False
+
+    def _died(self, child: Child, code: int) -> None:
+        lived_s, served, words = child.lived_s, child.has_served, child.last_words
+        child.deaths = restarts.after_death(child.deaths, lived_s=lived_s, served=served)
+        if restarts.is_hopeless(child.deaths, exit_code=code):
+            raise CannotStart(words or f"{child.name} {end_of(code)} {child.deaths.in_a_row} times before it served")
+        delay_s = restarts.delay_s(child.deaths)
+        child.start_at_s = time.monotonic() + delay_s
+        _log.warning("child_died", child=child.name, how=end_of(code), lived_s=round(lived_s, 3), restart_in_s=delay_s)
+
+    def _pause_s(self) -> float:
+        due = [child.start_at_s - time.monotonic() for child in self._children if child.pid is None]
+        is_idle = self._readiness.is_ready and self._rolling is None
+        return max(0.0, min([*due, IDLE_S if is_idle else POLL_S]))
+
+    def _note(self) -> None:
+        workers = [(child.pid, child.deaths.total, child.replacements) for child in self._workers]
+        write_note(self._plan.home, self._plan.settings, control_pid=self._control.pid, workers=workers)
+
+    def _stop(self) -> int:
+        """Workers first, which drain while control still takes their last counts and predictions; then control."""
+        _log.info("stopping", grace_s=self._plan.settings.grace_s)
+        settings = self._plan.settings
+        patience_s = settings.drain_delay_s + settings.grace_s + MARGIN_S
+        is_drained = self._end([*self._workers, *self._beside], patience_s)
+        is_graceful = self._end([self._control], settings.grace_s + MARGIN_S) and is_drained
+        _log.info("stopped", graceful=is_graceful)
+        return 0 if is_graceful else 1
+
+    def _end(self, children: list[Child], patience_s: float) -> bool:
+        """Asks them to end and waits; False when one had to be killed or a second signal asked for that."""
+        for child in children:
+            child.signal(signal.SIGTERM)
+        deadline = time.monotonic() + patience_s
+        while _running(children) and time.monotonic() < deadline and self._signals.stops < 2:
+            self._signals.wait(POLL_S)
+        late = _running(children)
+        self._kill(late)
+        return not late
+
+    def _kill(self, children: Iterable[Child]) -> None:
+        """Ends them by force, if they still run."""
+        left = _running(children)
+        for child in left:
+            _log.warning("child_killed", child=child.name, child_pid=child.pid)
+            child.signal(signal.SIGKILL)
+        deadline = time.monotonic() + KILL_WAIT_S
+        while _running(left) and time.monotonic() < deadline:
+            self._signals.wait(POLL_S)
+
+
+class _Signals:
+    """Counts requests to stop and to restart, and wakes the loop at any signal that concerns it."""
+
+    def __init__(self) -> None:
+        self.stops = 0
+        self._restarts = 0
+        self._terminal = Terminal()
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> None:
+        self._read, self._write = socket.socketpair()
+        self._read.setblocking(False)
+        self._write.setblocking(False)
+        handlers = {
+            signal.SIGTERM: self._count,
+            signal.SIGINT: self._count,
+            signal.SIGHUP: self._hang_up,
+            signal.SIGCHLD: _ignore,
+        }
+        self._before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        self._wakeup_before = signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
+
+    def __exit__(self, *_: object) -> None:
+        signal.set_wakeup_fd(self._wakeup_before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._read.close()
+        self._write.close()
+
+    def wait(self, timeout_s: float) -> None:
+        """Returns after ``timeout_s`` or at the next signal."""
+        if select.select([self._read], [], [], timeout_s)[0]:
+            self._read.recv(4096)
+
+    def take_restart(self) -> bool:
+        """Whether a restart was asked for since the last call."""
+        found, self._restarts = self._restarts > 0, 0
+        return found
+
+    def _count(self, _number: int, _frame: FrameType | None) -> None:
+        self.stops += 1
+
+    def _hang_up(self, number: int, frame: FrameType | None) -> None:
+        if self._terminal.is_gone():
+            self._count(number, frame)
+        else:
+            self._restarts += 1
+
+
+def _ignore(_number: int, _frame: FrameType | None) -> None:
+    """SIGCHLD needs a Python handler, or it would not wake the loop."""
+
+
+def _child(plan: Plan, role: str, number: int) -> Child:
+    return Child(Orders(role, number, 0, plan.settings, line=-1), inherit=(plan.lock,))
+
+
+def _running(children: Iterable[Child]) -> list[Child]:
+    found = list(children)
+    for child in found:
+        child.reap()
+    return [child for child in found if child.pid is not None]

@@ -1,0 +1,168 @@
+"""
+The trial run: a model is loaded and run in a spawned child with limits before it is registered, so that a hostile or
+broken file kills the child and not the gateway.
+
+`trial` is called in control; ``python -m gateway.runtime.trial`` is the child: one JSON line in, one JSON line out.
+"""
+
+from __future__ import annotations
+
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from registry.errors import InvalidModel, InvalidValue
+from registry.examples import Example, misfit, title
+from registry.prediction import check_prediction, guess_prediction
+from registry.versions import Facts, Prediction
+
+if TYPE_CHECKING:
+    from gateway.runtime.session import Session
+
+DEFAULT_TIMEOUT_S = 120.0
+DEFAULT_MEMORY_BYTES = 16 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """
+    What the child is to try. ``memory_bytes`` bounds its address space, ``cpu_s`` its processor time. ``examples`` fit the
+    signature.
+    """
+
+    path: str
+    prediction: Prediction | None
+    memory_bytes: int
+    cpu_s: int
+    examples: tuple[Example, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """
+    What came of it: the facts, or why the model cannot be admitted. ``field`` names the example at fault, where it is one.
+    """
+
+    facts: Facts | None = None
+    refusal: str = ""
+    field: str = ""
+
+
+def trial(
+    path: Path,
+    *,
+    prediction: Prediction | None = None,
+    examples: Sequence[Example] = (),
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    memory_bytes: int = DEFAULT_MEMORY_BYTES,
+) -> Facts:
+    """
+    The facts about the model in an ONNX file, found by running it. ``prediction`` says which output is the prediction;
+    None reads it from the signature. ``examples`` are requests that it must answer. Raises InvalidModel saying what went
+    wrong, InvalidValue for a wrong ``prediction`` and naming the example that the model does not run on.
+    """
+    order = Order(str(path), prediction, memory_bytes, max(1, int(timeout_s)), tuple(examples))
+    try:
+        child = subprocess.run(
+            [sys.executable, "-m", "gateway.runtime.trial"],
+            input=msgspec.json.encode(order),
+            capture_output=True,
+            timeout=timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise InvalidModel(f"the trial run did not end within {timeout_s:g} s", limit_s=timeout_s) from None
+    if child.returncode:
+        raise InvalidModel(f"the trial run ended with {ending(child.returncode)}{last_line(child.stderr)}")
+    outcome = msgspec.json.decode(child.stdout, type=Outcome)
+    if outcome.field:
+        raise InvalidValue(outcome.refusal, field=outcome.field)
+    if outcome.facts is None:
+        raise InvalidModel(outcome.refusal)
+    if prediction is not None:
+        check_prediction(outcome.facts.signature, prediction)
+    return outcome.facts
+
+
+def ending(code: int) -> str:
+    """How a child ended, in words."""
+    if code >= 0:
+        return f"exit code {code}"
+    hints = {signal.SIGXCPU: " (too much processor time)", signal.SIGKILL: " (too much processor time or memory)"}
+    return f"signal {signal.Signals(-code).name}{hints.get(signal.Signals(-code), '')}"
+
+
+def last_line(stderr: bytes) -> str:
+    """The last that a child said, as the end of a sentence."""
+    lines = stderr.decode(errors="replace").strip().splitlines()
+    return f": {lines[-1][:500]}" if lines else ""
+
+
+def limit(memory_bytes: int, cpu_s: int, file_bytes: int = 0) -> None:
+    """Bounds this process' address space, processor time and the files it writes, for good."""
+    for what, bound in (
+        (resource.RLIMIT_AS, memory_bytes),
+        (resource.RLIMIT_CPU, cpu_s),
+        (resource.RLIMIT_FSIZE, file_bytes),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        _, hard = resource.getrlimit(what)
+        resource.setrlimit(what, (bound if hard == resource.RLIM_INFINITY else min(bound, hard), hard))
+
+
+def examine(order: Order) -> Outcome:
+    """Loads and runs a model in this process."""
+    from gateway.runtime.onnx import OnnxSession
+    from gateway.runtime.session import LoadRefused
+    from gateway.runtime.synthetic import has_free_dimensions, row_independence, runnable_inputs
+    from registry.onnx_file import read_model
+
+    try:
+        signature = read_model(Path(order.path)).signature
+        session = OnnxSession(Path(order.path))
+    except InvalidModel as error:
+        return Outcome(refusal=str(error))
+    except LoadRefused as error:
+        return Outcome(refusal=f"the runtime cannot load the model: {error}")
+    for index, example in enumerate(order.examples):
+        problem = misfit(example, signature) or _failure(session, example)
+        if problem:
+            return Outcome(refusal=f"{title(index, example)}: {problem}", field=f"examples[{index}]")
+    if not order.examples and runnable_inputs(session, 1) is None and not has_free_dimensions(signature):
+        return Outcome(refusal="the model failed on every made-up input that fits its signature: register it with an example")
+    is_batchable, reason = row_independence(session, examples=order.examples)
+    prediction = order.prediction or guess_prediction(signature)
+    return Outcome(Facts(signature, prediction, is_batchable, reason))
+
+
+def _failure(session: Session, example: Example) -> str:
+    """Why the model does not run on an example; empty when it does."""
+    from gateway.errors import InvalidRequest
+    from gateway.runtime.examples import arrays
+    from gateway.runtime.session import RunFailed
+
+    try:
+        session.run([spec.name for spec in session.signature.outputs], arrays(example))
+    except InvalidRequest as error:
+        return str(error)
+    except RunFailed as error:
+        return f"the model does not run on it: {error}"
+    return ""
+
+
+def main() -> None:
+    """The child."""
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
+    limit(order.memory_bytes, order.cpu_s)
+    sys.stdout.buffer.write(msgspec.json.encode(examine(order)))
+
+
+if __name__ == "__main__":
+    main()

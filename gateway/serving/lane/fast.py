@@ -1,0 +1,253 @@
+"""
+The fast lane: a completion queue of our own on the server's core, polled by one thread.
+
+This is the one file that touches grpcio's private Cython layer (``grpc._cython.cygrpc``), on which grpcio's own
+``_server.py`` is written. Hence grpcio is bounded above in pyproject.toml, and `fast_lane_problem` checks what is used
+before it is used.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+import structlog
+from grpc._cython import cygrpc
+
+from gateway.serving.lane.call import Call, OnGone, Trailers
+from gateway.serving.lane.cork import Corks
+from gateway.serving.lane.fast_stream import FastStream, Operations
+from gateway.serving.lane.open_streams import Streams
+from gateway.serving.lane.stream import Stream, StreamCall, answered, failed
+
+OUTSTANDING = 256  # calls that gRPC core may hand over before we ask again
+OUTSTANDING_STREAMS = 16
+CORKED_FROM = 4  # answers given at once: fewer are not worth a cork
+PUSHED_EVERY = 16  # answers, so that the peer can begin
+_log = structlog.get_logger("interlock.lane")
+
+
+class FastLane:
+    """One Python frame or two an event, no thread hand-over."""
+
+    kind = "fast"
+
+    def __init__(self, server: Any, method: str, stream_method: str = "", max_stream_age_s: float = 0.0) -> None:
+        self._core = server._cy_server
+        self._queue = cygrpc.CompletionQueue()
+        self._core.register_completion_queue(self._queue)
+        self._method, self._stream_method = method, stream_method
+        for name in filter(None, (method, stream_method)):
+            self._core.register_method(name)
+        self._asked = 0  # requests that gRPC core holds; only the taking thread changes it
+        self._open = 0  # completions that are due for calls taken over; only the taking thread changes it
+        self._streams = Streams(max_stream_age_s)
+        self._corks = Corks()
+        # Operations that carry nothing of a call are shared: they hold no state between start and completion.
+        self._send_initial = cygrpc.SendInitialMetadataOperation(None, 0)
+        self._status_ok = cygrpc.SendStatusFromServerOperation(None, cygrpc.StatusCode.ok, b"", 0)
+        self._receive_close = cygrpc.ReceiveCloseOnServerOperation(0)
+        self._operations = Operations(
+            self._send_initial,
+            self._receive_close,
+            cygrpc.ReceiveMessageOperation,
+            cygrpc.SendMessageOperation,
+            _status,
+            cygrpc.WriteFlag.buffer_hint,
+        )
+
+    def start(self) -> None:
+        """See Lane."""
+        for _ in range(OUTSTANDING):
+            self._ask(self._method, _ASKED)
+        if self._stream_method:
+            for _ in range(OUTSTANDING_STREAMS):
+                self._ask(self._stream_method, self._receive_stream)
+
+    def _ask(self, method: str, tag: Any) -> None:
+        try:
+            self._core.request_registered_call(self._queue, self._queue, method, tag)
+            self._asked += 1
+        except Exception as error:  # gRPC core refuses new requests once it shuts down
+            _log.debug("lane_not_asking", error=str(error))
+
+    def take(self, max_calls: int, timeout_s: float) -> list[Call]:
+        """See Lane."""
+        calls: list[Call] = []
+        now = time.time()
+        if now >= self._streams.due_at:
+            self._streams.tend(now)
+        poll, until = self._queue.poll, now + timeout_s
+        event = poll(until)
+        while True:
+            if event.completion_type == _TIMEOUT:
+                if calls or time.time() >= until:
+                    return calls
+                event = poll(until)
+                continue
+            tag = event.tag
+            if tag is _FINISHED:
+                self._open -= 1
+            elif tag is _ASKED:
+                self._receive(event)
+            else:
+                if tag.__class__ is not Call:  # a stream's, or a watch's
+                    tag(event, calls)
+                elif event.success and (message := event.batch_operations[0].message()) is not None:
+                    tag.message = message
+                    calls.append(tag)
+                else:  # the client went away before its message came
+                    self.fail(tag, grpc.StatusCode.CANCELLED, "cancelled", ())
+                if len(calls) >= max_calls:
+                    return calls
+            event = poll(0)
+
+    def _receive(self, event: Any) -> None:
+        self._asked -= 1
+        if not event.success:
+            self.end_streams()
+            return
+        call = Call(event.call, event.call_details.deadline, event.invocation_metadata)
+        self._open += 1
+        event.call.start_server_batch((cygrpc.ReceiveMessageOperation(0),), call)
+        self._ask(self._method, _ASKED)
+
+    def _receive_stream(self, event: Any, calls: list[Call]) -> None:
+        self._asked -= 1
+        if not event.success:
+            self.end_streams()
+            return
+        self._streams.add(FastStream(event, self._operations, self._streams.discard))
+        self._ask(self._stream_method, self._receive_stream)
+
+    def end_streams(self) -> None:
+        """See Lane. Called by the lane itself too, when gRPC core tells that it shuts down."""
+        self._streams.stop()
+
+    def watch(self, calls: Sequence[Call], on_gone: OnGone) -> None:
+        """See Lane. The call's close is awaited from now on, by a batch of its own; its answer leaves that out."""
+        for call in calls:
+            if isinstance(call, StreamCall):
+                call.via.watch(call, on_gone)
+                continue
+            call.via = watch = _Watch(self, call, on_gone)
+            self._open += 1
+            call.core.start_server_batch((self._receive_close,), watch.completed)
+
+    def watch_completed(self) -> None:
+        """A watched call has ended, one completion less is due; the taking thread's."""
+        self._open -= 1
+
+    def reply(self, answers: Sequence[tuple[Call, bytes]], trailers: Trailers | None = None) -> None:
+        """See Lane."""
+        status = self._status_ok
+        if trailers:
+            status = cygrpc.SendStatusFromServerOperation(trailers, cygrpc.StatusCode.ok, b"", 0)
+        if len(answers) < CORKED_FROM:
+            self._send(answers, status)
+            return
+        # Whoever has enough answers to be worth it is in the sample; streams gather theirs themselves.
+        sample = (call.core for call, _ in answers[::CORKED_FROM])
+        corked = self._corks.cork({core.peer() for core in sample if core is not None})
+        if not corked:
+            self._send(answers, status)
+            return
+        try:
+            for start in range(0, len(answers), PUSHED_EVERY):
+                if start:
+                    self._corks.push(corked)
+                self._send(answers[start : start + PUSHED_EVERY], status)
+        finally:
+            self._corks.uncork(corked)
+
+    def _send(self, answers: Sequence[tuple[Call, bytes]], status: Any) -> None:
+        initial, close = self._send_initial, self._receive_close
+        message = cygrpc.SendMessageOperation
+        streams: set[Stream] | None = None
+        for call, payload in answers:
+            via = call.via
+            if via is None:
+                call.core.start_server_batch((initial, message(payload, 0), status, close), _FINISHED)
+            elif via.__class__ is FastStream:
+                call.answer = answered(payload)  # type: ignore[attr-defined]  # a StreamCall
+                if streams is None:
+                    streams = {via}
+                else:
+                    streams.add(via)
+            else:
+                via.is_answered = True
+                call.core.start_server_batch((initial, message(payload, 0), status), _FINISHED)
+        if streams is not None:
+            for stream in streams:
+                stream.flush()
+
+    def fail(self, call: Call, code: grpc.StatusCode, message: str, trailers: Trailers) -> None:
+        """See Lane."""
+        if isinstance(call, StreamCall):
+            call.answer = failed(call.message, code, message, trailers)
+            call.via.flush()
+            return
+        status = _status(code, message, trailers)
+        if call.via is None:
+            call.core.start_server_batch((self._send_initial, status, self._receive_close), _FINISHED)
+        else:
+            call.via.is_answered = True
+            call.core.start_server_batch((self._send_initial, status), _FINISHED)
+
+    def is_closed(self) -> bool:
+        """See Lane."""
+        return self._asked == 0 and self._open == 0 and not self._streams
+
+    def close(self) -> None:
+        """See Lane."""
+        self._streams.abandon()  # a late answer must not meet a queue that is shut down
+        self._queue.shutdown()
+        while self._queue.poll(time.time() + 1).completion_type is not cygrpc.CompletionType.queue_shutdown:
+            pass
+
+
+_TIMEOUT = cygrpc.CompletionType.queue_timeout
+_ASKED, _FINISHED = object(), object()
+
+
+def _status(code: grpc.StatusCode, message: str, trailers: Trailers = ()) -> Any:
+    return cygrpc.SendStatusFromServerOperation(trailers, code.value[0], message.encode(), 0)
+
+
+class _Watch:
+    """Waits for the end of one call: it comes after the answer, or before, when nobody waits any more."""
+
+    __slots__ = ("_call", "_lane", "_on_gone", "is_answered")
+
+    def __init__(self, lane: FastLane, call: Call, on_gone: OnGone) -> None:
+        self._lane = lane
+        self._call = call
+        self._on_gone = on_gone
+        self.is_answered = False
+
+    def completed(self, event: Any, calls: list[Call]) -> None:
+        """The call has ended. It is let go, as it holds its watch, and both would wait for the garbage collector."""
+        self._lane.watch_completed()
+        call = self._call
+        del self._call
+        if not self.is_answered:
+            call.is_gone = True
+            self._on_gone(call)
+
+
+def fast_lane_problem(server: grpc.Server) -> str | None:
+    """Why the fast lane cannot be used with the grpcio that is installed; None when it can."""
+    core = getattr(server, "_cy_server", None)
+    missing = [
+        name
+        for owner, names in (
+            (core, ("register_completion_queue", "register_method", "request_registered_call")),
+            (cygrpc, ("CompletionQueue", "CompletionType", "ReceiveMessageOperation", "SendMessageOperation", "WriteFlag")),
+            (cygrpc, ("SendInitialMetadataOperation", "SendStatusFromServerOperation", "ReceiveCloseOnServerOperation")),
+        )
+        for name in names
+        if not hasattr(owner, name)
+    ]
+    return f"grpcio {grpc.__version__} lacks {', '.join(missing)}" if missing else None

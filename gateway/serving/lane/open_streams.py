@@ -1,0 +1,67 @@
+"""
+The open streams of a lane, and when they are to end: when the server stops, and at the connection's maximum age.
+
+gRPC's graceful stop waits for open calls, and so does a connection that has reached its maximum age (gRPC core tells the
+client to go, and nobody else). A stream may stay open for ever, so the lane ends it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from gateway.serving.lane.stream import STOPPING, TOO_OLD, Stream
+
+TEND_S = 0.1  # how often it is looked whether a stream is to end, where that may be
+NEVER = float("inf")
+
+
+class Streams:
+    """
+    ``due_at`` says when `tend` has something to do (Unix seconds). ``max_age_s``: how long a stream may be open, 0 = for
+    ever. Any thread may call.
+    """
+
+    def __init__(self, max_age_s: float) -> None:
+        self._max_age_s = max_age_s or NEVER
+        self._lock = threading.Lock()
+        self._open: set[Stream] = set()
+        self._is_stopping = False
+        self.due_at = NEVER
+
+    def __bool__(self) -> bool:
+        """Whether any is open."""
+        return bool(self._open)
+
+    def add(self, stream: Stream) -> None:
+        """A stream has been opened."""
+        with self._lock:
+            self._open.add(stream)
+            self.due_at = 0.0 if self._is_stopping else min(self.due_at, time.time() + self._max_age_s)
+
+    def discard(self, stream: Stream) -> None:
+        """Nothing of the stream is left. Takes no lock, as streams call it while they hold their own."""
+        self._open.discard(stream)
+
+    def stop(self) -> None:
+        """Ends all streams: those that idle now, the others as soon as they do, or after a while."""
+        with self._lock:
+            if self._is_stopping:
+                return
+            self._is_stopping, self.due_at = True, 0.0
+        self.tend(time.time())
+
+    def tend(self, now: float) -> None:
+        """Ends the streams that are to end."""
+        oldest = time.monotonic() - self._max_age_s
+        for stream in list(self._open):
+            if self._is_stopping or stream.started_at <= oldest:
+                stream.end(STOPPING if self._is_stopping else TOO_OLD)
+        with self._lock:
+            is_due = self._open and (self._is_stopping or self._max_age_s < NEVER)
+            self.due_at = now + TEND_S if is_due else NEVER
+
+    def abandon(self) -> None:
+        """Sends nothing any more: the lane closes."""
+        for stream in list(self._open):
+            stream.abandon()
