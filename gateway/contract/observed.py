@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from gateway.contract.version_state import VersionState
+
 
 @dataclass(frozen=True, slots=True)
 class Hello:
@@ -31,14 +33,14 @@ class Hello:
 @dataclass(frozen=True, slots=True)
 class ObservedVersion:
     """
-    What became of one version in one worker. ``state`` is a `lifecycle.states.VersionState` name. Memory is what the process
+    What became of one version in one worker. Memory is what the process
     grew by while it loaded and warmed up, an estimate, since requests are served meanwhile: ``private_bytes`` its own,
     ``mapped_bytes`` pages of files, which workers share; ``memory_bytes`` is both.
     """
 
     model: str
     number: int
-    state: str
+    state: VersionState
     reason: str = ""
     memory_bytes: int = 0
     load_ms: float = 0.0

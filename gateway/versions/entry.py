@@ -15,9 +15,10 @@ import structlog
 from gateway.clock import Clock
 from gateway.contract.desired import DesiredVersion
 from gateway.contract.observed import ObservedVersion
+from gateway.contract.version_state import VersionState
 from gateway.versions.policy import Copy
 from gateway.versions.ports import Held, Loader, LoadFailed
-from gateway.versions.states import VersionEvent, VersionState, advance
+from gateway.versions.states import VersionEvent, advance
 
 _log = structlog.get_logger("interlock.lifecycle")
 
@@ -56,7 +57,7 @@ class ManagedVersion:
         return ObservedVersion(
             model=self.model,
             number=self.desired.number,
-            state=str(self.state),
+            state=self.state,
             reason=self.reason,
             memory_bytes=self.private_bytes + self.mapped_bytes,
             private_bytes=self.private_bytes,

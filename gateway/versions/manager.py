@@ -21,12 +21,13 @@ import structlog
 from gateway.clock import Clock
 from gateway.contract.desired import DesiredModel, DesiredRoute, DesiredState, DesiredVersion
 from gateway.contract.observed import Observed
+from gateway.contract.version_state import VersionState
 from gateway.versions import entry as managed
 from gateway.versions import policy
 from gateway.versions.entry import ManagedVersion, Outcome
 from gateway.versions.policy import Action, ActionKind
 from gateway.versions.ports import Held, Loader, Publish
-from gateway.versions.states import VersionEvent, VersionState
+from gateway.versions.states import VersionEvent
 from gateway.versions.view import NOTHING, ModelView, model_view, observed_versions, snapshot_of
 
 Announce = Callable[[Observed], None]

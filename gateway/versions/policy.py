@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from gateway.contract.desired import DesiredModel, DesiredRoute, DesiredVersion
-from gateway.versions.states import VersionState
+from gateway.contract.version_state import VersionState
 
 S = VersionState
 

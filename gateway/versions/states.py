@@ -10,18 +10,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
 
-
-class VersionState(StrEnum):
-    """Where a version is; the values are what `fleet.ObservedVersion.state` carries."""
-
-    NEW = "NEW"  # wanted, nothing done yet
-    LOADING = "LOADING"  # being read into memory
-    WARMING = "WARMING"  # loaded, running trial requests
-    READY = "READY"  # may be leased
-    DRAINING = "DRAINING"  # gives no new lease, waits for those taken
-    UNLOADING = "UNLOADING"  # being freed; or a load nobody wants any more, until it ends
-    UNLOADED = "UNLOADED"  # gone
-    FAILED = "FAILED"  # could not be loaded, warmed up or freed; the reason is beside it
+from gateway.contract.version_state import VersionState
 
 
 class VersionEvent(StrEnum):

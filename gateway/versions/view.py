@@ -13,9 +13,9 @@ from typing import TypeVar
 
 from gateway.contract.desired import DesiredModel, DesiredRoute, DesiredVersion
 from gateway.contract.observed import ObservedVersion
+from gateway.contract.version_state import VersionState
 from gateway.versions.entry import ManagedVersion
 from gateway.versions.ports import Held, Snapshot
-from gateway.versions.states import VersionState
 
 V = TypeVar("V")
 _ON_THEIR_WAY = frozenset(str(state) for state in (VersionState.NEW, VersionState.LOADING, VersionState.WARMING))

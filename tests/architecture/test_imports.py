@@ -73,7 +73,7 @@ ONLY_IN = {
 
 PURE = """
     gateway.contract.desired gateway.contract.observed gateway.contract.counts gateway.contract.predictions
-    gateway.contract.traces gateway.contract.asks
+    gateway.contract.traces gateway.contract.asks gateway.contract.version_state
     gateway.process.rolling_messages gateway.versions.states gateway.versions.policy gateway.serving.route
     gateway.serving.merge gateway.serving.sizes
     gateway.serving.overload.run_times gateway.serving.overload.delay_control gateway.serving.overload.adaptive_limit

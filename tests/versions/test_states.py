@@ -4,7 +4,8 @@ import itertools
 
 import pytest
 
-from gateway.versions.states import TRANSITIONS, IllegalTransition, VersionEvent, VersionState, advance, diagram
+from gateway.contract.version_state import VersionState
+from gateway.versions.states import TRANSITIONS, IllegalTransition, VersionEvent, advance, diagram
 
 
 @pytest.mark.parametrize(("state", "event"), list(itertools.product(VersionState, VersionEvent)))
