@@ -21,8 +21,10 @@ from gateway.contract.link import Link
 from gateway.contract.observed import Hello, Observed, Report, Reported
 from gateway.contract.predictions import PredictionBatch
 from gateway.contract.traces import RequestTrace, Traces
+from gateway.serving.lane.call import Lane
+from gateway.versions.loaded import Loader
 from gateway.versions.manager import Executor, VersionManager
-from gateway.versions.ports import Loader, Snapshot
+from gateway.versions.snapshot import Snapshot
 from gateway.worker.connections import Connections
 from gateway.worker.control_link import ControlLink
 from gateway.worker.prediction_buffer import PredictionBuffer
@@ -33,11 +35,18 @@ _log = structlog.get_logger("interlock.worker")
 
 
 class Plane(Protocol):
-    """What upkeep needs of the data plane."""
+    """The data plane, as far as a worker needs it. `gateway.serving.plane.DataPlane` is the real one."""
 
-    @property
-    def loader(self) -> Loader:
-        """Loads the versions that the plane can serve."""
+    def serve(self, lane: Lane) -> None:
+        """Serves the calls of a started lane."""
+        ...
+
+    def load_on_demand(self, ask: Callable[[str, str, float], None]) -> None:
+        """Has requests wait while ``ask(model, version, timeout_s)`` has control load a version. Called before `serve`."""
+        ...
+
+    def stop(self) -> None:
+        """Returns when every call taken from the lane is answered. Called after the server was stopped."""
         ...
 
     def publish(self, snapshot: Snapshot) -> None:
@@ -70,6 +79,7 @@ class Upkeep:
     def __init__(
         self,
         plane: Plane,
+        loader: Loader,
         *,
         connect: Callable[[], Link],
         hello: Hello,
@@ -81,7 +91,7 @@ class Upkeep:
         self._plane, self._clock, self._period_s = plane, clock, report_period_s
         self._incarnation = hello.incarnation
         self.link = ControlLink(connect, hello, on_connected=self._connected, on_message=self._take)
-        self.manager = VersionManager(plane.loader, publish, self._announce, executor, clock, wake=self._wake_up)
+        self.manager = VersionManager(loader, publish, self._announce, executor, clock, wake=self._wake_up)
         self.has_state = threading.Event()
         self.is_settled = threading.Event()
         self._predictions = PredictionBuffer()

@@ -15,23 +15,24 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+import msgspec
 import structlog
 
 from gateway.api.data_service import DataServices
 from gateway.api.health import Health
 from gateway.api.reflection import enable_reflection
 from gateway.clock import Clock
-from gateway.contract.asks import Answer
+from gateway.contract.asks import LOAD_VERSION, Answer, Wish
 from gateway.contract.desired import DesiredState
 from gateway.contract.link import Link
 from gateway.contract.observed import Hello
-from gateway.errors import NotReady
+from gateway.errors import AskRefused, NotReady
 from gateway.quality.prediction_id import EPOCHS
 from gateway.runtime.scheduling import least_important, reading_the_network, starting_threads
 from gateway.serving.lane.gate import LaneGate
-from gateway.serving.lane.opening import STANDARD_THREADS, Lane, open_lane
+from gateway.serving.lane.opening import STANDARD_THREADS, open_lane
 from gateway.serving.lane.server import (
     DEFAULT_MAX_CONCURRENT_STREAMS,
     DEFAULT_MAX_MESSAGE_BYTES,
@@ -40,7 +41,8 @@ from gateway.serving.lane.server import (
     bind,
     make_server,
 )
-from gateway.versions.ports import Snapshot
+from gateway.versions.loaded import Loader
+from gateway.versions.snapshot import Snapshot
 from gateway.worker.state_file import read_state
 from gateway.worker.upkeep import Plane, Upkeep
 
@@ -108,23 +110,15 @@ class WorkerConfig:
                 raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name):g}")
 
 
-class ServingPlane(Plane, Protocol):
-    """What a worker needs of the data plane."""
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of a worker that serve: the data plane, and what loads versions for it."""
 
-    def serve(self, lane: Lane) -> None:
-        """Serves the calls of a started lane."""
-        ...
-
-    def load_on_demand(self, ask: Callable[[str, bytes, float], Answer]) -> None:
-        """Has requests wait for versions that ``ask`` can bring; before `serve`."""
-        ...
-
-    def stop(self) -> None:
-        """Returns when everything taken from the lane is answered; after the server was stopped."""
-        ...
+    plane: Plane
+    loader: Loader
 
 
-MakePlane = Callable[[WorkerConfig, Hello, Clock], ServingPlane]
+MakeParts = Callable[[WorkerConfig, Hello, Clock], Parts]
 
 
 class Worker:
@@ -140,7 +134,7 @@ class Worker:
         connect: Callable[[], Link],
         state_file: Path,
         clock: Clock,
-        make_plane: MakePlane | None = None,
+        make_parts: MakeParts | None = None,
     ) -> None:
         self._config, self._state_file = config, state_file
         epoch = secrets.randbelow(EPOCHS)
@@ -159,13 +153,15 @@ class Worker:
         self.place = f"{config.number}/{max(config.siblings, config.number + 1)}"
         self.snapshot = Snapshot()
         self.is_serving = False
-        self._plane = (make_plane or _data_plane)(config, hello, clock)
+        parts = (make_parts or _serving_parts)(config, hello, clock)
+        self._plane = parts.plane
         # Loading gives way to serving; not where ONNX Runtime makes threads for runs then, which would be as unimportant.
         yielding = least_important if config.threads == 1 else None
         self._executor = ThreadPoolExecutor(config.load_threads, thread_name_prefix="load", initializer=yielding)
         self._health = Health()
         self._upkeep = Upkeep(
             self._plane,
+            parts.loader,
             connect=connect,
             hello=hello,
             publish=self._publish,
@@ -174,7 +170,7 @@ class Worker:
             report_period_s=config.report_period_s,
         )
         if config.is_on_demand:
-            self._plane.load_on_demand(self.ask)
+            self._plane.load_on_demand(self._load_version)
         self._stopping = threading.Event()
         self._port_changing = threading.RLock()  # opened and closed by different threads, at any moment
         self._services: DataServices
@@ -222,6 +218,15 @@ class Worker:
     def ask(self, method: str, body: bytes, timeout_s: float) -> Answer:
         """Control's answer to what only it knows. Raises NotReady when control is unreachable."""
         return self._upkeep.link.ask(method, body, timeout_s)
+
+    def _load_version(self, model: str, version: str, timeout_s: float) -> None:
+        """Has control load a version. Raises AskRefused, and NotReady when control is unreachable."""
+        answer = self.ask(LOAD_VERSION, msgspec.msgpack.encode(Wish(model, version)), timeout_s)
+        if answer.code != "OK":
+            retry_after_s = 0.1 if answer.code == "RESOURCE_EXHAUSTED" else None
+            raise AskRefused(
+                answer.message, code=answer.code, reason=answer.reason, retry_after_s=retry_after_s, **answer.metadata
+            )
 
     # ---- starting and stopping ----------------------------------------------------------------------------------------
 
@@ -288,7 +293,7 @@ class Worker:
             _log.error("calls_still_open", grace_s=self._config.grace_s)
             return
         self._services.close()
-        self._lane.ended()
+        self._lane.server_stopped()
         self._plane.stop()
 
     def _publish(self, snapshot: Snapshot) -> None:
@@ -297,10 +302,13 @@ class Worker:
         self._health.show(snapshot)
 
 
-def _data_plane(config: WorkerConfig, hello: Hello, clock: Clock) -> ServingPlane:
-    """The real one; imported late, so that a worker around another plane needs no runtime."""
+def _serving_parts(config: WorkerConfig, hello: Hello, clock: Clock) -> Parts:
+    """Builds the real parts. Imported late, so that a worker around other parts needs no runtime."""
+    from gateway.api.status_codes import describe
     from gateway.serving.plane import DataPlane, PlaneConfig
     from gateway.telemetry.tracing import Tracing
+    from gateway.versions.onnx_loader import OnnxLoader
+    from gateway.versions.recent_inputs import RecentInputs
 
     plane_config = PlaneConfig(
         threads=config.threads,
@@ -308,5 +316,14 @@ def _data_plane(config: WorkerConfig, hello: Hello, clock: Clock) -> ServingPlan
         unit_key=config.unit_key,
         is_shared_memory=config.is_shared_memory,
     )
-    tracing = Tracing(config.trace_ratio)
-    return DataPlane(plane_config, epoch=hello.epoch, incarnation=hello.incarnation, tracing=tracing, clock=clock)
+    recent = RecentInputs()
+    plane = DataPlane(
+        plane_config,
+        epoch=hello.epoch,
+        incarnation=hello.incarnation,
+        describe=describe,
+        tracing=Tracing(config.trace_ratio),
+        recent=recent,
+        clock=clock,
+    )
+    return Parts(plane, OnnxLoader(config.threads, recent))

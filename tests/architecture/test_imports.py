@@ -23,8 +23,8 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "gateway.telemetry": ("gateway.contract",),
     "gateway.quality": ("gateway.contract", "registry"),
     "gateway.runtime": ("registry",),
-    "gateway.versions": (*SHARED, "gateway.serving"),
-    "gateway.serving": (*SHARED, "gateway.versions", "gateway.protocol", "gateway.api"),
+    "gateway.versions": SHARED,
+    "gateway.serving": (*SHARED, "gateway.versions", "gateway.protocol"),
     "gateway.control": (*SHARED, "gateway.process.rolling_messages"),
     "gateway.api": (*SHARED, *CONTROL_SIDE, *WORKER_SIDE, "gateway.protocol"),
     "gateway.worker": (*SHARED, *WORKER_SIDE, "gateway.api"),
@@ -40,6 +40,7 @@ REGISTRY_VALUES = (
     "registry.deployment",
     "registry.errors",
     "registry.examples",
+    "registry.names",
     "registry.signature",
     "registry.versions",
 )
@@ -75,11 +76,11 @@ PURE = """
     gateway.contract.desired gateway.contract.observed gateway.contract.counts gateway.contract.predictions
     gateway.contract.traces gateway.contract.asks gateway.contract.version_state
     gateway.process.rolling_messages gateway.versions.states gateway.versions.policy gateway.serving.route
-    gateway.serving.merge gateway.serving.sizes
-    gateway.serving.overload.run_times gateway.serving.overload.delay_control gateway.serving.overload.adaptive_limit
+    gateway.versions.run_times gateway.versions.pace
+    gateway.serving.overload.delay_control gateway.serving.overload.adaptive_limit
     gateway.quality.metrics gateway.quality.compare gateway.quality.feedback gateway.quality.prediction_id
-    gateway.control.desired.reconcile gateway.control.changes.configuring gateway.serving.oip.codec
-    gateway.serving.oip.placement gateway.serving.oip.placed_response
+    gateway.control.desired.reconcile gateway.control.changes.configuring gateway.serving.oip.fields
+    gateway.serving.oip.decode gateway.serving.oip.encode gateway.serving.oip.placement gateway.serving.oip.placed_response
     gateway.client.tensors gateway.client.inference gateway.client.feedback
     registry.signature registry.versions registry.deployment registry.examples registry.names
 """.split()

@@ -59,7 +59,6 @@ class FastLane:
         )
 
     def start(self) -> None:
-        """See Lane."""
         for _ in range(OUTSTANDING):
             self._ask(self._method, _ASKED)
         if self._stream_method:
@@ -74,7 +73,6 @@ class FastLane:
             _log.debug("lane_not_asking", error=str(error))
 
     def take(self, max_calls: int, timeout_s: float) -> list[Call]:
-        """See Lane."""
         calls: list[Call] = []
         now = time.time()
         if now >= self._streams.due_at:
@@ -132,7 +130,12 @@ class FastLane:
             if isinstance(call, StreamCall):
                 call.via.watch(call, on_gone)
                 continue
-            call.via = watch = _Watch(self, call, on_gone)
+            call.on_gone = on_gone
+            if call.via is not None:  # watched already
+                if call.is_gone:
+                    on_gone(call)
+                continue
+            call.via = watch = _Watch(self, call)
             self._open += 1
             call.core.start_server_batch((self._receive_close,), watch.completed)
 
@@ -141,7 +144,6 @@ class FastLane:
         self._open -= 1
 
     def reply(self, answers: Sequence[tuple[Call, bytes]], trailers: Trailers | None = None) -> None:
-        """See Lane."""
         status = self._status_ok
         if trailers:
             status = cygrpc.SendStatusFromServerOperation(trailers, cygrpc.StatusCode.ok, b"", 0)
@@ -184,7 +186,6 @@ class FastLane:
                 stream.flush()
 
     def fail(self, call: Call, code: grpc.StatusCode, message: str, trailers: Trailers) -> None:
-        """See Lane."""
         if isinstance(call, StreamCall):
             call.answer = failed(call.message, code, message, trailers)
             call.via.flush()
@@ -196,12 +197,13 @@ class FastLane:
             call.via.is_answered = True
             call.core.start_server_batch((self._send_initial, status), _FINISHED)
 
+    def server_stopped(self) -> None:
+        """Does nothing: gRPC core tells the lane by itself when it shuts down."""
+
     def is_closed(self) -> bool:
-        """See Lane."""
         return self._asked == 0 and self._open == 0 and not self._streams
 
     def close(self) -> None:
-        """See Lane."""
         self._streams.abandon()  # a late answer must not meet a queue that is shut down
         self._queue.shutdown()
         while self._queue.poll(time.time() + 1).completion_type is not cygrpc.CompletionType.queue_shutdown:
@@ -219,12 +221,11 @@ def _status(code: grpc.StatusCode, message: str, trailers: Trailers = ()) -> Any
 class _Watch:
     """Waits for the end of one call: it comes after the answer, or before, when nobody waits any more."""
 
-    __slots__ = ("_call", "_lane", "_on_gone", "is_answered")
+    __slots__ = ("_call", "_lane", "is_answered")
 
-    def __init__(self, lane: FastLane, call: Call, on_gone: OnGone) -> None:
+    def __init__(self, lane: FastLane, call: Call) -> None:
         self._lane = lane
         self._call = call
-        self._on_gone = on_gone
         self.is_answered = False
 
     def completed(self, event: Any, calls: list[Call]) -> None:
@@ -234,7 +235,8 @@ class _Watch:
         del self._call
         if not self.is_answered:
             call.is_gone = True
-            self._on_gone(call)
+            if call.on_gone is not None:
+                call.on_gone(call)
 
 
 def fast_lane_problem(server: grpc.Server) -> str | None:

@@ -22,7 +22,7 @@ class LaneGate:
 
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
-        self._is_held = self._has_ended = False
+        self._is_held = self._is_stopped = False
         self._released = threading.Event()
         self.kind = lane.kind
 
@@ -32,48 +32,40 @@ class LaneGate:
 
     def release(self) -> None:
         """Goes on; cannot be held again. The server has begun to stop, so streams end."""
-        self._is_held = False
+        self._is_held = self._is_stopped = False
         self._released.set()
         self._lane.end_streams()
 
     def start(self) -> None:
-        """See Lane."""
         self._lane.start()
 
     def take(self, max_calls: int, timeout_s: float) -> list[Call]:
-        """See Lane."""
         if self._is_held:
             self._released.wait(HOLD_LIMIT_S)
         return self._lane.take(max_calls, timeout_s)
 
     def watch(self, calls: Sequence[Call], on_gone: OnGone) -> None:
-        """See Lane."""
         self._lane.watch(calls, on_gone)
 
     def reply(self, answers: Sequence[tuple[Call, bytes]], trailers: Trailers | None = None) -> None:
-        """See Lane."""
         if self._is_held:
             self._released.wait(HOLD_LIMIT_S)
         self._lane.reply(answers, trailers)
 
     def fail(self, call: Call, code: Any, message: str, trailers: Trailers) -> None:
-        """See Lane."""
         if self._is_held:
             self._released.wait(HOLD_LIMIT_S)
         self._lane.fail(call, code, message, trailers)
 
     def end_streams(self) -> None:
-        """See Lane."""
         self._lane.end_streams()
 
-    def ended(self) -> None:
-        """The server has stopped and every call has ended: whoever takes from the lane may close it."""
-        self._has_ended = True
+    def server_stopped(self) -> None:
+        self._lane.server_stopped()
+        self._is_stopped = True
 
     def is_closed(self) -> bool:
-        """See Lane."""
-        return self._has_ended or self._lane.is_closed()
+        return self._is_stopped or self._lane.is_closed()
 
     def close(self) -> None:
-        """See Lane."""
         self._lane.close()

@@ -13,10 +13,11 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.api.status_codes import PUSHBACK_KEY
 from gateway.protocol.pb import inference_pb2 as pb
+from gateway.protocol.services import PUSHBACK_KEY
 from gateway.serving.lane.call import Call, OnGone, Trailers
-from gateway.serving.oip.codec import id_field_of
+from gateway.serving.oip.decode import id_field_of
+from gateway.serving.oip.fields import varint
 
 MAX_UNDER_WAY = 256  # messages of one stream; beyond it nothing further is received, and HTTP/2's flow control pushes back
 MAX_UNDER_WAY_BYTES = 64 * 1024 * 1024  # of requests, likewise; one message always fits
@@ -36,7 +37,7 @@ _IS_FINAL: bytes = pb.ModelInferResponse(
 class StreamCall(Call):
     """A message of a stream. ``answer`` is the encoded response when it is ready; ``on_gone`` is told when watched."""
 
-    __slots__ = ("answer", "on_gone")
+    __slots__ = ("answer",)
 
     def __init__(self, stream: Stream, message: bytes) -> None:
         self.core = None
@@ -44,9 +45,9 @@ class StreamCall(Call):
         self.metadata = stream.metadata
         self.message = message
         self.is_gone = False
+        self.on_gone: OnGone | None = None
         self.via = stream
         self.answer: bytes | None = None
-        self.on_gone: OnGone | None = None
 
 
 class Stream:
@@ -168,17 +169,3 @@ def failed(request: bytes, code: Any, message: str, trailers: Trailers) -> bytes
             response.parameters["retry_after_ms"].int64_param = int(value)
     encoded: bytes = pb.ModelStreamInferResponse(error_message=message or code.name).SerializeToString()
     return encoded + answered(response.SerializeToString())
-
-
-def varint(value: int) -> bytes:
-    """A number as protobuf encodes lengths (https://protobuf.dev/programming-guides/encoding/)."""
-    if value < 0x80:
-        return value.to_bytes(1, "little")
-    if value < 0x4000:
-        return (value & 0x7F | 0x80 | value >> 7 << 8).to_bytes(2, "little")
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.protocol.pb import inference_pb2 as pb
-from gateway.serving.oip.codec import Output, fill_typed
+from gateway.serving.oip.encode import Output, fill_typed
 from gateway.serving.oip.placement import BYTE_SIZE, OFFSET, REGION, Placement
 
 

@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from gateway.protocol.services import INFER_METHOD
-from gateway.serving.lane.opening import Call, Lane, StandardLane, open_lane
+from gateway.serving.lane.opening import Call, Lane, open_lane
 from gateway.serving.lane.server import ServerOptions, bind, make_server
 
 LIMIT = 4
@@ -25,8 +25,7 @@ def bounded(request: pytest.FixtureRequest) -> Iterator[tuple[Lane, str]]:
     lane.start()
     yield lane, address
     stopped = server.stop(5)
-    if isinstance(lane, StandardLane):
-        lane.stopped()
+    lane.server_stopped()
     while not lane.is_closed():
         assert not lane.take(10, 0.05)
     assert stopped.wait(10)
