@@ -1,8 +1,8 @@
 """
-One worker, put together: the data port with its services, the data plane behind the lane, and the upkeep beside it.
+The worker: builds the data port with its services, the data plane behind the lane, and the upkeep beside it.
 
-It serves what control desires, and goes on serving when control is gone. Nothing listens before there is something to
-answer with, so a worker that comes back never refuses what its siblings on the same port serve.
+A worker serves what control desires, and goes on serving while control is away. It listens only when its routed versions
+are ready, so a restarted worker never refuses requests that its siblings on the same port serve.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from gateway.serving.lane.server import (
     DEFAULT_MAX_MESSAGE_BYTES,
     ServerOptions,
     begin_stop,
-    bind,
+    listen,
     make_server,
 )
 from gateway.versions.loaded import Loader
@@ -46,8 +46,8 @@ from gateway.versions.snapshot import Snapshot
 from gateway.worker.state_file import read_state
 from gateway.worker.upkeep import Plane, Upkeep
 
-CHECK_S = 0.05  # how soon a start that waits sees that it was stopped
-GOODBYE_S = 0.03  # more than a network's round trip; answers come that much later, once, at the stop
+CHECK_S = 0.05  # seconds after which a waiting start notices that the worker was stopped
+GOAWAY_S = 0.03  # seconds, more than a network round trip; a stop delays answers by that much, once
 _log = structlog.get_logger("interlock.worker")
 
 
@@ -123,8 +123,8 @@ MakeParts = Callable[[WorkerConfig, Hello, Clock], Parts]
 
 class Worker:
     """
-    ``connect`` makes a connection to control (OSError when it is away); ``state_file`` is where control leaves the last
-    desired state. `start` returns when the port takes requests, `stop` when nothing is in flight any more.
+    ``connect`` makes a connection to control (OSError while it is away). ``state_file`` is where control writes the last
+    desired state. `start` returns when the port takes requests, `stop` when no request is in flight.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class Worker:
         self.is_serving = False
         parts = (make_parts or _serving_parts)(config, hello, clock)
         self._plane = parts.plane
-        # Loading gives way to serving; not where ONNX Runtime makes threads for runs then, which would be as unimportant.
+        # Loading yields to serving. Not if ONNX Runtime makes threads for runs: they would inherit the low priority.
         yielding = least_important if config.threads == 1 else None
         self._executor = ThreadPoolExecutor(config.load_threads, thread_name_prefix="load", initializer=yielding)
         self._health = Health()
@@ -179,9 +179,9 @@ class Worker:
 
     def start(self) -> None:
         """
-        Follows control and opens the port once what is routed is ready. Raises CannotListen, and NotReady when there is
-        no desired state to be had, or (``must_be_ready``) not all that is routed. Returns without serving when it is
-        stopped meanwhile.
+        Follows control, and opens the port once the routed versions are ready. Raises CannotListen; NotReady if there is no
+        desired state, or (``must_be_ready``) if a routed version is not ready. Returns without serving if it is stopped
+        meanwhile.
         """
         self._upkeep.start()
         try:
@@ -195,9 +195,9 @@ class Worker:
 
     def stop(self, *, is_replaced: bool = False) -> None:
         """
-        Health NOT_SERVING → ``drain_delay_s`` → no further call, those in flight end within ``grace_s`` → last counts and
-        predictions to control. Safe to call twice. ``is_replaced``: another worker serves on the port in its place, so
-        the gateway stays SERVING for load balancers, and nobody has to be given time to go elsewhere.
+        Drains the worker: health NOT_SERVING → ``drain_delay_s`` → no further call, calls in flight end within ``grace_s``
+        → last counts and predictions to control. Safe to call twice. ``is_replaced``: another worker serves the port in its
+        place, so health stays SERVING and load balancers need no time to react.
         """
         if self._stopping.is_set():
             return
@@ -269,13 +269,13 @@ class Worker:
         if config.has_reflection:
             enable_reflection(server)
         self._lane = LaneGate(open_lane(server, config.lane, max_stream_age_s=config.max_connection_age_s))
-        self.address = bind(server, config.data_address)
+        self.address = listen(server, config.data_address)
         starting_threads(reading_the_network, server.start)
         self._server = server
         self._lane.start()
         self._plane.serve(self._lane)
         self.is_serving = True
-        self._upkeep.connections.look_at(int(self.address.rpartition(":")[2]))
+        self._upkeep.connections.watch_port(int(self.address.rpartition(":")[2]))
         self._health.serve()
         self._upkeep.show_serving(True)
         _log.info("worker_serving", worker=config.number, address=self.address, lane=self._lane.kind)
@@ -283,13 +283,13 @@ class Worker:
     def _close_port(self) -> None:
         pause = threading.Event().wait
         self._lane.hold()
-        pause(GOODBYE_S)  # calls under way arrive
+        pause(GOAWAY_S)  # calls on the network arrive
         wait = begin_stop(self._server, self._config.grace_s)
         self.is_serving = False
-        pause(GOODBYE_S)  # the goodbye reaches callers before their answers do
+        pause(GOAWAY_S)  # the GOAWAY frame reaches callers before their answers do
         self._lane.release()
         self._health.end_watches()
-        if not wait():  # then the lane's thread is still busy with them: not waited for, the process ends without it
+        if not wait():  # the lane's thread is still busy with them; the process ends without waiting for it
             _log.error("calls_still_open", grace_s=self._config.grace_s)
             return
         self._services.close()

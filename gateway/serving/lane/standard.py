@@ -1,4 +1,4 @@
-"""The same as the fast lane on grpc's public API: each call waits in a thread of the server's pool. Needs no private name."""
+"""The standard lane, on grpc's public API: each call waits for its answer in a thread of the server's pool."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from gateway.serving.lane.open_streams import Streams
 from gateway.serving.lane.standard_stream import StandardStream
 from gateway.serving.lane.stream import StreamCall, answered, failed
 
-STANDARD_THREADS = 64  # concurrent calls of the standard lane; set as the server's thread pool
+STANDARD_THREADS = 64  # concurrent calls of the standard lane: threads of the server's pool
 
 
 class StandardLane:
-    """Slower than the fast lane, but built on what grpc promises."""
+    """Receives and answers calls by grpc's public API. Slower than the fast lane."""
 
     kind = "standard"
 
@@ -115,13 +115,13 @@ class StandardLane:
 
 
 def _deadline(context: grpc.ServicerContext) -> float:
-    """Unix seconds; infinity when there is none."""
+    """Returns Unix seconds; infinity if there is no deadline."""
     remaining = context.time_remaining()
     return time.time() + remaining if remaining is not None else float("inf")
 
 
 class _Waiting:
-    """A handler thread that waits for its answer."""
+    """The answer that a handler thread waits for."""
 
     __slots__ = ("code", "context", "details", "is_done", "payload", "trailers")
 
