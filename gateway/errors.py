@@ -107,11 +107,11 @@ class InferenceFailed(GatewayError):
 
 
 class AskRefused(GatewayError):
-    """Control refused what a worker asked. ``code`` is the gRPC code's name that control chose, ``reason`` its reason."""
+    """Control answered a worker's question with an error. ``kind`` is the name of its class, "" for an unexpected one."""
 
-    def __init__(self, message: str, *, code: str, reason: str, retry_after_s: float | None = None, **metadata: object) -> None:
+    def __init__(self, message: str, *, kind: str, reason: str, retry_after_s: float | None = None, **metadata: object) -> None:
         super().__init__(message, **metadata)
-        self.code = code
+        self.kind = kind
         self.reason = reason
         self.retry_after_s = retry_after_s
 

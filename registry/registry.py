@@ -18,7 +18,7 @@ from registry.deployment import Deployment, check_deployment
 from registry.errors import InvalidValue, RegistryUnavailable, VersionUnknown
 from registry.examples import FILE_NAME, Example, check_bounds, check_examples, to_file
 from registry.names import MAX_NUMBER, check_alias
-from registry.paging import page
+from registry.paging import MAX_PAGE_SIZE, page
 from registry.records import AnsweredRequest, AuditRecord, Store, Writer
 from registry.requests import KEPT_S, fingerprint
 from registry.rules import (
@@ -90,6 +90,16 @@ class Registry:
                 page_token=page_token,
                 arguments=("models",),
             )
+
+    def all_models(self) -> list[Model]:
+        """Returns every model by name, read in pages."""
+        found: list[Model] = []
+        token = ""
+        while True:
+            models, token = self.models(page_size=MAX_PAGE_SIZE, page_token=token)
+            found += models
+            if not token:
+                return found
 
     def model(self, name: str) -> Model:
         """The model of that name. Raises ModelUnknown."""

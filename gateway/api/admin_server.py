@@ -11,7 +11,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from gateway.api.admin_service import AdminService
-from gateway.api.forwarded import Asks
+from gateway.api.forwarded import INFERENCE_RPCS, Forwarded
 from gateway.api.status_codes import guarded
 from gateway.control.control import Control
 from gateway.protocol.services import ADMIN, INFERENCE, INFERENCE_NAME, handlers
@@ -30,17 +30,15 @@ class AdminServer:
 
     def __init__(self, control: Control, address: str) -> None:
         self._address = address
-        asks = Asks(control)
-        control.answer = asks.answer
         made, generated, reflecting = _untyped(health), _untyped(health_pb2_grpc), _untyped(reflection)
         self._health = made.HealthServicer()
         self._server = grpc.server(
             ThreadPoolExecutor(THREADS, thread_name_prefix="admin"),
             options=[("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.so_reuseport", 1)],
         )
-        asked = {name: guarded(_plain(method)) for name, (_, method) in asks.methods.items()}
+        forwarded = {name: guarded(_answered(control, rpc)) for name, rpc in INFERENCE_RPCS.items()}
         self._server.add_generic_rpc_handlers(
-            (handlers(ADMIN, AdminService(control).behaviours()), handlers(INFERENCE, asked, name=INFERENCE_NAME))
+            (handlers(ADMIN, AdminService(control).behaviours()), handlers(INFERENCE, forwarded, name=INFERENCE_NAME))
         )
         generated.add_HealthServicer_to_server(self._health, self._server)
         names = (ADMIN.full_name, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
@@ -70,5 +68,5 @@ def _untyped(module: Any) -> Any:
     return module
 
 
-def _plain(method: Any) -> Any:
-    return lambda request, context: method(request)
+def _answered(control: Control, rpc: Forwarded) -> Any:
+    return lambda request, context: rpc.response(control.answers.to(rpc.question(request)))

@@ -11,19 +11,20 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import grpc
-from google.protobuf.message import Message
 
+from gateway.api.forwarded import FEEDBACK_RPCS, INFERENCE_RPCS, Forwarded
 from gateway.api.model_messages import config_message, metadata_message
-from gateway.api.status_codes import describe_answer, guarded
-from gateway.contract.asks import Answer
+from gateway.api.status_codes import guarded
+from gateway.contract.questions import AnyAnswered, AnyQuestion
 from gateway.errors import ModelNotFound, NotAllowed, NotReady
 from gateway.protocol.pb import feedback_pb2, inference_pb2
 from gateway.protocol.services import FEEDBACK, INFERENCE, INFERENCE_NAME, WORKER_KEY, Behaviour, handlers
 from gateway.serving.resolve import resolve
 from gateway.versions.snapshot import Snapshot
+from registry.names import version_number
 
 SERVER_NAME = "interlock"
 EXTENSIONS = ("model_repository", "model_configuration", "statistics", "parameters", "binary_tensor_data")
@@ -38,7 +39,6 @@ MODEL_CONTROL_OFF = "changes what is served and is off on the data port: start t
 SHARED_MEMORY = ("SystemSharedMemoryStatus", "SystemSharedMemoryRegister", "SystemSharedMemoryUnregister")
 SHARED_MEMORY_OFF = "concerns this machine's memory and is off: start the gateway with {}"
 ASKED = ("ModelStatistics", "RepositoryIndex", "SendFeedback", *MODEL_CONTROL, *SHARED_MEMORY)
-M = TypeVar("M", bound=Message)
 
 
 class Backend(Protocol):
@@ -59,8 +59,8 @@ class Backend(Protocol):
         """Whether the worker takes requests: started, and not about to stop."""
         ...
 
-    def ask(self, method: str, body: bytes, timeout_s: float) -> Answer:
-        """Control's answer. Raises NotReady when control cannot be reached or does not answer in time."""
+    def ask(self, question: AnyQuestion, timeout_s: float) -> AnyAnswered:
+        """Returns control's answer. Raises AskRefused with control's error; NotReady if control is away or late."""
         ...
 
 
@@ -89,13 +89,10 @@ class DataServices:
         local = (self.ServerLive, self.ServerReady, self.ServerMetadata, self.ModelReady, self.ModelMetadata, self.ModelConfig)
         methods: dict[str, Callable[[Any, grpc.ServicerContext], Any]] = {method.__name__: method for method in local}
         methods["ModelStatistics"] = self.ModelStatistics
-        methods["RepositoryIndex"] = self._passed_on("RepositoryIndex", inference_pb2.RepositoryIndexResponse)
+        methods["RepositoryIndex"] = self._forwarded(INFERENCE_RPCS["RepositoryIndex"])
         methods |= {name: self._if_allowed(name, self._model_control) for name in MODEL_CONTROL}
         methods |= {name: self._if_allowed(name, self._shared_memory) for name in SHARED_MEMORY}
-        feedback = {
-            "SendFeedback": self._passed_on("SendFeedback", feedback_pb2.SendFeedbackResponse),
-            "StreamFeedback": self.StreamFeedback,
-        }
+        feedback = {"SendFeedback": self._forwarded(FEEDBACK_RPCS["SendFeedback"]), "StreamFeedback": self.StreamFeedback}
         return [
             handlers(INFERENCE, {name: self._behaviour(name, method) for name, method in methods.items()}, name=INFERENCE_NAME),
             handlers(FEEDBACK, {name: self._behaviour(name, method) for name, method in feedback.items()}),
@@ -158,43 +155,34 @@ class DataServices:
 
     # ---- answered by control ----------------------------------------------------------------------------------------
 
-    def ModelStatistics(self, request: inference_pb2.ModelStatisticsRequest, context: Any) -> Message:
-        """Counts over all workers; an alias is resolved here, since control knows versions by number only."""
-        if request.version and not request.version.isdigit():
+    def ModelStatistics(self, request: inference_pb2.ModelStatisticsRequest, context: Any) -> Any:
+        """Counts over all workers. An alias is resolved here, to the version that answers its callers now."""
+        if request.version and version_number(request.version) is None:
             request.version = str(resolve(self._backend.snapshot, request.name, request.version))
-        return self._ask("ModelStatistics", request, inference_pb2.ModelStatisticsResponse, context)
+        return self._ask(INFERENCE_RPCS["ModelStatistics"], request, context)
 
     def StreamFeedback(self, requests: Iterator[Any], context: Any) -> feedback_pb2.StreamFeedbackResponse:
-        """Passes every message on as it comes, so what was sent before a break is taken; verdicts in the order of items."""
+        """Forwards every message at once, so items sent before a break are kept. Verdicts come in the order of the items."""
         whole = feedback_pb2.StreamFeedbackResponse()
         for request in requests:
-            whole.MergeFrom(self._ask("StreamFeedback", request, feedback_pb2.StreamFeedbackResponse, context))
+            whole.MergeFrom(self._ask(FEEDBACK_RPCS["StreamFeedback"], request, context))
         return whole
 
-    def _passed_on(self, method: str, response: type[M]) -> Callable[[Any, grpc.ServicerContext], M]:
-        return lambda request, context: self._ask(method, request, response, context)
+    def _forwarded(self, rpc: Forwarded) -> Callable[[Any, grpc.ServicerContext], Any]:
+        return lambda request, context: self._ask(rpc, request, context)
 
-    def _if_allowed(self, method: str, feature: _Optional) -> Callable[[Any, grpc.ServicerContext], Message]:
-        response: type[Message] = getattr(inference_pb2, f"{method}Response")
-
-        def call(request: Any, context: grpc.ServicerContext) -> Message:
+    def _if_allowed(self, method: str, feature: _Optional) -> Callable[[Any, grpc.ServicerContext], Any]:
+        def call(request: Any, context: grpc.ServicerContext) -> Any:
             if not feature.is_on:
                 raise NotAllowed(f"{method} {feature.text_when_off.format(feature.option)}", option=feature.option)
-            return self._ask(method, request, response, context, timeout_s=feature.timeout_s)
+            return self._ask(INFERENCE_RPCS[method], request, context, timeout_s=feature.timeout_s)
 
         return call
 
-    def _ask(
-        self, method: str, request: Any, response: type[M], context: grpc.ServicerContext, timeout_s: float = ASK_TIMEOUT_S
-    ) -> M:
+    def _ask(self, rpc: Forwarded, request: Any, context: grpc.ServicerContext, timeout_s: float = ASK_TIMEOUT_S) -> Any:
         remaining_s = context.time_remaining()
         bounded_s = timeout_s if remaining_s is None else min(timeout_s, remaining_s)
-        answer = self._backend.ask(method, request.SerializeToString(), bounded_s)
-        if answer.code != "OK":
-            code, message, details = describe_answer(answer)
-            context.set_trailing_metadata(details)
-            context.abort(code, message)
-        return response.FromString(answer.body)
+        return rpc.response(self._backend.ask(rpc.question(request), bounded_s))
 
 
 def _release() -> str:

@@ -1,56 +1,17 @@
-"""Ground truth and quality between protobuf and values."""
+"""Maps ground truth and quality between messages and values."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
 
-from google.protobuf.message import DecodeError
-
-from gateway.errors import InvalidRequest, Unsupported
+from gateway.contract.feedback import Feedback, Verdict
 from gateway.protocol.pb import admin_pb2, feedback_pb2
-from gateway.quality.feedback import MAX_TIME_MS, Feedback, Verdict
+from gateway.quality.feedback import MAX_TIME_MS
 from gateway.quality.metrics import VersionQuality
-
-MAX_ITEMS = 10_000
-_REQUESTS: dict[str, Any] = {
-    "SendFeedback": feedback_pb2.SendFeedbackRequest,
-    "StreamFeedback": feedback_pb2.StreamFeedbackRequest,
-}
-_RESPONSES: dict[str, Any] = {
-    "SendFeedback": feedback_pb2.SendFeedbackResponse,
-    "StreamFeedback": feedback_pb2.StreamFeedbackResponse,
-}
-
-
-class FeedbackSink(Protocol):
-    """What `PredictionLog` gives here."""
-
-    def accept(self, items: Sequence[Feedback]) -> list[Verdict]:
-        """One verdict an item, in order; durable when it returns."""
-        ...
-
-
-def answer_feedback(log: FeedbackSink, method: str, body: bytes) -> bytes:
-    """
-    The serialized response to a serialized SendFeedbackRequest or, for StreamFeedback, a StreamFeedbackRequest that holds
-    the stream's items. Raises InvalidRequest for what is none or has too many items, Unsupported for another method.
-    """
-    if method not in _REQUESTS:
-        raise Unsupported(f"method: expected {' or '.join(_REQUESTS)}, got {method!r}")
-    try:
-        request = _REQUESTS[method].FromString(body)
-    except DecodeError as error:
-        raise InvalidRequest(f"request: not a {method}Request: {error}", field="request") from error
-    if len(request.items) > MAX_ITEMS:
-        raise InvalidRequest(f"items: at most {MAX_ITEMS} a request, got {len(request.items)}", field="items")
-    verdicts = log.accept([item_of(message) for message in request.items])
-    answer: bytes = _RESPONSES[method](results=[result_message(verdict) for verdict in verdicts]).SerializeToString()
-    return answer
 
 
 def item_of(message: feedback_pb2.FeedbackItem) -> Feedback:
-    """The item as a value, unchecked."""
+    """Returns the item as a value, unchecked."""
     truth = message.WhichOneof("truth")
     return Feedback(
         prediction_id=message.prediction_id,
@@ -72,7 +33,7 @@ def _observed_ms(message: feedback_pb2.FeedbackItem) -> int | None:
 
 
 def result_message(verdict: Verdict) -> feedback_pb2.FeedbackResult:
-    """The verdict as a message."""
+    """Returns the verdict as a message."""
     return feedback_pb2.FeedbackResult(verdict=f"FEEDBACK_VERDICT_{verdict.kind.value}", detail=verdict.detail)
 
 

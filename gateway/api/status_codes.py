@@ -14,7 +14,6 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
 from gateway import errors as gateway_errors
-from gateway.contract.asks import Answer
 from gateway.errors import AskRefused, GatewayError, Overloaded
 from gateway.protocol.services import PUSHBACK_KEY
 from registry import errors as registry_errors
@@ -40,7 +39,7 @@ CODES: dict[type[Exception], grpc.StatusCode] = {
     gateway_errors.ForbiddenNow: Code.FAILED_PRECONDITION,
     gateway_errors.InferenceFailed: Code.INTERNAL,
     gateway_errors.Unsupported: Code.UNIMPLEMENTED,
-    gateway_errors.AskRefused: Code.INTERNAL,  # its own code counts; this is for one that is no code
+    gateway_errors.AskRefused: Code.INTERNAL,  # for an unexpected error of control; else its kind counts
     registry_errors.ModelUnknown: Code.NOT_FOUND,
     registry_errors.VersionUnknown: Code.NOT_FOUND,
     registry_errors.InvalidValue: Code.INVALID_ARGUMENT,
@@ -52,13 +51,14 @@ CODES: dict[type[Exception], grpc.StatusCode] = {
     registry_errors.RegistryUnavailable: Code.UNAVAILABLE,
 }
 
-_log = structlog.get_logger("interlock.rpc")
+_BY_NAME = {kind.__name__: code for kind, code in CODES.items()}
+_log = structlog.get_logger("interlock.api")
 
 
 def code_of(error: BaseException) -> grpc.StatusCode:
     """Returns the code of an error: by its class or the nearest base in the table; INTERNAL for an unexpected error."""
     if isinstance(error, AskRefused):
-        return getattr(Code, error.code, Code.INTERNAL)
+        return _BY_NAME.get(error.kind, Code.INTERNAL)
     for kind in type(error).__mro__:
         if kind in CODES:
             return CODES[kind]
@@ -82,16 +82,6 @@ def failure(error: BaseException) -> Failure:
     return Failure(code_of(error), error.reason, str(error)[:MAX_MESSAGE], error.metadata)
 
 
-def attempt(call: Callable[[], T]) -> T | Failure:
-    """The call's value, or how its error is told; an unexpected one is logged. For answers that are no gRPC status."""
-    try:
-        return call()
-    except Exception as error:
-        if not isinstance(error, GatewayError | RegistryError):
-            _log.error("internal_error", exc_info=error)
-        return failure(error)
-
-
 Refusal = tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]  # code, message, trailing metadata
 
 
@@ -106,13 +96,6 @@ def describe(error: BaseException) -> Refusal:
     code, message = code_of(error), str(error)[:MAX_MESSAGE]
     retry_after_s = error.retry_after_s if isinstance(error, Overloaded | AskRefused) else None
     return code, message, trailers(code, message, error.reason, error.metadata, retry_after_s=retry_after_s)
-
-
-def describe_answer(answer: Answer) -> Refusal:
-    """The same of an error that control answered."""
-    code = getattr(Code, answer.code, Code.INTERNAL)
-    retry_after_s = 0.1 if code is Code.RESOURCE_EXHAUSTED else None
-    return code, answer.message, trailers(code, answer.message, answer.reason, answer.metadata, retry_after_s=retry_after_s)
 
 
 def trailers(

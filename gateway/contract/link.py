@@ -14,22 +14,33 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
-from gateway.contract.asks import Answer, Ask
 from gateway.contract.counts import Telemetry
 from gateway.contract.desired import DesiredState
-from gateway.contract.observed import Hello, Observed, Report, Reported
+from gateway.contract.handshake import Hello, HelloRefused, Welcome
+from gateway.contract.observed import Observed, Report, Reported
 from gateway.contract.predictions import PredictionBatch
+from gateway.contract.questions import Answer, Ask
 from gateway.contract.traces import Traces
 
-Message = Hello | Observed | Telemetry | PredictionBatch | Traces | DesiredState | Report | Reported | Ask | Answer
-_TYPES: dict[str, type[Any]] = {
-    kind.__name__: kind
-    for kind in (Hello, Observed, Telemetry, PredictionBatch, Traces, DesiredState, Report, Reported, Ask, Answer)
-}
+Message = (
+    Hello
+    | Welcome
+    | HelloRefused
+    | Observed
+    | Telemetry
+    | PredictionBatch
+    | Traces
+    | DesiredState
+    | Report
+    | Reported
+    | Ask
+    | Answer
+)
+_TYPES: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(Message)}
 _DECODERS = {name: msgspec.msgpack.Decoder(kind) for name, kind in _TYPES.items()}
 _FRAME = msgspec.msgpack.Decoder(tuple[str, msgspec.Raw])
 _LENGTH = struct.Struct(">I")
@@ -37,7 +48,11 @@ MAX_FRAME_BYTES = 256 * 1024 * 1024
 
 
 class LinkClosed(ConnectionError):
-    """The other side is gone, or sent what is no frame."""
+    """The other side is gone."""
+
+
+class MalformedFrame(LinkClosed):
+    """The other side sent a frame that is no message here: it may be of another build."""
 
 
 class Link:
@@ -58,15 +73,15 @@ class Link:
             raise LinkClosed(str(error)) from error
 
     def receive(self) -> Message:
-        """Waits for the next message. Raises LinkClosed at the end of the stream or on a malformed frame."""
+        """Waits for the next message. Raises LinkClosed at the end of the stream, MalformedFrame otherwise."""
         (length,) = _LENGTH.unpack(self._read(_LENGTH.size))
         if length > MAX_FRAME_BYTES:
-            raise LinkClosed(f"frame of {length} bytes exceeds {MAX_FRAME_BYTES}")
+            raise MalformedFrame(f"frame of {length} bytes exceeds {MAX_FRAME_BYTES}")
         try:
             kind, body = _FRAME.decode(self._read(length))
             message: Message = _DECODERS[kind].decode(body)
         except (msgspec.MsgspecError, KeyError) as error:
-            raise LinkClosed(f"malformed frame: {error}") from error
+            raise MalformedFrame(f"malformed frame: {error}") from error
         return message
 
     def messages(self) -> Iterator[Message]:

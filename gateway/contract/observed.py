@@ -11,26 +11,6 @@ from gateway.contract.version_state import VersionState
 
 
 @dataclass(frozen=True, slots=True)
-class Hello:
-    """
-    First message on every connection. ``incarnation`` is unique to one life of a worker process; ``epoch`` is the
-    number in bits 26 to 0 of the random part of every prediction id it issues (`gateway.quality.prediction_id`).
-    ``restarts`` says how often this worker died and was started again since the gateway was, ``replacements`` how often a
-    rolling restart put another process in its place; control may have been away meanwhile. ``started_at`` (Unix seconds)
-    is when this life began.
-    """
-
-    worker: int
-    pid: int
-    incarnation: str
-    epoch: int
-    lane: str
-    restarts: int = 0
-    replacements: int = 0
-    started_at: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
 class ObservedVersion:
     """
     What became of one version in one worker. Memory is what the process

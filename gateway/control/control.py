@@ -12,11 +12,13 @@ import structlog
 
 from gateway.clock import Clock
 from gateway.contract import link
-from gateway.contract.asks import Answer, Ask
 from gateway.contract.counts import Telemetry
-from gateway.contract.observed import Hello
+from gateway.contract.feedback import Feedback, Verdict
+from gateway.contract.handshake import Hello
 from gateway.contract.predictions import PredictionBatch
+from gateway.contract.questions import Answer, Ask
 from gateway.contract.traces import Traces
+from gateway.control.answers import Answers
 from gateway.control.catalog import uploads
 from gateway.control.catalog.layout_store import FORMAT, Build, Layouts
 from gateway.control.catalog.loading import Loading
@@ -37,7 +39,6 @@ from gateway.control.observe.http import Health
 from gateway.control.observe.metrics_page import SWAPS, QualityFigures, route_facts, version_facts, worker_facts
 from gateway.control.observe.recorder import Recorder
 from gateway.errors import NotReady
-from gateway.quality.feedback import Feedback, Verdict
 from gateway.quality.log.config import LogCounts
 from gateway.quality.metrics import VersionQuality
 from gateway.runtime.layout_rewrite import build
@@ -135,8 +136,8 @@ class Control:
             counts,
             clock,
         )
-        self.answer: Callable[[Ask], Answer] = _not_yet
         self.started_at = clock.now()
+        self.answers = Answers(self)
         self.fleet = Fleet(self, clock, expected=config.workers)
         self.layouts = Layouts(config.layouts, layout_key(FORMAT), clock, build=build_layout)
         self.desired = DesiredStateStore(
@@ -298,8 +299,8 @@ class Control:
         self.counts.forget(hello.worker, hello.incarnation)
 
     def asked(self, ask: Ask) -> Answer:
-        """Answers a call that it passed on."""
-        return self.answer(ask)
+        """Answers a worker's question."""
+        return self.answers.reply(ask)
 
     def _met(self, version: ModelVersion) -> None:
         prediction = version.facts.prediction
@@ -308,7 +309,3 @@ class Control:
                 self.prediction_log.know_classes(version.model, version.number, prediction.classes)
             except NotReady as error:  # a full disk: labels by index will be refused, serving goes on
                 _log.error("classes_not_kept", model=version.model, version=version.number, error=str(error))
-
-
-def _not_yet(ask: Ask) -> Answer:
-    return Answer(ask.token, code="UNAVAILABLE", reason="NOT_READY", message="control is starting")

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from gateway.contract.observed import Hello
+from gateway.contract.handshake import Hello
 from gateway.contract.traces import SAMPLED, RequestTrace, Traces
 from gateway.telemetry.trace import exporter_of
 

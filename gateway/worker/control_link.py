@@ -1,7 +1,8 @@
 """
-A worker's connection to control: made again whenever it breaks, with what waits on it failing at once.
+A worker's connection to control. It is made again whenever it breaks; questions that wait for an answer then fail at once.
 
-The receiving thread does no work of its own: what arrives is handed to a callback, answers to those who asked.
+The receiving thread does no work of its own: it hands desired states and report requests to a callback, and answers to the
+callers that asked.
 """
 
 from __future__ import annotations
@@ -13,20 +14,20 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from gateway.contract.asks import Answer, Ask
 from gateway.contract.desired import DesiredState
-from gateway.contract.link import Link, LinkClosed, Message
-from gateway.contract.observed import Hello, Report
-from gateway.errors import NotReady
+from gateway.contract.handshake import PROTOCOL, Hello, HelloRefused, Welcome, mismatch
+from gateway.contract.link import Link, LinkClosed, MalformedFrame, Message
+from gateway.contract.observed import Report
+from gateway.contract.questions import Answer, AnyAnswered, AnyQuestion, Ask
+from gateway.errors import AskRefused, NotReady
 
-FIRST_DELAY_S = 0.05
-LAST_DELAY_S = 1.0
+FIRST_DELAY_S, LAST_DELAY_S = 0.05, 1.0  # seconds between two attempts to connect: doubled from the first to the last
 _log = structlog.get_logger("interlock.worker")
 
 
 @dataclass(slots=True)
 class _Waiting:
-    """Somebody who asked; ``answer`` stays None when the connection broke."""
+    """A question that waits; ``answer`` stays None if the connection breaks."""
 
     is_done: threading.Event = field(default_factory=threading.Event)
     answer: Answer | None = None
@@ -34,8 +35,9 @@ class _Waiting:
 
 class ControlLink:
     """
-    ``connect`` makes a connection (OSError when control is not there); ``on_connected`` is called after `Hello` was sent,
-    ``on_message`` for every desired state and report request, both in the receiving thread.
+    ``connect`` makes a connection (OSError while control is away). ``on_connected`` is called after the handshake,
+    ``on_message`` for every desired state and report request, both in the receiving thread. ``refusal`` says why control
+    did not accept this worker at the last attempt; "" if it did, or was away.
     """
 
     def __init__(
@@ -50,32 +52,37 @@ class ControlLink:
         self._on_connected, self._on_message = on_connected, on_message
         self._lock = threading.Lock()
         self._link: Link | None = None
+        self._opening: Link | None = None  # a connection before its handshake has ended
+        self.refusal = ""
         self._waiting: dict[int, _Waiting] = {}
         self._tokens = itertools.count(1)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="control-link", daemon=True)
 
+    def __repr__(self) -> str:
+        return f"<link to control, {'connected' if self.is_connected else self.refusal or 'control is away'}>"
+
     @property
     def is_connected(self) -> bool:
-        """Whether control is there, as far as is known."""
+        """Whether control has accepted this worker and the connection is not known to be broken."""
         return self._link is not None
 
     def start(self) -> None:
-        """Begins to connect."""
+        """Starts to connect."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Closes the connection for good; who waits for an answer gets NotReady. Safe to call twice."""
+        """Closes the connection for good. Questions that wait fail with NotReady. Safe to call twice."""
         self._stopping.set()
         with self._lock:
-            link = self._link
-        if link is not None:
+            links = [link for link in (self._opening, self._link) if link is not None]
+        for link in links:
             link.close()
         if self._thread.is_alive():
             self._thread.join(timeout=5.0)
 
     def send(self, message: Message) -> bool:
-        """Sends to control; False when it is away (what was under way may be lost)."""
+        """Sends to control. Returns False if it is away; messages sent just before may be lost."""
         link = self._link
         if link is None:
             return False
@@ -85,18 +92,32 @@ class ControlLink:
             return False
         return True
 
-    def ask(self, method: str, body: bytes, timeout_s: float) -> Answer:
-        """Control's answer. Raises NotReady when control is away, goes away, or does not answer in time."""
+    def ask(self, question: AnyQuestion, timeout_s: float) -> AnyAnswered:
+        """
+        Returns control's answer. Raises AskRefused with control's error; NotReady if control is away, goes away, or does
+        not answer in time.
+        """
+        answer = self._answer(question, timeout_s)
+        error = answer.error
+        if error is not None or answer.value is None:
+            if error is None:
+                raise AskRefused("control sent no answer", kind="", reason="INTERNAL")
+            raise AskRefused(
+                error.message, kind=error.kind, reason=error.reason, retry_after_s=error.retry_after_s, **error.metadata
+            )
+        return answer.value
+
+    def _answer(self, question: AnyQuestion, timeout_s: float) -> Answer:
         token, waiting = next(self._tokens), _Waiting()
         with self._lock:
             self._waiting[token] = waiting
         try:
-            if not self.send(Ask(token, method, body)):
-                raise NotReady("control is unreachable: try again", method=method)
+            if not self.send(Ask(token, question)):
+                raise NotReady(self.refusal or "control is unreachable: try again")
             if not waiting.is_done.wait(timeout_s):
-                raise NotReady(f"control did not answer {method} within {timeout_s:g} s", method=method)
+                raise NotReady(f"control did not answer within {timeout_s:g} s")
             if waiting.answer is None:
-                raise NotReady("control became unreachable before it answered: try again", method=method)
+                raise NotReady("control became unreachable before it answered: try again")
             return waiting.answer
         finally:
             with self._lock:
@@ -117,18 +138,47 @@ class ControlLink:
         except OSError as error:
             _log.debug("control_away", error=str(error))
             return None
+        with self._lock:
+            self._opening = link
         try:
+            if self._stopping.is_set():  # `stop` may have come before the connection was there
+                raise LinkClosed("stopping")
             link.send(self._hello)
-        except LinkClosed:
+            self._check(link.receive())
+        except LinkClosed as error:
+            if isinstance(error, MalformedFrame):
+                self._refused(mismatch(PROTOCOL, 0) + f" ({error})")
             link.close()
             return None
+        finally:
+            with self._lock:
+                self._opening = None
+        self.refusal = ""
         return link
 
+    def _check(self, first: Message) -> None:
+        """Raises LinkClosed unless the first message of control is a welcome in the same protocol."""
+        match first:
+            case Welcome(protocol) if protocol == PROTOCOL:
+                return
+            case Welcome(protocol):
+                self._refused(mismatch(PROTOCOL, protocol))
+            case HelloRefused():
+                self._refused(first.reason)
+            case _:
+                self._refused(mismatch(PROTOCOL, 1))  # a control from before there was a handshake
+        raise LinkClosed(self.refusal)
+
+    def _refused(self, reason: str) -> None:
+        if reason != self.refusal:  # else it is known, and comes at every attempt
+            _log.error("control_refused", reason=reason)
+        self.refusal = reason
+
     def _receive(self, link: Link) -> bool:
-        """Hands on what arrives until the connection breaks; whether anything came."""
+        """Takes messages until the connection breaks. Returns whether there was one."""
         with self._lock:
             self._link = link
-        if self._stopping.is_set():  # `stop` may have looked for the connection before it was there
+        if self._stopping.is_set():  # `stop` may have come before the connection was there
             link.close()
         _log.info("control_connected")
         has_received = False

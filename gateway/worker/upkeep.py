@@ -17,8 +17,9 @@ import structlog
 from gateway.clock import Clock
 from gateway.contract.counts import Telemetry
 from gateway.contract.desired import DesiredState, Region
+from gateway.contract.handshake import Hello
 from gateway.contract.link import Link
-from gateway.contract.observed import Hello, Observed, Report, Reported
+from gateway.contract.observed import Observed, Report, Reported
 from gateway.contract.predictions import PredictionBatch
 from gateway.contract.traces import RequestTrace, Traces
 from gateway.serving.lane.call import Lane

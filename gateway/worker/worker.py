@@ -17,18 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import structlog
 
 from gateway.api.data_service import DataServices
 from gateway.api.health import Health
 from gateway.api.reflection import enable_reflection
 from gateway.clock import Clock
-from gateway.contract.asks import LOAD_VERSION, Answer, Wish
 from gateway.contract.desired import DesiredState
+from gateway.contract.handshake import PROTOCOL, Hello
 from gateway.contract.link import Link
-from gateway.contract.observed import Hello
-from gateway.errors import AskRefused, NotReady
+from gateway.contract.questions import AnyAnswered, AnyQuestion, LoadVersionQuestion
+from gateway.errors import NotReady
 from gateway.quality.prediction_id import EPOCHS
 from gateway.runtime.scheduling import least_important, reading_the_network, starting_threads
 from gateway.serving.lane.gate import LaneGate
@@ -147,6 +146,7 @@ class Worker:
             config.restarts,
             config.replacements,
             clock.now(),
+            PROTOCOL,
         )
         self.incarnation = hello.incarnation
         self.address = ""
@@ -215,24 +215,21 @@ class Worker:
         self._executor.shutdown(wait=False)
         _log.info("worker_stopped", worker=self._config.number)
 
-    def ask(self, method: str, body: bytes, timeout_s: float) -> Answer:
-        """Control's answer to what only it knows. Raises NotReady when control is unreachable."""
-        return self._upkeep.link.ask(method, body, timeout_s)
+    def ask(self, question: AnyQuestion, timeout_s: float) -> AnyAnswered:
+        """Returns control's answer. Raises AskRefused with control's error; NotReady when control is unreachable."""
+        return self._upkeep.link.ask(question, timeout_s)
 
     def _load_version(self, model: str, version: str, timeout_s: float) -> None:
         """Has control load a version. Raises AskRefused, and NotReady when control is unreachable."""
-        answer = self.ask(LOAD_VERSION, msgspec.msgpack.encode(Wish(model, version)), timeout_s)
-        if answer.code != "OK":
-            retry_after_s = 0.1 if answer.code == "RESOURCE_EXHAUSTED" else None
-            raise AskRefused(
-                answer.message, code=answer.code, reason=answer.reason, retry_after_s=retry_after_s, **answer.metadata
-            )
+        self.ask(LoadVersionQuestion(model, version), timeout_s)
 
     # ---- starting and stopping ----------------------------------------------------------------------------------------
 
     def _wait_until_ready(self) -> None:
         upkeep, config = self._upkeep, self._config
         if not self._wait(upkeep.has_state, config.control_wait_s):
+            if config.must_be_ready and upkeep.link.refusal:
+                raise NotReady(upkeep.link.refusal)  # the worker that this one is to replace goes on serving
             stored = read_state(self._state_file)
             if stored is not None:
                 _log.warning("control_away_state_from_disk", revision=stored.revision, path=str(self._state_file))

@@ -8,14 +8,26 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from gateway.api.status_codes import code_of
 from gateway.contract import link
-from gateway.contract.asks import Answer, Ask
 from gateway.contract.counts import Telemetry
 from gateway.contract.desired import DesiredState
-from gateway.contract.observed import Hello, Observed, ObservedVersion, Report, Reported
+from gateway.contract.handshake import PROTOCOL, Hello
+from gateway.contract.observed import Observed, ObservedVersion, Report, Reported
 from gateway.contract.predictions import PredictionBatch
+from gateway.contract.questions import Answer, AnyQuestion, Ask
 from gateway.control.control import Control
+from gateway.errors import AskRefused
 from gateway.quality.log.config import LogCounts
+
+
+def told(answer: Answer) -> tuple[str, str, str]:
+    """(code, reason, text) that a caller gets for an answer."""
+    if answer.error is None:
+        return "OK", "", ""
+    error = answer.error
+    refused = AskRefused(error.message, kind=error.kind, reason=error.reason, **error.metadata)
+    return code_of(refused).name, error.reason, error.message
 
 
 class FakeWorker:
@@ -36,7 +48,7 @@ class FakeWorker:
         hello: Hello | None = None,
     ) -> None:
         self.control, self.number, self.dies_at = control, number, dies_at
-        self.hello = hello or Hello(number, 1000 + number, uuid.uuid4().hex, 7 + number, "fast")
+        self.hello = hello or Hello(number, 1000 + number, uuid.uuid4().hex, 7 + number, "fast", protocol=PROTOCOL)
         self.failing: dict[int, str] = {}
         self.gate = threading.Event()
         self.gate.set()
@@ -81,9 +93,9 @@ class FakeWorker:
             if thread is not threading.current_thread():
                 thread.join(10)
 
-    def ask(self, method: str, body: bytes = b"", *, token: int = 1) -> Answer:
+    def ask(self, question: AnyQuestion, *, token: int = 1) -> Answer:
         """Control's answer to a call passed on."""
-        self._link.send(Ask(token, method, body))
+        self._link.send(Ask(token, question))
         with self._answered:
             assert self._answered.wait_for(lambda: any(a.token == token for a in self.answers), 10)
             return next(a for a in self.answers if a.token == token)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gateway.contract.feedback import Feedback, VerdictKind
 from gateway.contract.predictions import PredictionBatch
-from gateway.quality.feedback import Feedback, VerdictKind
 from gateway.quality.log import PredictionLog
 from gateway.quality.prediction_id import PredictionId, format_id, parse
 

@@ -19,9 +19,9 @@ from quality_makers import EPOCH, START_S, MovableClock, batch_of, classes, id_a
 from sklearn import metrics as oracle
 
 from gateway.clock import SystemClock
+from gateway.contract.feedback import Feedback, VerdictKind
 from gateway.contract.predictions import PredictionBatch
 from gateway.errors import ForbiddenNow, NotReady
-from gateway.quality.feedback import Feedback, VerdictKind
 from gateway.quality.log import LogConfig, PredictionLog
 from gateway.quality.log.schema import open_reader, used_bytes
 
@@ -142,7 +142,7 @@ from pathlib import Path
 sys.path[:0] = [sys.argv[2]]
 from quality_makers import EPOCH, classes, id_at
 from gateway.clock import SystemClock
-from gateway.quality.feedback import Feedback
+from gateway.contract.feedback import Feedback
 from gateway.quality.log import LogConfig, PredictionLog
 log = PredictionLog(Path(sys.argv[1]), LogConfig(), SystemClock())
 log.know_epoch(EPOCH, "w")

@@ -5,11 +5,18 @@ from __future__ import annotations
 import pytest
 from quality_makers import classes, id_at, values
 
-from gateway.api.feedback_messages import MAX_ITEMS, answer_feedback, quality_message
-from gateway.errors import InvalidRequest, Unsupported
+from gateway.api.feedback_messages import quality_message
+from gateway.api.forwarded import FEEDBACK_RPCS
+from gateway.contract.questions import Verdicts
 from gateway.protocol.pb import feedback_pb2 as pb
 from gateway.quality.gauges import quality_gauges
 from gateway.quality.log import PredictionLog
+
+
+def _answer(log: PredictionLog, method: str, request: object) -> object:
+    """From the request to the response, as api and control do."""
+    rpc = FEEDBACK_RPCS[method]
+    return rpc.response(Verdicts(tuple(log.accept(rpc.question(request).items))))
 
 
 @pytest.mark.parametrize("method", ["SendFeedback", "StreamFeedback"])
@@ -21,23 +28,10 @@ def test_each_item_is_answered_in_its_place(log: PredictionLog, method: str) -> 
     request.items.add(prediction_id=id_at(2), value=0.0)
     request.items.add(inference_id="mine", label="cat")
     request.items.add(prediction_id=id_at(1))
-    answer = getattr(pb, f"{method}Response").FromString(answer_feedback(log, method, request.SerializeToString()))
+    answer = _answer(log, method, request)
     names = [pb.FeedbackVerdict.Name(one.verdict).removeprefix("FEEDBACK_VERDICT_") for one in answer.results]
     assert names == ["JOINED", "JOINED", "DUPLICATE", "PENDING", "INVALID"]
     assert answer.results[4].detail == "truth: expected either label or value"
-
-
-def test_what_is_no_request_is_refused(log: PredictionLog) -> None:
-    with pytest.raises(InvalidRequest, match="not a SendFeedbackRequest"):
-        answer_feedback(log, "SendFeedback", b"\xff\xff\xff")
-    with pytest.raises(Unsupported, match="RepositoryIndex"):
-        answer_feedback(log, "RepositoryIndex", b"")
-
-
-def test_too_many_items_are_refused(log: PredictionLog) -> None:
-    body = pb.SendFeedbackRequest(items=[pb.FeedbackItem(label="x")] * (MAX_ITEMS + 1)).SerializeToString()
-    with pytest.raises(InvalidRequest, match="at most 10000"):
-        answer_feedback(log, "SendFeedback", body)
 
 
 def _fill(log: PredictionLog) -> None:
@@ -49,7 +43,7 @@ def _fill(log: PredictionLog) -> None:
         request.items.add(prediction_id=id_at(counter), label=label)
     for counter in (5, 6):
         request.items.add(prediction_id=id_at(counter), value=counter)
-    answer_feedback(log, "SendFeedback", request.SerializeToString())
+    _answer(log, "SendFeedback", request)
 
 
 def test_quality_leaves_unset_what_is_not_known(log: PredictionLog) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 from quality_makers import EPOCH, START_S, MovableClock, batch_of, classes, id_at, kinds, values, verdict
 
+from gateway.contract.feedback import Feedback, VerdictKind
 from gateway.errors import Overloaded
-from gateway.quality.feedback import Feedback, VerdictKind
 from gateway.quality.log import PredictionLog
 
 JOINED, PENDING, DUPLICATE = VerdictKind.JOINED, VerdictKind.PENDING, VerdictKind.DUPLICATE

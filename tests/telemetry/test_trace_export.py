@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from otlp_receiver import Receiver
 from telemetry_values import CALLERS_SPAN, METHOD, T0, TRACE_ID, request
 
-from gateway.contract.observed import Hello
+from gateway.contract.handshake import Hello
 from gateway.contract.traces import RequestTrace, TraceContext, Traces
 from gateway.telemetry.otel import TraceExport
 

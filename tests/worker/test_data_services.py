@@ -17,8 +17,25 @@ from tritonclient.utils import InferenceServerException
 from worker_bench import SERIAL, FakeControl, WorkerBench, held, served
 
 from gateway.api.health_list import ListResponse
-from gateway.contract.asks import Answer, Ask
-from gateway.contract.desired import DesiredModel, DesiredState
+from gateway.contract.counts import ArmCounts
+from gateway.contract.desired import DesiredModel, DesiredState, Region
+from gateway.contract.feedback import Verdict, VerdictKind
+from gateway.contract.questions import (
+    Ask,
+    AskError,
+    Done,
+    FeedbackQuestion,
+    Index,
+    IndexEntry,
+    IndexQuestion,
+    LoadModelQuestion,
+    RegisterRegionQuestion,
+    Statistics,
+    StatisticsQuestion,
+    UnloadModelQuestion,
+    Verdicts,
+    VersionStatistics,
+)
 from gateway.protocol.pb import feedback_pb2, inference_pb2
 from gateway.protocol.services import FEEDBACK, INFERENCE, INFERENCE_NAME, Stub
 from gateway.worker.worker import Worker
@@ -154,23 +171,22 @@ def test_the_config_of_an_unbatched_model_has_whole_shapes(
 
 
 def test_statistics_and_index_come_from_control(client: triton.InferenceServerClient, control: FakeControl) -> None:
-    statistics = inference_pb2.ModelStatisticsResponse(model_stats=[{"name": "digits", "version": "2", "inference_count": 5}])
-    index = inference_pb2.RepositoryIndexResponse(models=[{"name": "digits", "version": "1", "state": "READY"}])
-    control.answers["ModelStatistics"] = lambda body: Answer(0, statistics.SerializeToString())
-    control.answers["RepositoryIndex"] = lambda body: Answer(0, index.SerializeToString())
+    counts = ArmCounts("digits", 2, "default", rows=5)
+    control.answers[StatisticsQuestion] = lambda question: Statistics((VersionStatistics("digits", 2, counts),))
+    control.answers[IndexQuestion] = lambda question: Index((IndexEntry("digits", 1, "READY"),))
     assert client.get_inference_statistics("digits").model_stats[0].inference_count == 5
     assert client.get_model_repository_index().models[0].state == "READY"
 
 
 def test_an_alias_reaches_control_as_a_number(client: triton.InferenceServerClient, control: FakeControl) -> None:
-    control.answers["ModelStatistics"] = lambda body: Answer(0, b"")
+    control.answers[StatisticsQuestion] = lambda question: Statistics(())
     client.get_inference_statistics("digits", "champion")
-    assert inference_pb2.ModelStatisticsRequest.FromString(control.of(Ask)[0].body).version == "2"
+    assert control.of(Ask)[0].question == StatisticsQuestion("digits", "2")
 
 
 def test_an_error_of_control_reaches_the_caller_whole(channel: grpc.Channel, control: FakeControl) -> None:
-    answer = Answer(0, code="NOT_FOUND", reason="MODEL_NOT_FOUND", message="no model 'x'", metadata={"model": "x"})
-    control.answers["ModelStatistics"] = lambda body: answer
+    error = AskError("ModelUnknown", "MODEL_NOT_FOUND", "no model 'x'", {"model": "x"})
+    control.answers[StatisticsQuestion] = lambda question: error
     with pytest.raises(grpc.RpcError) as raised:
         stub(channel).ModelStatistics(inference_pb2.ModelStatisticsRequest(name="x"))
     assert (raised.value.code(), raised.value.details()) == (grpc.StatusCode.NOT_FOUND, "no model 'x'")
@@ -190,7 +206,7 @@ def test_without_control_the_caller_may_try_again(
 def test_an_ask_that_control_never_answers_ends_when_control_goes(
     channel: grpc.Channel, control: FakeControl, wait_for
 ) -> None:
-    control.answers["RepositoryIndex"] = lambda body: None
+    control.answers[IndexQuestion] = lambda question: None
     asked = stub(channel).RepositoryIndex.future(inference_pb2.RepositoryIndexRequest())
     wait_for(lambda: control.of(Ask))
     control.go_away()
@@ -198,7 +214,7 @@ def test_an_ask_that_control_never_answers_ends_when_control_goes(
 
 
 def test_an_ask_waits_no_longer_than_the_caller(channel: grpc.Channel, control: FakeControl) -> None:
-    control.answers["RepositoryIndex"] = lambda body: None
+    control.answers[IndexQuestion] = lambda question: None
     with pytest.raises(grpc.RpcError) as raised:
         stub(channel).RepositoryIndex(inference_pb2.RepositoryIndexRequest(), timeout=0.1)
     assert raised.value.code() in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
@@ -213,13 +229,13 @@ def test_load_and_unload_are_off_unless_switched_on(channel: grpc.Channel, contr
 
 
 def test_load_and_unload_reach_control_when_switched_on(bench: WorkerBench, control: FakeControl) -> None:
-    for method in ("RepositoryModelLoad", "RepositoryModelUnload"):
-        control.answers[method] = lambda body: Answer(0, b"")
+    for kind in (LoadModelQuestion, UnloadModelQuestion):
+        control.answers[kind] = lambda question: Done(question.model)
     worker = bench.started(control, is_model_control=True)
     with triton.InferenceServerClient(worker.address) as client:
         client.load_model("digits")
         client.unload_model("digits")
-    assert [ask.method for ask in control.of(Ask)] == ["RepositoryModelLoad", "RepositoryModelUnload"]
+    assert [ask.question for ask in control.of(Ask)] == [LoadModelQuestion("digits"), UnloadModelQuestion("digits")]
 
 
 @pytest.mark.parametrize("method", ["Status", "Register", "Unregister"])
@@ -232,25 +248,22 @@ def test_shared_memory_is_off_unless_switched_on(channel: grpc.Channel, control:
 
 
 def test_shared_memory_reaches_control_and_is_announced_when_switched_on(bench: WorkerBench, control: FakeControl) -> None:
-    control.answers["SystemSharedMemoryRegister"] = lambda body: Answer(0, b"")
+    control.answers[RegisterRegionQuestion] = lambda question: Done()
     worker = bench.started(control, is_shared_memory=True)
     with triton.InferenceServerClient(worker.address) as client:
         assert "system_shared_memory" in client.get_server_metadata().extensions
         client.register_system_shared_memory("r", "/key", 64, offset=8)
     (ask,) = control.of(Ask)
-    request = inference_pb2.SystemSharedMemoryRegisterRequest.FromString(ask.body)
-    assert (request.name, request.key, request.offset, request.byte_size) == ("r", "/key", 8, 64)
+    assert ask.question == RegisterRegionQuestion(Region("r", "/key", 8, 64, identity=""))
 
 
-def echoed(body: bytes) -> Answer:
+def echoed(question: FeedbackQuestion) -> Verdicts:
     """A verdict per item that repeats its label, so that order shows."""
-    items = feedback_pb2.SendFeedbackRequest.FromString(body).items
-    results = [feedback_pb2.FeedbackResult(verdict="FEEDBACK_VERDICT_JOINED", detail=item.label) for item in items]
-    return Answer(0, feedback_pb2.SendFeedbackResponse(results=results).SerializeToString())
+    return Verdicts(tuple(Verdict(VerdictKind.JOINED, item.label or "") for item in question.items))
 
 
 def test_feedback_is_passed_on_and_its_verdicts_come_back_in_order(channel: grpc.Channel, control: FakeControl) -> None:
-    control.answers["SendFeedback"] = control.answers["StreamFeedback"] = echoed
+    control.answers[FeedbackQuestion] = echoed
     feedback = Stub(channel, FEEDBACK)
     items = [feedback_pb2.FeedbackItem(prediction_id=f"p{i}", label=str(i)) for i in range(30)]
     sent = feedback.SendFeedback(feedback_pb2.SendFeedbackRequest(items=items))
@@ -262,8 +275,8 @@ def test_feedback_is_passed_on_and_its_verdicts_come_back_in_order(channel: grpc
 def test_open_feedback_streams_and_a_slow_control_leave_health_answered(
     channel: grpc.Channel, control: FakeControl, wait_for
 ) -> None:
-    control.answers["ModelStatistics"] = lambda body: None
-    control.answers["StreamFeedback"] = echoed
+    control.answers[StatisticsQuestion] = lambda question: None
+    control.answers[FeedbackQuestion] = echoed
     is_over = threading.Event()
 
     def open_end() -> Iterator[feedback_pb2.StreamFeedbackRequest]:

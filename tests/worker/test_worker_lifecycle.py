@@ -10,7 +10,8 @@ from worker_bench import FakeControl, WorkerBench, held, served
 
 from gateway.contract.counts import Telemetry
 from gateway.contract.desired import DesiredState
-from gateway.contract.observed import Hello, Observed, Report, Reported
+from gateway.contract.handshake import Hello
+from gateway.contract.observed import Observed, Report, Reported
 from gateway.contract.predictions import PredictionBatch
 from gateway.contract.traces import RequestTrace, TraceContext, Traces
 from gateway.errors import NotReady

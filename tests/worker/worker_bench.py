@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from gateway.clock import SystemClock
-from gateway.contract.asks import Answer, Ask
 from gateway.contract.counts import Telemetry
 from gateway.contract.desired import DesiredModel, DesiredRoute, DesiredState, DesiredVersion, Region
+from gateway.contract.handshake import PROTOCOL, Welcome
 from gateway.contract.link import Link, LinkClosed, pair
 from gateway.contract.observed import Observed
 from gateway.contract.predictions import PredictionBatch
+from gateway.contract.questions import Answer, Ask, AskError
 from gateway.contract.traces import RequestTrace
 from gateway.versions.loaded import LoadedVersion
 from gateway.versions.snapshot import Snapshot
@@ -107,12 +108,15 @@ class FakePlane:
 
 
 class FakeControl:
-    """Every connection gets ``state`` first; keeps all messages in order; answers asks by ``answers[method]``."""
+    """
+    Welcomes every connection and sends it ``state``; keeps all messages in order; answers questions by their class:
+    ``answers[kind](question)`` is a value, an error, or None for silence.
+    """
 
     def __init__(self, state: DesiredState | None) -> None:
         self.state = state
         self.messages: list[Any] = []
-        self.answers: dict[str, Callable[[bytes], Answer | None]] = {}
+        self.answers: dict[type, Callable[[Any], Any]] = {}
         self.is_away = False
         self.link: Link | None = None
 
@@ -133,12 +137,15 @@ class FakeControl:
             link.close()
 
     def _exchange(self, link: Link) -> None:
+        self.messages.append(link.receive())
+        link.send(Welcome(PROTOCOL))
         if self.state is not None:
             link.send(self.state)
         for message in link.messages():
             self.messages.append(message)
-            if isinstance(message, Ask) and (answer := self.answers[message.method](message.body)):
-                link.send(Answer(message.token, answer.body, answer.code, answer.reason, answer.message, answer.metadata))
+            if isinstance(message, Ask) and (answer := self.answers[type(message.question)](message.question)) is not None:
+                is_error = isinstance(answer, AskError)
+                link.send(Answer(message.token, error=answer) if is_error else Answer(message.token, answer))
 
     def push(self, state: DesiredState) -> None:
         self.state = state

@@ -23,8 +23,6 @@ from registry.errors import ArtifactCorrupt
 from registry.registry import Registry
 from registry.versions import Model, ModelVersion
 
-PAGE_SIZE = 1000
-
 _log = structlog.get_logger("interlock.control")
 
 
@@ -77,7 +75,7 @@ class DesiredStateStore:
 
     def refresh(self) -> None:
         """Takes in what is new in the registry, whoever wrote it; `publish` then acts on it."""
-        deployments, models = self._registry.deployments(), self._all_models()
+        deployments, models = self._registry.deployments(), self._registry.all_models()
         self._lay_out_all(deployments, models)
         with self._lock:
             for deployment in deployments:
@@ -88,15 +86,6 @@ class DesiredStateStore:
             for model, number in damaged:  # it may have been restored: look again
                 del self._versions[model, number]
                 self._made.pop(model, None)
-
-    def _all_models(self) -> list[Model]:
-        found: list[Model] = []
-        token = ""
-        while True:
-            page, token = self._registry.models(page_size=PAGE_SIZE, page_token=token)
-            found += page
-            if not token:
-                return found
 
     def _take_deployment(self, deployment: Deployment) -> None:
         known = self._deployments.get(deployment.model)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from collections import deque
 
-from gateway.contract.asks import Answer
 from gateway.contract.desired import DesiredState
 from gateway.contract.link import Link, LinkClosed
 from gateway.contract.observed import Report
+from gateway.contract.questions import Answer
 
 
 class Outbox:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gateway.contract.counts import Telemetry
-from gateway.contract.observed import Hello, Observed, ObservedVersion
+from gateway.contract.handshake import Hello
+from gateway.contract.observed import Observed, ObservedVersion
 
 _GONE = ("UNLOADED", "FAILED")
 STOPS_THAT_CONDEMN = 2  # a worker may be killed once by chance while it prepares; twice is the version's doing

@@ -17,19 +17,21 @@ from typing import Protocol, TypeVar
 import structlog
 
 from gateway.clock import Clock
-from gateway.contract.asks import Answer, Ask
 from gateway.contract.counts import Telemetry
 from gateway.contract.desired import DesiredState
-from gateway.contract.link import Link, LinkClosed
-from gateway.contract.observed import Hello, Observed, Report, Reported
+from gateway.contract.handshake import PROTOCOL, Hello, HelloRefused, Welcome, mismatch
+from gateway.contract.link import Link, LinkClosed, MalformedFrame
+from gateway.contract.observed import Observed, Report, Reported
 from gateway.contract.predictions import PredictionBatch
+from gateway.contract.questions import Answer, Ask, ask_error
 from gateway.contract.traces import Traces
 from gateway.control.fleet.attachment import Outbox
 from gateway.control.fleet.progress import FleetView, WorkerView, fleet_view
+from gateway.errors import Overloaded
 
-ASK_THREADS = 16
-MAX_ASKS = 1024  # waiting and running; more are refused
-LOOK_S = 0.5  # how often a wait looks again although nothing was said: for its time limit on a clock that is not the machine's
+ASK_THREADS = 16  # threads that answer questions
+MAX_ASKS = 1024  # questions queued and running; further ones are refused
+POLL_S = 0.5  # poll interval of `wait` in seconds, so that its timeout also works with a test clock
 T = TypeVar("T")
 
 _log = structlog.get_logger("interlock.control")
@@ -99,11 +101,17 @@ class Fleet:
         try:
             hello = link.receive()
             if not isinstance(hello, Hello):
-                _log.warning("worker_refused", got=type(hello).__name__, expected="Hello")
+                _refuse(link, f"expected Hello as the first message, got {type(hello).__name__}", worker=None)
                 return
+            if hello.protocol != PROTOCOL:
+                _refuse(link, mismatch(hello.protocol, PROTOCOL), worker=hello.worker)
+                return
+            link.send(Welcome(PROTOCOL))
             self._serve(link, hello, outbox)
+        except MalformedFrame as error:
+            _refuse(link, f"{mismatch(0, PROTOCOL)} ({error})", worker=None)
         except LinkClosed:
-            pass  # it left before it said who it was
+            pass  # the worker left before it introduced itself
         finally:
             outbox.close()
 
@@ -247,7 +255,7 @@ class Fleet:
                 remaining_s = deadline - self._clock.monotonic()
                 if value or remaining_s <= 0 or self._is_closed:
                     return value
-                self._changed.wait(min(remaining_s, LOOK_S))
+                self._changed.wait(min(remaining_s, POLL_S))
 
     def report(self, timeout_s: float) -> tuple[int, ...]:
         """
@@ -285,5 +293,13 @@ class Fleet:
 
 
 def _busy(ask: Ask) -> Answer:
-    message = f"control has {MAX_ASKS} calls waiting already"
-    return Answer(ask.token, code="RESOURCE_EXHAUSTED", reason="OVERLOADED", message=message)
+    full = Overloaded(f"control has {MAX_ASKS} questions waiting already")
+    return Answer(ask.token, error=ask_error(full))
+
+
+def _refuse(link: Link, reason: str, worker: int | None) -> None:
+    _log.error("worker_refused", worker=worker, reason=reason)
+    try:
+        link.send(HelloRefused(PROTOCOL, reason))
+    except LinkClosed:
+        pass  # it has left already

@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
+from gateway.contract.feedback import Feedback, Verdict, VerdictKind
 from gateway.errors import Overloaded
-from gateway.quality.feedback import Feedback, Verdict, VerdictKind, named_label, problem
+from gateway.quality.feedback import named_label, problem
 from gateway.quality.log.config import LogConfig, LogCounts, Series
 from gateway.quality.log.rollup import Rollup
 from gateway.quality.log.write import Packed, Row, digest, unpacked

@@ -13,9 +13,9 @@ from pathlib import Path
 import structlog
 
 from gateway.clock import Clock
+from gateway.contract.feedback import Feedback, Verdict
 from gateway.contract.predictions import PredictionBatch
 from gateway.errors import NotReady
-from gateway.quality.feedback import Feedback, Verdict
 from gateway.quality.log import expiry, read, write
 from gateway.quality.log.config import LogConfig, LogCounts, Series
 from gateway.quality.log.join import Join, Memory

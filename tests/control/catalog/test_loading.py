@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import msgspec
 import pytest
+from control_fakes import told
 from world import World
 
-from gateway.api.forwarded import Asks
-from gateway.contract.asks import LOAD_VERSION, Ask, Wish
+from gateway.contract.questions import Ask, LoadVersionQuestion
 from gateway.control.catalog.loading import MAX_WISHES
 from gateway.errors import ForbiddenNow, Overloaded
 from registry.errors import ModelUnknown, VersionUnknown
@@ -110,8 +109,8 @@ def test_wishes_are_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> No
 def test_without_the_option_whoever_names_an_unheld_version_is_refused(make_world: Callable[..., World]) -> None:
     world = make_world(on_demand=0)
     world.deployed(1)
-    answer = Asks(world.control).answer(Ask(1, LOAD_VERSION, msgspec.msgpack.encode(Wish("digits", "2"))))
-    assert (answer.code, answer.reason) == ("FAILED_PRECONDITION", "FORBIDDEN_NOW")
+    answer = world.control.answers.reply(Ask(1, LoadVersionQuestion("digits", "2")))
+    assert told(answer)[:2] == ("FAILED_PRECONDITION", "FORBIDDEN_NOW")
 
 
 def test_after_a_restart_nothing_is_held_on_demand(

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
+from control_fakes import told
 from world import World
 
-from gateway.api.forwarded import Asks
-from gateway.contract.asks import Answer
+from gateway.contract.desired import Region
+from gateway.contract.questions import Answer, AnyQuestion, RegionsQuestion, RegisterRegionQuestion, UnregisterRegionQuestion
 from gateway.control.control import Control
-from gateway.protocol.pb import inference_pb2 as pb
 
 ON = {"is_shared_memory": True}
 
@@ -20,28 +19,24 @@ class Caller:
     """What a client of the data port says, passed on by a worker."""
 
     def __init__(self, world: World) -> None:
-        world.control.answer = Asks(world.control).answer
         self.worker = world.worker()
         self._token = 0
 
-    def ask(self, method: str, request: Any) -> Answer:
+    def ask(self, question: AnyQuestion) -> Answer:
         self._token += 1
-        return self.worker.ask(method, request.SerializeToString(), token=self._token)
+        return self.worker.ask(question, token=self._token)
 
     def register(self, name: str, key: str, size: int, offset: int = 0) -> Answer:
-        return self.ask(
-            "SystemSharedMemoryRegister",
-            pb.SystemSharedMemoryRegisterRequest(name=name, key=key, offset=offset, byte_size=size),
-        )
+        return self.ask(RegisterRegionQuestion(Region(name, key, offset, size, identity="")))
 
     def unregister(self, name: str = "") -> Answer:
-        return self.ask("SystemSharedMemoryUnregister", pb.SystemSharedMemoryUnregisterRequest(name=name))
+        return self.ask(UnregisterRegionQuestion(name))
 
     def status(self, name: str = "") -> Answer:
-        return self.ask("SystemSharedMemoryStatus", pb.SystemSharedMemoryStatusRequest(name=name))
+        return self.ask(RegionsQuestion(name))
 
     def names(self) -> list[str]:
-        return sorted(pb.SystemSharedMemoryStatusResponse.FromString(self.status().body).regions)
+        return sorted(region.name for region in self.status().value.regions)
 
 
 @pytest.fixture
@@ -58,11 +53,11 @@ def test_a_registration_has_reached_every_worker_when_it_is_answered(
     world: World, caller: Caller, make_object: Callable[..., str]
 ) -> None:
     other = world.worker(1)
-    assert caller.register("r", make_object(bytes(100)), 60, offset=40).code == "OK"
+    assert told(caller.register("r", make_object(bytes(100)), 60, offset=40))[0] == "OK"
     for worker in (caller.worker, other):
         (region,) = worker.states[-1].regions
         assert (region.name, region.offset, region.byte_size) == ("r", 40, 60)
-    assert caller.unregister("r").code == "OK"
+    assert told(caller.unregister("r"))[0] == "OK"
     assert [worker.states[-1].regions for worker in (caller.worker, other)] == [(), ()]
 
 
@@ -76,7 +71,7 @@ def test_a_worker_that_does_not_take_it_is_told_of(make_world: Callable[..., Wor
     caller = Caller(world)
     world.worker(1).is_silent = True
     answer = caller.register("r", make_object(bytes(8)), 8)
-    assert (answer.code, "not every worker has taken it" in answer.message) == ("UNAVAILABLE", True)
+    assert (told(answer)[0], "not every worker has taken it" in told(answer)[2]) == ("UNAVAILABLE", True)
 
 
 def test_the_status_tells_of_one_or_of_all(caller: Caller, make_object: Callable[..., str]) -> None:
@@ -84,9 +79,9 @@ def test_the_status_tells_of_one_or_of_all(caller: Caller, make_object: Callable
     for name in ("a", "b"):
         caller.register(name, key, 60, offset=40)
     assert caller.names() == ["a", "b"]
-    (region,) = pb.SystemSharedMemoryStatusResponse.FromString(caller.status("b").body).regions.values()
+    (region,) = caller.status("b").value.regions
     assert (region.name, region.key, region.offset, region.byte_size) == ("b", key, 40, 60)
-    assert caller.status("c").code == "NOT_FOUND"
+    assert told(caller.status("c"))[0] == "NOT_FOUND"
 
 
 def test_an_empty_name_unregisters_all(caller: Caller, make_object: Callable[..., str]) -> None:
@@ -97,14 +92,14 @@ def test_an_empty_name_unregisters_all(caller: Caller, make_object: Callable[...
 
 
 def test_a_name_that_is_not_there_is_unregistered_without_error_as_in_triton(caller: Caller) -> None:
-    assert caller.unregister("nobody").code == "OK"
+    assert told(caller.unregister("nobody"))[0] == "OK"
 
 
 def test_a_name_is_not_taken_twice(caller: Caller, make_object: Callable[..., str]) -> None:
     key = make_object(bytes(8))
     caller.register("r", key, 8)
     answer = caller.register("r", key, 8)
-    assert (answer.code, answer.reason) == ("ALREADY_EXISTS", "ALREADY_THERE")
+    assert told(answer)[:2] == ("ALREADY_EXISTS", "ALREADY_THERE")
 
 
 @pytest.mark.parametrize(
@@ -123,20 +118,20 @@ def test_what_does_not_fit_is_refused(
     caller: Caller, make_object: Callable[..., str], name: str, size: int, offset: int, words: str
 ) -> None:
     answer = caller.register(name, make_object(bytes(100)), size, offset)
-    assert (answer.code, words in answer.message) == ("INVALID_ARGUMENT", True)
+    assert (told(answer)[0], words in told(answer)[2]) == ("INVALID_ARGUMENT", True)
     assert caller.names() == []
 
 
 def test_there_is_a_most(caller: Caller, make_object: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.control.catalog.shared_regions.MAX_REGIONS", 2)
     key = make_object(bytes(8))
-    assert [caller.register(name, key, 8).code for name in "abc"] == ["OK", "OK", "RESOURCE_EXHAUSTED"]
+    assert [told(caller.register(name, key, 8))[0] for name in "abc"] == ["OK", "OK", "RESOURCE_EXHAUSTED"]
 
 
 def test_it_is_off_unless_asked_for(make_world: Callable[..., World], make_object: Callable[..., str]) -> None:
     caller = Caller(make_world())
     for answer in (caller.register("r", make_object(bytes(8)), 8), caller.unregister(), caller.status()):
-        assert (answer.code, answer.metadata["option"]) == ("PERMISSION_DENIED", "--shared-memory")
+        assert (told(answer)[0], answer.error.metadata["option"]) == ("PERMISSION_DENIED", "--shared-memory")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ def _leaves(kind: type[ExpectedError]) -> list[type[ExpectedError]]:
 
 
 def _made(kind: type[ExpectedError]) -> ExpectedError:
-    more = {"code": "NOT_FOUND", "reason": "GONE"} if kind is AskRefused else {}
+    more = {"kind": "ModelNotFound", "reason": "GONE"} if kind is AskRefused else {}
     return kind("short", **more, model="m")  # type: ignore[arg-type]
 
 

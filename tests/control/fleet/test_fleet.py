@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 
+import msgspec
 import pytest
+import structlog
 from control_fakes import FakeLog, FakeWorker
 from world import World
 
 from gateway.contract import link
 from gateway.contract.counts import ArmCounts
+from gateway.contract.handshake import PROTOCOL, Hello, HelloRefused, Welcome
 from gateway.contract.observed import Observed, Reported
 from gateway.contract.predictions import PredictionBatch
 
@@ -127,15 +131,44 @@ def test_who_does_not_say_hello_is_refused(world: World) -> None:
     ours, theirs = link.pair()
     ours.send(Reported(1))
     world.control.fleet.attach(theirs)
+    assert ours.receive() == HelloRefused(PROTOCOL, "expected Hello as the first message, got Reported")
     with pytest.raises(link.LinkClosed):
         ours.receive()
     ours.close()
+
+
+@pytest.mark.parametrize("protocol", [PROTOCOL - 1, PROTOCOL + 1])
+def test_a_worker_of_another_protocol_is_refused_and_told_what_to_do(world: World, protocol: int) -> None:
+    ours, theirs = link.pair()
+    ours.send(Hello(3, 1, "life", 7, "fast", protocol=protocol))
+    with structlog.testing.capture_logs() as logged:
+        world.control.fleet.attach(theirs)
+    answer = ours.receive()
+    ours.close()
+    assert isinstance(answer, HelloRefused)
+    assert f"control speaks protocol {PROTOCOL}, the worker {protocol}" in answer.reason
+    assert "Restart the whole gateway" in answer.reason
+    assert [(entry["event"], entry["worker"]) for entry in logged] == [("worker_refused", 3)]
+    assert world.control.fleet.view().attached == {}
+
+
+def test_a_first_frame_that_cannot_be_read_is_refused_too(world: World) -> None:
+    """As a worker of another build may send."""
+    one, theirs = socket.socketpair()
+    frame = msgspec.msgpack.encode(("Hello", {"worker": "three"}))
+    one.sendall(len(frame).to_bytes(4, "big") + frame)
+    world.control.fleet.attach(link.Link(theirs))
+    answer = link.Link(one).receive()
+    one.close()
+    assert isinstance(answer, HelloRefused)
+    assert "of different builds" in answer.reason
 
 
 def test_workers_attach_over_the_socket_too(world: World, wait_for: Wait) -> None:
     ours = link.connect(world.control.config.socket)
     ours.send(world.worker(1).hello)
     wait_for(lambda: world.control.fleet.view().departures)  # the same worker, so the earlier connection goes
+    assert ours.receive() == Welcome(PROTOCOL)
     assert ours.receive() == world.control.desired.state()
     ours.close()
 

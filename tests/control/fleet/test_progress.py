@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.contract.observed import Hello, Observed, ObservedVersion
+from gateway.contract.handshake import Hello
+from gateway.contract.observed import Observed, ObservedVersion
 from gateway.control.fleet.progress import (
     Commitment,
     FleetView,

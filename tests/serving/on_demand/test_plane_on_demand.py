@@ -85,8 +85,8 @@ def test_control_is_asked_again_while_requests_wait(lazy, control, wait_for):
 @pytest.mark.parametrize(
     ("said", "expected", "text"),
     [
-        (AskRefused("model 'm' has no version '2'", code="NOT_FOUND", reason="VERSION_UNKNOWN"), "NOT_FOUND", "no version"),
-        (AskRefused("cannot be loaded", code="FAILED_PRECONDITION", reason="FORBIDDEN"), "FAILED_PRECONDITION", "cannot be"),
+        (AskRefused("m has no version '2'", kind="VersionUnknown", reason="VERSION_NOT_FOUND"), "NOT_FOUND", "no version"),
+        (AskRefused("cannot be loaded", kind="ForbiddenNow", reason="FORBIDDEN_NOW"), "FAILED_PRECONDITION", "cannot be"),
         (NotReady("control is unreachable: try again"), "UNAVAILABLE", "unreachable"),
     ],
 )  # fmt: skip
@@ -104,7 +104,7 @@ def test_what_control_refuses_all_who_wait_are_told(lazy, control, wait_for, sai
 
 
 def test_what_was_just_refused_is_refused_without_asking_again(lazy, control):
-    control.error = AskRefused("no", code="NOT_FOUND", reason="VERSION_UNKNOWN")
+    control.error = AskRefused("no", kind="VersionUnknown", reason="VERSION_NOT_FOUND")
     with ThreadPoolExecutor(4) as pool:
         calls = list(pool.map(lambda _: begin(lazy).exception(10), range(40)))
     assert {call.code().name for call in calls} == {"NOT_FOUND"}

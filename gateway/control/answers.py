@@ -1,0 +1,171 @@
+"""
+Answers what only control knows: the questions of its workers, and the same ones from the admin port.
+
+Values in, values out: `gateway.api` maps the services' messages. Errors are of the tree; `reply` tells a worker which one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import structlog
+
+from gateway.contract.feedback import Feedback
+from gateway.contract.questions import (
+    Answer,
+    AnyAnswered,
+    AnyQuestion,
+    Ask,
+    AskError,
+    Done,
+    FeedbackQuestion,
+    Index,
+    IndexEntry,
+    IndexQuestion,
+    LoadingVersion,
+    LoadModelQuestion,
+    LoadVersionQuestion,
+    Regions,
+    RegionsQuestion,
+    RegisterRegionQuestion,
+    Statistics,
+    StatisticsQuestion,
+    UnloadModelQuestion,
+    UnregisterRegionQuestion,
+    Verdicts,
+    ask_error,
+)
+from gateway.contract.version_state import VersionState
+from gateway.control.changes.operations import Operation
+from gateway.control.desired.reconcile import ON_DEMAND
+from gateway.control.observe.gateway_status import ModelStatus, VersionStatus
+from gateway.control.observe.statistics import version_statistics
+from gateway.errors import InvalidRequest, NotReady
+from registry.errors import ExpectedError
+from registry.names import version_number
+
+if TYPE_CHECKING:
+    from gateway.control.control import Control
+
+MAX_FEEDBACK_ITEMS = 10_000  # items of ground truth in one question
+_INDEX_STATES = {
+    "READY": "READY",
+    "PENDING": "LOADING",
+    "NEW": "LOADING",
+    "LOADING": "LOADING",
+    "WARMING": "LOADING",
+    "DRAINING": "UNLOADING",
+    "UNLOADING": "UNLOADING",
+}
+_log = structlog.get_logger("interlock.control")
+
+
+class Answers:
+    """Answers questions. Thread-safe; loading and unloading wait for the workers."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+
+    def reply(self, ask: Ask) -> Answer:
+        """Returns the answer to a worker. Raises nothing: an error becomes part of the answer."""
+        try:
+            return Answer(ask.token, self.to(ask.question))
+        except ExpectedError as error:
+            return Answer(ask.token, error=ask_error(error))
+        except Exception as error:  # the edge to the worker: one caller's error is that caller's answer
+            _log.error("internal_error", question=type(ask.question).__name__, exc_info=error)
+            return Answer(ask.token, error=AskError("", "INTERNAL", "internal error"))
+
+    def to(self, question: AnyQuestion) -> AnyAnswered:  # one case per question
+        """Returns the answer to a question. Raises errors of the tree."""
+        match question:
+            case StatisticsQuestion(model, version):
+                return self._statistics(model, version)
+            case IndexQuestion(is_ready):
+                return Index(tuple(self._index(is_ready=is_ready)))
+            case LoadModelQuestion(model):
+                return self._load(_named(model))
+            case UnloadModelQuestion(model):
+                return self._unload(_named(model))
+            case LoadVersionQuestion(model, version):
+                return LoadingVersion(self._control.loading.ask(model, version))
+            case RegionsQuestion(name):
+                return Regions(self._control.regions.status(name))
+            case RegisterRegionQuestion(region):
+                self._control.regions.register(region)
+            case UnregisterRegionQuestion(name):
+                self._control.regions.unregister(name)
+            case FeedbackQuestion(items):
+                return self._accept(items)
+        return Done()
+
+    def _accept(self, items: Sequence[Feedback]) -> Verdicts:
+        if len(items) > MAX_FEEDBACK_ITEMS:
+            raise InvalidRequest(f"items: at most {MAX_FEEDBACK_ITEMS} a request, got {len(items)}", field="items")
+        return Verdicts(tuple(self._control.prediction_log.accept(items)))
+
+    def _statistics(self, model: str, version: str) -> Statistics:
+        """Exact counts over all workers at this moment. Raises ModelNotFound, VersionUnknown."""
+        control = self._control
+        control.fleet.report(control.config.report_timeout_s)
+        number = version_number(version) if version else 0
+        if model and number is None:
+            number = control.registry.version(model, version).number
+        models = control.status().models
+        served = {one.model: [version.version for version in one.versions] for one in models}
+        memory = {(one.model, version.version): version.memory_bytes for one in models for version in one.versions}
+        named = None if not version else number or -1  # a number that no version can have is named, and found nowhere
+        return Statistics(version_statistics(control.counts.merged(), model, named, served=served, memory_bytes=memory))
+
+    def _index(self, *, is_ready: bool) -> Iterator[IndexEntry]:
+        """
+        Every version that is loaded or being loaded, with its state. Of a model that is not deployed: the versions loaded
+        on demand, else the latest one as unavailable.
+        """
+        loaded = {one.model: _answering(one) for one in self._control.status().models}
+        for model in self._control.registry.all_models():
+            for version in loaded.get(model.name, ()):
+                state = _INDEX_STATES.get(version.state, "UNAVAILABLE")
+                if state == "READY" or not is_ready:
+                    yield IndexEntry(model.name, version.version, state, version.reason)
+            if not loaded.get(model.name) and not is_ready:
+                yield IndexEntry(model.name, model.latest, "UNAVAILABLE", "not deployed")
+
+    def _load(self, name: str) -> Done:
+        deployment = self._control.registry.deployment(name)
+        if deployment is None or deployment.default is None:
+            self._wait(self._control.traffic.deploy(name, "latest"))
+        else:
+            self._check_ready(name)
+        return Done(name)
+
+    def _check_ready(self, name: str) -> None:
+        loaded = (one.versions for one in self._control.status().models if one.model == name)
+        for version in (version for versions in loaded for version in versions if "default" in version.roles):
+            if version.state != VersionState.READY:
+                raise NotReady(f"{name} v{version.version} is {version.state} {version.reason}".strip(), model=name)
+
+    def _unload(self, name: str) -> Done:
+        deployment = self._control.registry.deployment(name)
+        if deployment is not None and deployment.default is not None:
+            self._wait(self._control.traffic.undeploy(name))
+        return Done(name)
+
+    def _wait(self, operation: Operation) -> None:
+        done = self._control.operations.wait(operation.name)
+        if done.error is not None:
+            raise done.error
+
+
+def _answering(status: ModelStatus) -> tuple[VersionStatus, ...]:
+    """Returns the versions that answer callers once they are ready."""
+    if status.deployment is not None and status.deployment.default is not None:
+        return status.versions
+    return tuple(version for version in status.versions if ON_DEMAND in version.roles)
+
+
+def _named(model: str) -> str:
+    if not model:
+        raise InvalidRequest("model_name: expected the name of a model, got none", field="model_name")
+    return model
