@@ -1,4 +1,4 @@
-"""Answers of a batch as bytes, by the templates of who answers. Pure, but for the templates' cache."""
+"""Answers of a batch as bytes, by the templates of who answers. No I/O."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which requests of one version share a run. Pure."""
+"""Which requests of one version share a run."""
 
 from __future__ import annotations
 

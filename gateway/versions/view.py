@@ -1,5 +1,5 @@
 """
-What is shown of one model: to the request path (`Snapshot`) and to control (`ObservedVersion`). Pure.
+What is shown of one model: to the request path (`Snapshot`) and to control (`ObservedVersion`).
 
 Views of models that did not change are the same objects again, so whoever compiles them can keep what it made of them.
 """
