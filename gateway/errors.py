@@ -108,6 +108,16 @@ class InferenceFailed(GatewayError):
     reason = "INFERENCE_FAILED"
 
 
+class AskRefused(GatewayError):
+    """Control refused what a worker asked. ``code`` is the gRPC code's name that control chose, ``reason`` its reason."""
+
+    def __init__(self, message: str, *, code: str, reason: str, retry_after_s: float | None = None, **metadata: object) -> None:
+        super().__init__(message, **metadata)
+        self.code = code
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+
+
 class Unsupported(GatewayError):
     """There is no such thing in the protocol or in this build."""
 

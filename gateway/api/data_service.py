@@ -23,7 +23,7 @@ from gateway.errors import ModelNotFound, NotAllowed, NotReady
 from gateway.protocol.pb import feedback_pb2, inference_pb2
 from gateway.protocol.services import FEEDBACK, INFERENCE, INFERENCE_NAME, WORKER_KEY, Behaviour, handlers
 from gateway.serving.resolve import resolve
-from gateway.versions.ports import Snapshot
+from gateway.versions.snapshot import Snapshot
 
 SERVER_NAME = "interlock"
 EXTENSIONS = ("model_repository", "model_configuration", "statistics", "parameters", "binary_tensor_data")

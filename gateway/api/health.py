@@ -12,7 +12,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from gateway.api.health_list import list_handler
-from gateway.versions.ports import Snapshot
+from gateway.versions.snapshot import Snapshot
 
 Status = health_pb2.HealthCheckResponse
 

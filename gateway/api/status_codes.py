@@ -15,14 +15,14 @@ from google.rpc import error_details_pb2, status_pb2
 
 from gateway import errors as gateway_errors
 from gateway.contract.asks import Answer
-from gateway.errors import GatewayError, Overloaded
+from gateway.errors import AskRefused, GatewayError, Overloaded
+from gateway.protocol.services import PUSHBACK_KEY
 from registry import errors as registry_errors
 from registry.errors import RegistryError
 
 DOMAIN = "interlock"
 MAX_MESSAGE = 2048  # characters; a longer message would not fit a trailer
 DETAILS_KEY = "grpc-status-details-bin"
-PUSHBACK_KEY = "grpc-retry-pushback-ms"
 Code = grpc.StatusCode
 T = TypeVar("T")
 
@@ -40,6 +40,7 @@ CODES: dict[type[Exception], grpc.StatusCode] = {
     gateway_errors.ForbiddenNow: Code.FAILED_PRECONDITION,
     gateway_errors.InferenceFailed: Code.INTERNAL,
     gateway_errors.Unsupported: Code.UNIMPLEMENTED,
+    gateway_errors.AskRefused: Code.INTERNAL,  # its own code counts; this is for one that is no code
     registry_errors.ModelUnknown: Code.NOT_FOUND,
     registry_errors.VersionUnknown: Code.NOT_FOUND,
     registry_errors.InvalidValue: Code.INVALID_ARGUMENT,
@@ -55,7 +56,9 @@ _log = structlog.get_logger("interlock.rpc")
 
 
 def code_of(error: BaseException) -> grpc.StatusCode:
-    """The code of an error, by its class or the nearest base that the table names; INTERNAL for anything unexpected."""
+    """Returns the code of an error: by its class or the nearest base in the table; INTERNAL for an unexpected error."""
+    if isinstance(error, AskRefused):
+        return getattr(Code, error.code, Code.INTERNAL)
     for kind in type(error).__mro__:
         if kind in CODES:
             return CODES[kind]
@@ -101,7 +104,7 @@ def describe(error: BaseException) -> Refusal:
         _log.error("internal_error", exc_info=error)
         return Code.INTERNAL, "internal error", ()
     code, message = code_of(error), str(error)[:MAX_MESSAGE]
-    retry_after_s = error.retry_after_s if isinstance(error, Overloaded) else None
+    retry_after_s = error.retry_after_s if isinstance(error, Overloaded | AskRefused) else None
     return code, message, trailers(code, message, error.reason, error.metadata, retry_after_s=retry_after_s)
 
 

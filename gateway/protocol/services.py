@@ -17,6 +17,7 @@ from google.protobuf.message_factory import GetMessageClass
 from gateway.protocol.pb import admin_pb2, feedback_pb2, inference_pb2
 
 INFERENCE_NAME = "inference.GRPCInferenceService"
+PUSHBACK_KEY = "grpc-retry-pushback-ms"  # trailing metadata: the delay that a server asks for before a retry
 WORKER_KEY = "x-interlock-worker"  # trailing metadata of ServerReady and ServerMetadata: who answers, e.g. 1/4
 INFER_METHOD = f"/{INFERENCE_NAME}/ModelInfer"
 STREAM_METHOD = f"/{INFERENCE_NAME}/ModelStreamInfer"

@@ -1,4 +1,4 @@
-"""Prediction records on their way to control: taken in a moment after the reply, put into columns by whoever sends them."""
+"""Prediction records on their way to control: kept as they are after the reply, put into columns when they are sent."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import numpy as np
 from gateway.contract.predictions import PredictionBatch
 from gateway.quality.prediction_id import is_sampled
 from gateway.runtime.session import Array
-from gateway.serving.oip.codec import id_text
+from gateway.serving.oip.decode import id_text
 from registry.versions import Prediction, PredictionKind
 
-MAX_WAITING_ROWS = 100_000
+MAX_KEPT_ROWS = 100_000  # rows kept until the next report; further batches are dropped and counted
 
 
 class PredictionIds:
@@ -29,7 +29,7 @@ class PredictionIds:
         self._lock = threading.Lock()
 
     def draw(self, ids: int) -> range:
-        """Counters of so many new ids."""
+        """Returns the counters of ``ids`` new ids."""
         with self._lock:
             first, self._next = self._next, self._next + ids
         return range(first, first + ids)
@@ -37,7 +37,7 @@ class PredictionIds:
 
 @dataclass(slots=True)  # not frozen: to make a frozen one takes three times as long
 class Executed:
-    """What is kept of one executed batch: one entry per request, ``output`` over all rows."""
+    """One executed batch: one entry per request, ``output`` over all rows."""
 
     time_ms: int
     model: str
@@ -57,7 +57,7 @@ class Records:
         self._epoch = epoch
         self.sample_rate = sample_rate
         self.dropped = 0
-        self._waiting: deque[Executed] = deque()
+        self._kept: deque[Executed] = deque()
         self._rows = 0
         self._lock = threading.Lock()
 
@@ -65,26 +65,26 @@ class Records:
         """Keeps a batch, or counts its requests as dropped when the buffer is full."""
         rows = len(executed.output)
         with self._lock:
-            if self._rows + rows > MAX_WAITING_ROWS:
+            if self._rows + rows > MAX_KEPT_ROWS:
                 self.dropped += len(executed.rows)
                 return
             self._rows += rows
-            self._waiting.append(executed)
+            self._kept.append(executed)
 
     def take(self) -> list[PredictionBatch]:
-        """Everything that waits, in columns: one value for each version, since every message costs control time."""
+        """Returns everything kept, in columns: one value per version, since every message costs control time."""
         with self._lock:
-            waiting, self._waiting, self._rows = self._waiting, deque(), 0
+            kept, self._kept, self._rows = self._kept, deque(), 0
         by_version: dict[tuple[str, int, Prediction], list[Executed]] = {}
-        for executed in waiting:
+        for executed in kept:
             by_version.setdefault((executed.model, executed.version, executed.prediction), []).append(executed)
         batches = (self._columns(executions) for executions in by_version.values())
         return [batch for batch in batches if batch.counters]
 
     def _columns(self, executions: list[Executed]) -> PredictionBatch:
-        """What is kept of the executions of one version; requests are looked at one by one as little as may be."""
+        """Returns the executions of one version in columns. Works on whole columns, since a step per request is slow."""
         if self.sample_rate < 1:
-            executions = [self._kept(one) for one in executions]
+            executions = [self._sampled(one) for one in executions]
         first = executions[0]
         is_value = first.prediction.kind is PredictionKind.VALUE
         outputs = _merged([one.output for one in executions])
@@ -102,8 +102,8 @@ class Records:
             numbers=tuple(float(x) for output in outputs for x in output.reshape(-1).tolist()) if is_value else (),
         )
 
-    def _kept(self, executed: Executed) -> Executed:
-        """The requests of an execution that are in the sample."""
+    def _sampled(self, executed: Executed) -> Executed:
+        """Returns an execution with only the requests that are in the sample."""
         kept = [index for index, counter in enumerate(executed.counters) if is_sampled(counter, self.sample_rate)]
         if len(kept) == len(executed.rows):
             return executed
@@ -120,17 +120,17 @@ class Records:
 
 
 def _own_ids(fields: list[bytes]) -> tuple[str, ...]:
-    """The callers' own ids; most callers give none."""
+    """Returns the callers' own ids; most callers give none."""
     return tuple(id_text(field) for field in fields) if any(fields) else ("",) * len(fields)
 
 
 def _merged(outputs: list[Array]) -> list[Array]:
-    """One array of all rows where the rows are alike."""
+    """Returns one array of all rows if their shapes are equal, else the arrays."""
     return [np.concatenate(outputs)] if len({output.shape[1:] for output in outputs}) == 1 else outputs
 
 
 def labels(prediction: Prediction, output: Array) -> list[str]:
-    """The predicted class of each row, as text: the label itself, or the name or index of the largest score."""
+    """Returns the predicted class of each row as text: the label itself, or the name or index of the largest score."""
     if prediction.kind is PredictionKind.SCORES:
         best = np.argmax(output.reshape(len(output), -1), axis=1).tolist() if len(output) else []
         named = prediction.classes

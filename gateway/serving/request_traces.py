@@ -1,4 +1,4 @@
-"""A finished request as a trace: performance-counter times put on the wall clock, the unit id hashed."""
+"""Traces of requests as control exports them: times on the wall clock, the unit id hashed."""
 
 from __future__ import annotations
 
@@ -8,40 +8,47 @@ from typing import Any
 
 from gateway.contract.traces import RequestTrace
 from gateway.protocol.services import INFERENCE_NAME
-from gateway.serving.item import Item
+from gateway.serving.arm import Arm
+from gateway.serving.stages import Answers, Received, Routed
 
 _METHOD = f"{INFERENCE_NAME}/ModelInfer"
-_Times = tuple[int, int, int, int, int, int]  # as they are in a RequestTrace
+_Times = tuple[int, int, int, int, int, int]  # in the order of RequestTrace
 
 
-def request_trace(
-    item: Item, taken_ns: int, run_ns: int, ran_ns: int, answered_ns: int, batch_rows: int, prediction_id: str
-) -> RequestTrace:
-    """The trace of a request that was run and answered; times are nanoseconds of the performance counter."""
+def request_trace(request: Routed, answers: Answers, index: int) -> RequestTrace:
+    """Returns the trace of a request that was run and answered, the ``index``-th of its run."""
     offset = time.time_ns() - time.perf_counter_ns()
-    before = item.received_ns + offset, item.routed_ns + offset, taken_ns + offset
-    times = (*before, run_ns + offset, ran_ns + offset, answered_ns + offset)
-    return _trace(item, "OK", times, rows=item.binding.rows, batch_rows=batch_rows, prediction_id=prediction_id)
+    outputs, received = answers.outputs, request.received
+    before = received.received_ns + offset, request.routed_ns + offset, outputs.taken_ns + offset
+    times = (*before, outputs.joined_ns + offset, outputs.ran_ns + offset, answers.sent_ns + offset)
+    return _trace(
+        received,
+        request.arm,
+        "OK",
+        times,
+        rows=request.plan.rows,
+        batch_rows=sum(outputs.rows),
+        prediction_id=f"{answers.id_head}{answers.counters[index]:012x}",
+    )
 
 
-def refusal_trace(item: Item, code: str, error: str) -> RequestTrace:
-    """The trace of a routed request that ends now with an error."""
+def refusal_trace(request: Received, arm: Arm, code: str, error: str) -> RequestTrace:
+    """Returns the trace of a request that was routed to ``arm`` and ends now with an error."""
     now_ns = time.time_ns()
-    offset = now_ns - time.perf_counter_ns()
-    times = (item.received_ns + offset, item.routed_ns + offset, now_ns, 0, 0, now_ns)
-    return _trace(item, code, times, error=error, traceparent=item.traceparent)
+    received_ns = request.received_ns + now_ns - time.perf_counter_ns()
+    times = (received_ns, received_ns, now_ns, 0, 0, now_ns)
+    return _trace(request, arm, code, times, error=error, traceparent=request.traceparent)
 
 
-def _trace(item: Item, code: str, times: _Times, **facts: Any) -> RequestTrace:
-    served = item.target.served
+def _trace(request: Received, arm: Arm, code: str, times: _Times, **facts: Any) -> RequestTrace:
     return RequestTrace(
-        item.trace,
+        request.trace,
         _METHOD,
         code,
         *times,
-        model=served.model,
-        version=served.number,
-        arm=item.target.arm,
-        unit_hash=blake2b(item.unit_id.encode(), digest_size=8).hexdigest() if item.unit_id else "",
+        model=arm.version.model,
+        version=arm.version.number,
+        arm=arm.name,
+        unit_hash=blake2b(request.unit_id.encode(), digest_size=8).hexdigest() if request.unit_id else "",
         **facts,
     )

@@ -1,51 +1,64 @@
-"""Which held version a caller means by a model's name and ``model_version``: "", a number or an alias. Pure."""
+"""
+Resolves what a caller names (a model, and "", a version number or an alias) to a READY version. Decides only.
+
+The only place that does: the request path asks it for what `table.RoutingTable` has not compiled, the other services of the
+data port ask it directly.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
-from gateway.errors import ModelNotFound, NotReady
-from gateway.versions.ports import Snapshot
+from gateway.errors import GatewayError, ModelNotFound, NotReady
+from gateway.versions.snapshot import Snapshot
+from registry.names import version_number
 
 
 def resolve(snapshot: Snapshot, model: str, version: str) -> int:
     """
-    The number of a READY version. Raises ModelNotFound for what is not held here, NotReady for what is held but not
-    READY, or not routed when ``version`` is "".
+    Returns the number of the version that answers: the route's default for "". Raises ModelNotFound for a name that is
+    not served here, NotReady for one that is not READY.
     """
+    if not version:
+        route = snapshot.routes.get(model)
+        if route is None:
+            raise unrouted(snapshot, model)
+        return route.default
     states = snapshot.states.get(model)
     if not states:
-        raise ModelNotFound(f"model {model!r} is not served here", model=model)
-    number = _number(snapshot, model, version)
-    if number not in states:
-        raise ModelNotFound(
-            f"model {model!r}: version {version or number} is not served here, those held are {_listed(states)}",
-            model=model,
-            version=version,
-        )
-    if number not in snapshot.ready.get(model, {}):
+        raise unrouted(snapshot, model)
+    number = version_number(version)
+    if number is None:
+        number = _aliases(snapshot, model).get(version, 0)
+    ready = snapshot.ready.get(model, {})
+    if number in ready:
+        return number
+    if number in states:
         raise NotReady(f"model {model!r}: version {number} is {states[number]}", model=model, version=number)
-    return number
+    known = ", ".join([*map(str, sorted(ready)), *sorted(aliases_of(snapshot, model))]) or "none"
+    raise ModelNotFound(
+        f"model {model!r} has no version or alias {version!r} loaded here, there is {known}", model=model, version=version
+    )
 
 
-def _number(snapshot: Snapshot, model: str, version: str) -> int:
+def aliases_of(snapshot: Snapshot, model: str) -> dict[str, int]:
+    """Returns the aliases of a model whose versions are READY."""
+    ready = snapshot.ready.get(model, {})
+    return {alias: number for alias, number in _aliases(snapshot, model).items() if number in ready}
+
+
+def _aliases(snapshot: Snapshot, model: str) -> Mapping[str, int]:
     route = snapshot.routes.get(model)
-    if version.isascii() and version.isdigit():
-        return int(version)
-    if route is None and version in snapshot.aliases.get(model, {}):
-        return snapshot.aliases[model][version]
-    if route is None and model in snapshot.undeployed:
-        raise ModelNotFound(f"model {model!r} is not deployed: name one of its versions by number", model=model)
-    if route is None:
-        held = ", ".join(f"version {number} is {state}" for number, state in sorted(snapshot.states[model].items()))
-        raise NotReady(f"model {model!r} is not deployed, or not ready yet: {held}", model=model)
-    if not version:
-        return route.default
-    if version not in route.aliases:
-        known = ", ".join(sorted(route.aliases)) or "none"
-        raise ModelNotFound(f"model {model!r} has no alias {version!r}, its aliases: {known}", model=model, version=version)
-    return route.aliases[version]
+    return route.aliases if route is not None else snapshot.aliases.get(model, {})
 
 
-def _listed(numbers: Iterable[int]) -> str:
-    return ", ".join(str(number) for number in sorted(numbers))
+def unrouted(snapshot: Snapshot, model: str) -> GatewayError:
+    """Returns the reason why nothing answers requests that name only the model."""
+    if model in snapshot.unavailable:
+        return NotReady(f"model {model!r} is not ready: {snapshot.unavailable[model]}, try again", model=model)
+    if model in snapshot.undeployed:
+        return ModelNotFound(f"model {model!r} is not deployed: name one of its versions", model=model)
+    if states := snapshot.states.get(model):
+        listed = ", ".join(f"v{number} {state}" for number, state in sorted(states.items()))
+        return NotReady(f"model {model!r} is not ready: {listed}", model=model)
+    return ModelNotFound(f"model {model!r}: not found among the models served here", model=model)

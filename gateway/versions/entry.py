@@ -1,8 +1,8 @@
 """
-One copy of a version from its load to its end: its state, what is loaded, and the two jobs that touch the runtime.
+Version entries: one load of a version from start to end, and the two jobs that touch the runtime.
 
-The jobs run on the manager's executor and change nothing here: they post outcomes, which the manager takes in under its
-own lock. So only one thread at a time moves a state.
+Jobs run on the manager's executor and change nothing here. They post outcomes, which the manager takes in under its own
+lock, so only one thread at a time moves a state.
 """
 
 from __future__ import annotations
@@ -16,30 +16,34 @@ from gateway.clock import Clock
 from gateway.contract.desired import DesiredVersion
 from gateway.contract.observed import ObservedVersion
 from gateway.contract.version_state import VersionState
-from gateway.versions.policy import Copy
-from gateway.versions.ports import Held, Loader, LoadFailed
+from gateway.versions.loaded import LoadedVersion, Loader
+from gateway.versions.policy import EntryView
 from gateway.versions.states import VersionEvent, advance
+from gateway.versions.warm_up import LoadFailed
 
-_log = structlog.get_logger("interlock.lifecycle")
+_log = structlog.get_logger("interlock.versions")
 
 
 @dataclass(slots=True)
-class ManagedVersion:
-    """A copy: ``key`` orders copies by age. Changed only by the manager; ``state`` may be read by any thread."""
+class VersionEntry:
+    """
+    One load of a version. ``key`` orders entries by age; ``loaded`` is None before and after the version is in memory.
+    Changed only by the manager; any thread may read ``state``.
+    """
 
     key: int
     model: str
     desired: DesiredVersion
     state: VersionState = VersionState.NEW
     reason: str = ""
-    held: Held | None = None
+    loaded: LoadedVersion | None = None
     private_bytes: int = 0
     mapped_bytes: int = 0
     load_ms: float = 0.0
     is_spent: bool = False
 
     def take(self, event: VersionEvent, reason: str = "") -> None:
-        """Moves the state by the table. Raises IllegalTransition and changes nothing when it has no such move."""
+        """Moves the state by the table. Raises IllegalTransition and changes nothing if the table has no such move."""
         before, self.state = self.state, advance(self.state, event)
         self.reason = reason
         self.is_spent = self.is_spent or self.state in (VersionState.UNLOADING, VersionState.UNLOADED)
@@ -47,13 +51,13 @@ class ManagedVersion:
             "version_state", model=self.model, version=self.desired.number, before=before, state=self.state, reason=reason
         )
 
-    def as_copy(self) -> Copy:
-        """As the policy sees it."""
-        is_idle = self.held is None or self.held.in_flight == 0
-        return Copy(self.key, self.desired, self.state, is_idle, self.is_spent)
+    def view(self) -> EntryView:
+        """Returns the entry as the policy sees it."""
+        is_idle = self.loaded is None or self.loaded.in_flight == 0
+        return EntryView(self.key, self.desired, self.state, is_idle, self.is_spent)
 
     def observed(self) -> ObservedVersion:
-        """As control sees it."""
+        """Returns the entry as control sees it."""
         return ObservedVersion(
             model=self.model,
             number=self.desired.number,
@@ -63,61 +67,69 @@ class ManagedVersion:
             private_bytes=self.private_bytes,
             mapped_bytes=self.mapped_bytes,
             load_ms=self.load_ms,
-            in_flight=self.held.in_flight if self.held else 0,
+            in_flight=self.loaded.in_flight if self.loaded else 0,
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a job came to. ``is_last``: the job has ended, nothing of it touches the copy any more."""
+class JobOutcome:
+    """Result of one step of a load or unload job. ``is_last``: the job has ended and touches the entry no more."""
 
-    version: ManagedVersion
+    entry: VersionEntry
     event: VersionEvent
-    held: Held | None = None
+    loaded: LoadedVersion | None = None
     reason: str = ""
     load_ms: float = 0.0
     is_last: bool = True
 
 
-Post = Callable[[Outcome], None]
+Post = Callable[[JobOutcome], None]
 
 
-def load(version: ManagedVersion, loader: Loader, clock: Clock, post: Post) -> None:
+def load(entry: VersionEntry, loader: Loader, clock: Clock, post: Post) -> None:
     """
-    Job: loads and warms up, unless the version was abandoned before; posts LOADED, then WARMED or FAILED.
+    Job: loads a version and warms it up. Posts LOADED, then WARMED or FAILED.
 
-    A version abandoned on the way ends with ABANDONED, so that it is known when it can be freed.
+    A load that is abandoned meanwhile ends with ABANDONED, which tells the manager that the version may be unloaded.
     """
-    if version.is_spent:
-        post(Outcome(version, VersionEvent.ABANDONED))
+    if entry.is_spent:
+        post(JobOutcome(entry, VersionEvent.ABANDONED))
         return
     started = clock.monotonic()
     try:
-        held = loader.load(version.model, version.desired)
-    except Exception as error:  # a job is its own supervisor: whatever happens becomes the version's state
-        post(Outcome(version, VersionEvent.FAILED, reason=_reason(error, "loading")))
+        loaded = loader.load(entry.model, entry.desired)
+    except Exception as error:  # a job is its own supervisor: any error becomes the version's state
+        post(JobOutcome(entry, VersionEvent.FAILED, reason=_reason(error, "loading")))
         return
-    post(Outcome(version, VersionEvent.LOADED, held, is_last=False))
-    if version.is_spent:
-        post(Outcome(version, VersionEvent.ABANDONED, held))
+    post(JobOutcome(entry, VersionEvent.LOADED, loaded, is_last=False))
+    if entry.is_spent:
+        post(JobOutcome(entry, VersionEvent.ABANDONED, loaded))
         return
     try:
-        held.warm_up()
-        held.settle()
+        loaded.warm_up()
+        loaded.settle()
     except Exception as error:  # as above
-        post(Outcome(version, VersionEvent.FAILED, reason=_reason(error, "warming up"), held=held))
+        post(JobOutcome(entry, VersionEvent.FAILED, loaded, _reason(error, "warming up")))
         return
-    post(Outcome(version, VersionEvent.WARMED, held, load_ms=(clock.monotonic() - started) * 1000))
+    post(JobOutcome(entry, VersionEvent.WARMED, loaded, load_ms=(clock.monotonic() - started) * 1000))
 
 
-def close(version: ManagedVersion, held: Held, post: Post) -> None:
-    """Job: frees what was loaded; posts UNLOADED or FAILED."""
+def unload(entry: VersionEntry, loaded: LoadedVersion, post: Post) -> None:
+    """Job: frees a version. Posts UNLOADED or FAILED."""
     try:
-        held.close()
+        loaded.close()
     except Exception as error:  # a job is its own supervisor
-        post(Outcome(version, VersionEvent.FAILED, reason=_reason(error, "unloading")))
+        post(JobOutcome(entry, VersionEvent.FAILED, reason=_reason(error, "unloading")))
         return
-    post(Outcome(version, VersionEvent.UNLOADED))
+    post(JobOutcome(entry, VersionEvent.UNLOADED))
+
+
+def discard(loaded: LoadedVersion) -> None:
+    """Job: frees a version that failed to warm up. Its entry is FAILED already, with the reason that counts."""
+    try:
+        loaded.close()
+    except Exception as error:  # a job is its own supervisor
+        _log.error("unexpected_load_error", doing="unloading", exc_info=error)
 
 
 def _reason(error: Exception, doing: str) -> str:

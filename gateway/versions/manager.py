@@ -1,11 +1,11 @@
 """
-The one mechanism that makes what is held follow what is desired: takes in outcomes, asks the policy, does what it says.
+The version manager: makes the observed state follow the desired one. Takes in job outcomes, asks the policy, and acts.
 
-Nothing here blocks: loading, warming up and freeing run on the executor, which is never the inference thread. All state
-is behind one lock that no request takes; the request path reads the published `Snapshot` only.
+Nothing here blocks: loading, warming up and unloading run on the executor, never on the inference thread. One lock guards
+all state, and no request takes it: the request path reads the published `Snapshot` only.
 
-What a change costs does not grow with the models that it does not concern: only those in ``_stirred`` are looked at, and
-those that drain.
+The cost of a change depends on the models that it concerns, not on all models: a tick visits only the models in
+``_changed`` and those that drain.
 """
 
 from __future__ import annotations
@@ -22,31 +22,32 @@ from gateway.clock import Clock
 from gateway.contract.desired import DesiredModel, DesiredRoute, DesiredState, DesiredVersion
 from gateway.contract.observed import Observed
 from gateway.contract.version_state import VersionState
-from gateway.versions import entry as managed
+from gateway.versions import entry as jobs
 from gateway.versions import policy
-from gateway.versions.entry import ManagedVersion, Outcome
+from gateway.versions.entry import JobOutcome, VersionEntry
+from gateway.versions.loaded import Loader
 from gateway.versions.policy import Action, ActionKind
-from gateway.versions.ports import Held, Loader, Publish
+from gateway.versions.snapshot import Publish
 from gateway.versions.states import VersionEvent
 from gateway.versions.view import NOTHING, ModelView, model_view, observed_versions, snapshot_of
 
 Announce = Callable[[Observed], None]
 SETTLED = frozenset({VersionState.READY, VersionState.FAILED})
-_log = structlog.get_logger("interlock.lifecycle")
+_log = structlog.get_logger("interlock.versions")
 
 
 class Executor(Protocol):
-    """Where jobs run: as much of `concurrent.futures.Executor` as is needed."""
+    """Runs jobs: the part of `concurrent.futures.Executor` that the manager uses."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any) -> Any:
-        """Runs ``fn(*args)`` some time, on another thread."""
+        """Runs ``fn(*args)`` later, on another thread."""
         ...
 
 
 class VersionManager:
     """
-    Holds the versions of one worker. `apply` says what is desired (the last one wins), `tick` carries on with it;
-    ``wake`` is called from the executor's threads when a tick has something to do.
+    Manages the versions of one worker. `apply` takes a desired state (the last one wins), `tick` works towards it.
+    The executor's threads call ``wake`` when a tick has something to do.
 
     Order: a version is published before it is announced READY, and announced DRAINING before it is unpublished.
     """
@@ -64,38 +65,38 @@ class VersionManager:
         self._loader, self._publish_to, self._announce_to = loader, publish, announce
         self._executor, self._clock, self._wake = executor, clock, wake
         self._lock = threading.RLock()
-        self._outcomes: deque[Outcome] = deque()
+        self._outcomes: deque[JobOutcome] = deque()
         self._revision = 0
-        self._wanted: dict[str, DesiredModel] = {}
-        self._copies: dict[str, dict[int, ManagedVersion]] = {}  # by model, then by key, oldest first
+        self._desired: dict[str, DesiredModel] = {}
+        self._entries: dict[str, dict[int, VersionEntry]] = {}  # by model, then by key, oldest first
         self._next_key = 0
         self._views: dict[str, ModelView] = {}
-        self._stirred: set[str] = set()  # models to look at: something about them has changed
-        self._draining: set[str] = set()  # models to look at always: leases run out without a word
+        self._changed: set[str] = set()  # models that the next tick visits
+        self._draining: set[str] = set()  # models that every tick visits: the last lease to end does not notify the manager
         self._announced: Observed | None = None
         self._is_announced = False
         self._is_published = True
         self._loads: dict[str, int] = {}
 
-    # ---- what others call ------------------------------------------------------------------------------------------
+    # ---- called by others ------------------------------------------------------------------------------------------
 
     def apply(self, desired: DesiredState) -> None:
-        """Takes the whole desired state in place of the one before, and starts what follows from it."""
+        """Replaces the whole desired state, and starts to work towards it."""
         with self._lock:
-            before, self._wanted = self._wanted, {}
+            before, self._desired = self._desired, {}
             for model in desired.models:
                 old = before.pop(model.name, None)
                 if old == model:
-                    model = old  # as it was: its versions are compared by identity first, which is quick
+                    model = old  # unchanged: its versions then compare by identity first, which is quick
                 else:
-                    self._stirred.add(model.name)
-                self._wanted[model.name] = model
-            self._stirred.update(before)
+                    self._changed.add(model.name)
+                self._desired[model.name] = model
+            self._changed.update(before)
             self._revision, self._is_announced = desired.revision, False
             self.tick()
 
     def tick(self) -> bool:
-        """Takes in what jobs have come to and does what is due. True when versions drain: tick again soon then."""
+        """Takes in job outcomes and does what is due. True if versions drain: then the caller ticks again soon."""
         with self._lock:
             while True:
                 self._take_outcomes()
@@ -106,121 +107,121 @@ class VersionManager:
             return bool(self._draining)
 
     def observed(self) -> Observed:
-        """What is there now, one entry per version; ``is_serving`` is not known here and False."""
+        """Returns the observed state, one value per version; ``is_serving`` is not known here and False."""
         with self._lock:
-            versions = tuple(one for copies in self._copies.values() for one in observed_versions(copies.values()))
+            versions = tuple(one for entries in self._entries.values() for one in observed_versions(entries.values()))
             routes = {name: view.route.revision for name, view in self._views.items() if view.route is not None}
             return Observed(self._revision, versions, routes, is_serving=False)
 
     def is_settled(self) -> bool:
-        """Whether every version that a desired route names, and that is held, is READY or FAILED."""
+        """Whether every desired version that a desired route names is READY or FAILED."""
         with self._lock:
             return all(
                 state in SETTLED
-                for model in self._wanted.values()
+                for model in self._desired.values()
                 if model.route
                 for number, state in self._states(model).items()
                 if number in policy.named(model.route)
             )
 
     def lacking(self) -> tuple[str, ...]:
-        """What callers of a desired route would miss here: the versions that may answer them and are not READY, and why."""
+        """Returns why callers of a desired route would not be answered here: its versions that are not READY, with reasons."""
         with self._lock:
             reasons = {(version.model, version.number): version.reason for version in self.observed().versions}
             return tuple(
                 f"{model.name} v{number} is {state.name} {reasons.get((model.name, number), '')}".rstrip()
-                for model in self._wanted.values()
+                for model in self._desired.values()
                 if model.route
                 for number, state in self._states(model).items()
                 if number in policy.needed(model.route) and state is not VersionState.READY
             )
 
     def loads(self) -> dict[str, int]:
-        """Loads that have ended since the start: ``model|version|ok`` and ``model|version|failed``."""
+        """Returns the loads that have ended since the start: counts by ``model|version|ok`` and ``model|version|failed``."""
         with self._lock:
             return dict(self._loads)
 
     # ---- taking in --------------------------------------------------------------------------------------------------
 
-    def _post(self, outcome: Outcome) -> None:
+    def _post(self, outcome: JobOutcome) -> None:
         self._outcomes.append(outcome)
         self._wake()
 
     def _take_outcomes(self) -> None:
         while self._outcomes:
             outcome = self._outcomes.popleft()
-            if outcome.version.is_spent:
+            if outcome.entry.is_spent:
                 self._end(outcome)
             else:
                 self._go_on(outcome)
 
-    def _go_on(self, outcome: Outcome) -> None:
-        """A step of a load that is still wanted."""
-        version = outcome.version
-        version.held = outcome.held
+    def _go_on(self, outcome: JobOutcome) -> None:
+        """Takes in a step of a load that is still desired."""
+        entry = outcome.entry
+        entry.loaded = outcome.loaded
         if outcome.event is VersionEvent.FAILED:
-            self._count(version, "failed")
-            version.held = None
-            if outcome.held is not None:  # was never published, so nobody holds a lease
-                self._executor.submit(_close_quietly, outcome.held)
-        self._move(version, outcome.event, outcome.reason)
-        if outcome.event is VersionEvent.WARMED and outcome.held is not None:
-            version.private_bytes, version.mapped_bytes = outcome.held.private_bytes, outcome.held.mapped_bytes
-            version.load_ms = outcome.load_ms
-            self._count(version, "ok")
+            self._count(entry, "failed")
+            entry.loaded = None
+            if outcome.loaded is not None:  # it was never published, so there is no lease
+                self._executor.submit(jobs.discard, outcome.loaded)
+        self._move(entry, outcome.event, outcome.reason)
+        if outcome.event is VersionEvent.WARMED and outcome.loaded is not None:
+            entry.private_bytes, entry.mapped_bytes = outcome.loaded.private_bytes, outcome.loaded.mapped_bytes
+            entry.load_ms = outcome.load_ms
+            self._count(entry, "ok")
 
-    def _end(self, outcome: Outcome) -> None:
-        """A step of a copy that is being unloaded; an abandoned load is freed when its job has ended."""
-        version = outcome.version
-        version.held = outcome.held or version.held
+    def _end(self, outcome: JobOutcome) -> None:
+        """Takes in a step of an entry that is being unloaded. An abandoned load is freed when its job has ended."""
+        entry = outcome.entry
+        entry.loaded = outcome.loaded or entry.loaded
         if not outcome.is_last:
             return
-        if outcome.event is VersionEvent.UNLOADED or version.held is None:
-            self._move(version, VersionEvent.UNLOADED)
-        elif outcome.event is VersionEvent.FAILED and outcome.held is None:
-            self._move(version, VersionEvent.FAILED, outcome.reason)
+        if outcome.event is VersionEvent.UNLOADED or entry.loaded is None:
+            self._move(entry, VersionEvent.UNLOADED)
+        elif outcome.event is VersionEvent.FAILED and outcome.loaded is None:
+            self._move(entry, VersionEvent.FAILED, outcome.reason)
         else:
-            self._executor.submit(managed.close, version, version.held, self._post)
+            self._executor.submit(jobs.unload, entry, entry.loaded, self._post)
 
-    def _count(self, version: ManagedVersion, result: str) -> None:
-        key = f"{version.model}|{version.desired.number}|{result}"
+    def _count(self, entry: VersionEntry, result: str) -> None:
+        key = f"{entry.model}|{entry.desired.number}|{result}"
         self._loads[key] = self._loads.get(key, 0) + 1
 
-    # ---- doing ------------------------------------------------------------------------------------------------------
+    # ---- acting -----------------------------------------------------------------------------------------------------
 
     def _act(self) -> bool:
-        """Does what the policy says for every model that may need it; whether there was anything."""
-        names, self._stirred = self._stirred | self._draining, set()
+        """Carries out the policy's actions for every model that may need one. Returns whether there was any."""
+        names, self._changed = self._changed | self._draining, set()
         try:
             actions = [(name, action) for name in sorted(names) for action in self._decide(name)]
             for name, action in actions:
                 self._do(name, action)
         except BaseException:
-            self._stirred |= names  # the next tick carries on where this one broke off
+            self._changed |= names  # the next tick goes on where this one broke off
             raise
         return bool(actions)
 
     def _decide(self, name: str) -> tuple[Action, ...]:
-        model, route = self._wanted.get(name), self._route(name)
-        wanted = {version.number: version for version in model.versions} if model else {}
-        copies = [version.as_copy() for version in self._of(name)]
-        return policy.decide(wanted, copies, policy.named(route) if route else ())
+        model, route = self._desired.get(name), self._route(name)
+        desired = {version.number: version for version in model.versions} if model else {}
+        entries = [entry.view() for entry in self._of(name)]
+        return policy.decide(desired, entries, policy.named(route) if route else ())
 
-    def _of(self, model: str) -> Iterator[ManagedVersion]:
-        yield from self._copies.get(model, {}).values()
+    def _of(self, model: str) -> Iterator[VersionEntry]:
+        yield from self._entries.get(model, {}).values()
 
     def _route(self, model: str) -> DesiredRoute | None:
         return self._views.get(model, NOTHING).route
 
-    def _move(self, version: ManagedVersion, event: VersionEvent, reason: str = "") -> None:
-        """Every change of a state goes through here, so that no model is forgotten that must be looked at."""
-        version.take(event, reason)
-        self._stir(version.model)
+    def _move(self, entry: VersionEntry, event: VersionEvent, reason: str = "") -> None:
+        """Moves a state. Every move goes through here, so that the next tick visits the model."""
+        entry.take(event, reason)
+        self._note_change(entry.model)
 
-    def _stir(self, model: str) -> None:
-        self._stirred.add(model)
+    def _note_change(self, model: str) -> None:
+        self._changed.add(model)
         self._is_announced = False
-        if any(version.state is VersionState.DRAINING for version in self._of(model)):
+        if any(entry.state is VersionState.DRAINING for entry in self._of(model)):
             self._draining.add(model)
         else:
             self._draining.discard(model)
@@ -229,56 +230,56 @@ class VersionManager:
         if action.kind is ActionKind.LOAD and action.version is not None:
             self._load(model, action.version)
             return
-        version = self._copies[model][action.key]
+        entry = self._entries[model][action.key]
         match action.kind:
             case ActionKind.RETIRE:
-                self._retire(version)
+                self._retire(entry)
             case ActionKind.REINSTATE:
-                self._reinstate(version)
+                self._reinstate(entry)
             case ActionKind.ABANDON:
-                self._move(version, VersionEvent.ABANDONED)
+                self._move(entry, VersionEvent.ABANDONED)
             case ActionKind.UNLOAD:
-                self._move(version, VersionEvent.DRAINED)
-                self._executor.submit(managed.close, version, version.held, self._post)
+                self._move(entry, VersionEvent.DRAINED)
+                self._executor.submit(jobs.unload, entry, entry.loaded, self._post)
             case ActionKind.FORGET:
-                self._forget(version)
+                self._forget(entry)
 
     def _load(self, model: str, desired: DesiredVersion) -> None:
-        version = ManagedVersion(self._next_key, model, desired)
+        entry = VersionEntry(self._next_key, model, desired)
         self._next_key += 1
-        self._copies.setdefault(model, {})[version.key] = version
-        self._move(version, VersionEvent.LOAD_STARTED)
-        self._executor.submit(managed.load, version, self._loader, self._clock, self._post)
+        self._entries.setdefault(model, {})[entry.key] = entry
+        self._move(entry, VersionEvent.LOAD_STARTED)
+        self._executor.submit(jobs.load, entry, self._loader, self._clock, self._post)
 
-    def _forget(self, version: ManagedVersion) -> None:
-        copies = self._copies[version.model]
-        del copies[version.key]
-        if not copies:
-            del self._copies[version.model]
-        self._stir(version.model)
+    def _forget(self, entry: VersionEntry) -> None:
+        entries = self._entries[entry.model]
+        del entries[entry.key]
+        if not entries:
+            del self._entries[entry.model]
+        self._note_change(entry.model)
 
-    def _retire(self, version: ManagedVersion) -> None:
-        self._move(version, VersionEvent.DRAIN_STARTED)
+    def _retire(self, entry: VersionEntry) -> None:
+        self._move(entry, VersionEvent.DRAIN_STARTED)
         try:
             self._announce()
             self._publish()
-        finally:  # a reader that still has the snapshot before is refused from here on, so it can be freed safely
-            if version.held is not None:
-                version.held.retire()
+        finally:  # from here on a reader with the previous snapshot is refused, so unloading is safe
+            if entry.loaded is not None:
+                entry.loaded.retire()
 
-    def _reinstate(self, version: ManagedVersion) -> None:
-        if version.held is not None:
-            version.held.reinstate()
-        self._move(version, VersionEvent.REINSTATED)
+    def _reinstate(self, entry: VersionEntry) -> None:
+        if entry.loaded is not None:
+            entry.loaded.reinstate()
+        self._move(entry, VersionEvent.REINSTATED)
         self._publish()
         self._announce()
 
-    # ---- showing ----------------------------------------------------------------------------------------------------
+    # ---- publishing and announcing -------------------------------------------------------------------------------------
 
     def _publish(self) -> None:
-        for name in sorted(self._stirred):
+        for name in sorted(self._changed):
             before = self._views.get(name, NOTHING)
-            view = model_view(self._wanted.get(name), self._route_in_force(name, before.route), self._of(name), before)
+            view = model_view(self._desired.get(name), self._route_in_force(name, before.route), self._of(name), before)
             if view is not before:
                 self._is_published = False
                 self._views[name] = view
@@ -289,7 +290,7 @@ class VersionManager:
             self._is_published = True
 
     def _route_in_force(self, name: str, before: DesiredRoute | None) -> DesiredRoute | None:
-        model = self._wanted.get(name)
+        model = self._desired.get(name)
         if model is None:
             return None
         route = policy.next_route(model, self._states(model), before)
@@ -298,12 +299,12 @@ class VersionManager:
         return route
 
     def _states(self, model: DesiredModel) -> dict[int, VersionState]:
-        """The states of the copies that are exactly what is desired, by number; LOADING stands for none."""
-        wanted = {version.number: version for version in model.versions}
-        states = dict.fromkeys(wanted, VersionState.LOADING)
-        for version in self._of(model.name):
-            if not version.is_spent and wanted.get(version.desired.number) == version.desired:
-                states[version.desired.number] = version.state
+        """Returns the states of the entries that are as desired, by number; LOADING where there is no entry."""
+        desired = {version.number: version for version in model.versions}
+        states = dict.fromkeys(desired, VersionState.LOADING)
+        for entry in self._of(model.name):
+            if not entry.is_spent and desired.get(entry.desired.number) == entry.desired:
+                states[entry.desired.number] = entry.state
         return states
 
     def _announce(self) -> None:
@@ -315,11 +316,3 @@ class VersionManager:
             self._announce_to(observed)
             self._announced = quiet
         self._is_announced = True
-
-
-def _close_quietly(held: Held) -> None:
-    """Job: frees what failed to warm up; its state is FAILED with the reason that counts."""
-    try:
-        held.close()
-    except Exception as error:  # a job is its own supervisor
-        _log.error("unexpected_load_error", doing="freeing", exc_info=error)

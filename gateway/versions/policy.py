@@ -1,8 +1,9 @@
 """
-What to do next, decided from what is desired and what is there. Pure: values in, actions out, and nothing is remembered.
+Policy: decides what to do with the versions of a model, from the desired and the observed state. Pure, and keeps nothing.
 
-Availability first: a version stays leasable while the route in force names it, and until its replacement is ready;
-a route changes only when everything it needs is READY. What is desired is never unloaded, what is not is never loaded.
+Availability comes first. A version gives leases while the route in force names it, and until its replacement is READY.
+A route changes only when every version that it needs is READY. A desired version is never unloaded, any other is never
+loaded.
 """
 
 from __future__ import annotations
@@ -18,21 +19,22 @@ S = VersionState
 
 
 class ActionKind(StrEnum):
-    """What can be done to a copy of a version."""
+    """What the manager can do with a version entry."""
 
-    LOAD = "load"  # a new copy, for a version that has none
+    LOAD = "load"  # makes a new entry for a version that has none
     RETIRE = "retire"  # READY → DRAINING
     REINSTATE = "reinstate"  # DRAINING → READY
-    UNLOAD = "unload"  # DRAINING → UNLOADING, leases have run out
+    UNLOAD = "unload"  # DRAINING → UNLOADING, once no lease is left
     ABANDON = "abandon"  # LOADING, WARMING → UNLOADING
-    FORGET = "forget"  # gone, or FAILED and not desired any more
+    FORGET = "forget"  # drops the entry: unloaded, or FAILED and no longer desired
 
 
 @dataclass(frozen=True, slots=True)
-class Copy:
+class EntryView:
     """
-    One load of a version, as far as decisions need it. Several copies of a number exist while one replaces another.
-    ``is_idle``: no lease is held. ``is_spent``: unloading has begun, however it ended; it will never serve again.
+    A version entry, as far as decisions need it. A number has several entries while one load replaces another.
+
+    ``is_idle``: no lease is held. ``is_spent``: unloading has begun, however it ended; the entry never serves again.
     """
 
     key: int
@@ -44,70 +46,72 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One thing to do: ``key`` names the copy, or ``version`` what to load."""
+    """One thing to do: ``key`` names the entry; for LOAD ``version`` is the version to load."""
 
     kind: ActionKind
     key: int = -1
     version: DesiredVersion | None = None
 
 
-def decide(wanted: Mapping[int, DesiredVersion], copies: Collection[Copy], routed: Collection[int]) -> tuple[Action, ...]:
+def decide(
+    desired: Mapping[int, DesiredVersion], entries: Collection[EntryView], routed: Collection[int]
+) -> tuple[Action, ...]:
     """
-    The actions for one model: ``wanted`` by number, the copies that exist, and the numbers that the route in force names.
-    Deciding again after they are done finds nothing more to do until a copy changes by itself.
+    Returns the actions for one model, from its ``desired`` versions by number, its entries, and the numbers that the
+    route in force names. After they are done there is no further action until an entry changes by itself.
     """
-    serving = {copy.desired.number for copy in copies if copy.state is S.READY and is_wanted(copy, wanted)}
-    kept = {*wanted, *routed} - serving  # numbers whose outdated copies still have to serve
-    kinds = [(copy, _fate(copy, is_wanted(copy, wanted), copy.desired.number in kept)) for copy in copies]
-    return (*(Action(kind, copy.key) for copy, kind in kinds if kind), *_loads(wanted, copies))
+    serving = {entry.desired.number for entry in entries if entry.state is S.READY and is_as_desired(entry, desired)}
+    kept = {*desired, *routed} - serving  # their outdated entries still have to serve
+    kinds = [(entry, _fate(entry, is_as_desired(entry, desired), entry.desired.number in kept)) for entry in entries]
+    return (*(Action(kind, entry.key) for entry, kind in kinds if kind), *_loads(desired, entries))
 
 
-def _fate(copy: Copy, is_desired: bool, is_kept: bool) -> ActionKind | None:
-    if copy.is_spent:
-        return ActionKind.FORGET if copy.state is not S.UNLOADING else None
+def _fate(entry: EntryView, is_desired: bool, is_kept: bool) -> ActionKind | None:
+    if entry.is_spent:
+        return ActionKind.FORGET if entry.state is not S.UNLOADING else None
     if is_desired:
-        return ActionKind.REINSTATE if copy.state is S.DRAINING else None
-    match copy.state:
+        return ActionKind.REINSTATE if entry.state is S.DRAINING else None
+    match entry.state:
         case S.LOADING | S.WARMING:
             return ActionKind.ABANDON
         case S.READY:
             return None if is_kept else ActionKind.RETIRE
         case S.DRAINING:
-            return ActionKind.UNLOAD if copy.is_idle else None
+            return ActionKind.UNLOAD if entry.is_idle else None
         case S.FAILED:
             return ActionKind.FORGET
     return None
 
 
-def _loads(wanted: Mapping[int, DesiredVersion], copies: Collection[Copy]) -> Iterator[Action]:
-    present = {copy.desired.number for copy in copies if is_wanted(copy, wanted) and not copy.is_spent}
-    for number, version in wanted.items():
+def _loads(desired: Mapping[int, DesiredVersion], entries: Collection[EntryView]) -> Iterator[Action]:
+    present = {entry.desired.number for entry in entries if is_as_desired(entry, desired) and not entry.is_spent}
+    for number, version in desired.items():
         if number not in present:
             yield Action(ActionKind.LOAD, version=version)
 
 
-def is_wanted(copy: Copy, wanted: Mapping[int, DesiredVersion]) -> bool:
-    """Whether this copy is what is desired now: the same number with the same digest and settings."""
-    return wanted.get(copy.desired.number) == copy.desired
+def is_as_desired(entry: EntryView, desired: Mapping[int, DesiredVersion]) -> bool:
+    """Whether the entry is a desired version: the same number with the same digest and settings."""
+    return desired.get(entry.desired.number) == entry.desired
 
 
 def named(route: DesiredRoute) -> frozenset[int]:
-    """Every version that a route can send requests to, the shadow included."""
+    """Returns every version that a route can send requests to, the shadow included."""
     shadow = (route.shadow.version,) if route.shadow else ()
     return frozenset((*needed(route), *shadow))
 
 
 def needed(route: DesiredRoute) -> frozenset[int]:
-    """Every version that may answer callers: without all of them the route cannot be in force."""
+    """Returns every version that may answer callers: the route is in force only with all of them READY."""
     return frozenset((route.default, *(segment.version for segment in route.segments)))
 
 
 def next_route(model: DesiredModel, states: Mapping[int, VersionState], current: DesiredRoute | None) -> DesiredRoute | None:
     """
-    The route to have in force: the desired one when all it needs is READY, else the ``current`` one.
+    Returns the route to have in force: the desired one when every version it needs is READY, else the ``current`` one.
 
-    ``states`` are those of the desired copies by number. A shadow that is still coming is waited for; one that failed or
-    is not held is left out, so it cannot hold up those who answer callers.
+    ``states`` are those of the entries that are as desired, by number. A shadow that is being loaded is waited for. One
+    that failed or is not there is left out of the route, so it cannot hold up the versions that answer callers.
     """
     route = model.route
     if route is None:

@@ -1,8 +1,8 @@
 """
-Warm-up: a version is run on every batch size that it will be given, and timed.
+Warm-up: runs a version on every batch size that requests will form, and times it.
 
-Inputs are those of example requests where there are any: registered ones ran at registration and have to run again;
-recorded ones come from live traffic of other versions, and one that fails here proves nothing. Else inputs are made up.
+Inputs come from example requests if there are any. Registered examples ran at registration and must run again. Recorded
+ones come from live traffic of other versions, so a failure of one proves nothing. Without examples, inputs are made up.
 """
 
 from __future__ import annotations
@@ -15,33 +15,43 @@ from gateway.errors import InvalidRequest
 from gateway.runtime.examples import arrays, row_layout, tiled
 from gateway.runtime.session import Array, RunFailed, Session
 from gateway.runtime.synthetic import has_free_dimensions, runnable_inputs
-from gateway.versions.ports import LoadFailed
 from registry.examples import Example
 from registry.signature import Signature
 
-REPEATS = 3
-BUDGET_S = 2.0  # nothing larger is warmed up after that
-MAX_BATCH_BYTES = 256 << 20  # of an example's rows; a warm-up must not take the memory that requests need
+REPEATS = 3  # timed runs per batch size, of which the shortest counts
+BUDGET_S = 2.0  # seconds after which no further batch size is run: a start must not wait for long
+MAX_BATCH_BYTES = 256 << 20  # bytes of one warm-up batch: it must not take the memory that requests need
+
+
+class LoadFailed(Exception):
+    """A version cannot be loaded or warmed up. ``reason`` tells the operator what is wrong with what."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
-    """What a version is warmed up with; nothing: made-up inputs."""
+    """The examples that a version is warmed up with. Without any, inputs are made up."""
 
     registered: tuple[Example, ...] = ()
     recorded: tuple[Example, ...] = ()
 
 
+NO_REHEARSAL = Rehearsal()
+
+
 @dataclass(frozen=True, slots=True)
 class Warmth:
-    """What a run of so many rows took, in seconds; ``is_complete`` when every size was run."""
+    """The (rows, seconds) of every size that was run, ascending; ``is_complete`` when no size was left out."""
 
     runs: tuple[tuple[int, float], ...]
     is_complete: bool
 
 
 def emitted_sizes(max_rows: int, preferred_rows: Sequence[int]) -> list[int]:
-    """Batch sizes that stand for all that will be emitted: those that doubling reaches, the largest, the preferred ones."""
+    """Returns the batch sizes to warm up, ascending: powers of two, the largest batch, and the preferred sizes."""
     sizes = {1, max_rows, *(rows for rows in preferred_rows if rows <= max_rows)}
     rows = 2
     while rows < max_rows:
@@ -51,7 +61,7 @@ def emitted_sizes(max_rows: int, preferred_rows: Sequence[int]) -> list[int]:
 
 
 class WarmUp:
-    """One warm-up of the version called ``name``. ``is_batched``: rows of a request are run in batches of other sizes."""
+    """One warm-up of a version; errors call it ``name``. ``is_batched``: the rows of an example may form other sizes."""
 
     def __init__(self, name: str, session: Session, signature: Signature, rehearsal: Rehearsal, *, is_batched: bool) -> None:
         self._name = name
@@ -62,7 +72,7 @@ class WarmUp:
         self._ends_at = time.monotonic() + BUDGET_S
 
     def run(self, sizes: Sequence[int]) -> Warmth:
-        """Runs the sizes in turn until the budget is spent. Raises LoadFailed when the model does not run."""
+        """Runs the sizes in turn until BUDGET_S is spent. Raises LoadFailed when the model does not run."""
         runs: list[tuple[int, float]] = []
         for rows in sizes:
             run_s = self._slowest(rows)
@@ -72,7 +82,7 @@ class WarmUp:
         return Warmth(tuple(runs), is_complete=True)
 
     def _one_of_each_layout(self, rehearsal: Rehearsal) -> list[tuple[Example, bool]]:
-        """The examples to run, each with whether it has to run: the registered ones come first."""
+        """Returns one example per request layout, each with whether it must run: registered examples come first."""
         chosen: dict[tuple[object, ...], tuple[Example, bool]] = {}
         for examples, is_registered in ((rehearsal.registered, True), (rehearsal.recorded, False)):
             for example in examples:
@@ -81,7 +91,7 @@ class WarmUp:
         return list(chosen.values())
 
     def _slowest(self, rows: int) -> float | None:
-        """Seconds of the slowest run of so many rows; None when there is no room or time left, or nothing is known to run."""
+        """Returns the seconds of the slowest example; None when memory or time is short, or no input is known to run."""
         slowest_s: float | None = None
         for example, is_registered in self._examples:
             if example.rows and example.size_bytes * rows > MAX_BATCH_BYTES * example.rows:
@@ -102,15 +112,15 @@ class WarmUp:
         return self._made_up(rows) if slowest_s is None else slowest_s
 
     def _inputs(self, example: Example, rows: int) -> dict[str, Array] | None:
-        """An example with so many rows; None where its rows cannot be told and it was run as it is before."""
+        """Returns an example with this many rows; None if its rows are unknown and it already ran as it is."""
         if self._is_batched and example.rows:
             return tiled(example, rows)
         return arrays(example) if rows == 1 else None
 
     def _made_up(self, rows: int) -> float | None:
         """
-        Where a model has variable dimensions beside the batch, made-up sizes may be no valid input: such a failure proves
-        nothing. A model of fixed shapes that takes no made-up input has failed.
+        Times made-up inputs. If a model has variable dimensions beside the batch, made-up sizes may be invalid, so a failure
+        proves nothing. A model of fixed shapes that refuses every made-up input has failed.
         """
         inputs = runnable_inputs(self._session, rows)
         if inputs is not None:
@@ -121,8 +131,8 @@ class WarmUp:
 
     def _timed(self, inputs: dict[str, Array], *, is_warm: bool = False) -> float | None:
         """
-        The least seconds of a few runs after a first one, since a busy machine makes runs longer and never shorter; None when
-        the budget is spent by then.
+        Returns the shortest of REPEATS runs after a first one, as a busy machine makes runs longer and never shorter; None
+        when BUDGET_S is spent.
         """
         if not is_warm:
             self._session.run(self._outputs, inputs)

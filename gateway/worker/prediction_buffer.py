@@ -1,4 +1,4 @@
-"""Predictions on their way to control: kept while it is away, in bounded number. Not thread-safe; one thread owns it."""
+"""Predictions on their way to control: a bounded number is kept while it is away. Not thread-safe: one thread owns it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable
 
 from gateway.contract.predictions import PredictionBatch
 
-MAX_PREDICTIONS = 100_000
+MAX_PREDICTIONS = 100_000  # predictions kept; the oldest batches beyond it are dropped and counted
 
 
 class PredictionBuffer:
     """
-    First in, first out. Beyond ``limit`` predictions the oldest batches are dropped, and counted in ``dropped``: the
-    newest are those whose ground truth is still to come.
+    A first-in-first-out buffer. Beyond ``limit`` predictions the oldest batches are dropped and counted in ``dropped``, as
+    ground truth is more likely to come for newer ones.
     """
 
     def __init__(self, limit: int = MAX_PREDICTIONS) -> None:
@@ -27,7 +27,7 @@ class PredictionBuffer:
         return self._count
 
     def add(self, batches: Iterable[PredictionBatch]) -> None:
-        """Keeps the batches, dropping the oldest where there is no room."""
+        """Adds batches, and drops the oldest if there is no room."""
         for batch in batches:
             self._batches.append(batch)
             self._count += len(batch.counters)
@@ -37,7 +37,7 @@ class PredictionBuffer:
             self.dropped += dropped
 
     def send(self, send: Callable[[PredictionBatch], bool]) -> bool:
-        """Sends everything, in order; stops at what ``send`` refuses and keeps it. Whether all went."""
+        """Sends everything in order; stops at, and keeps, a batch that ``send`` refuses. Returns whether all were sent."""
         while self._batches:
             if not send(self._batches[0]):
                 return False

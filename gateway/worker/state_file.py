@@ -1,4 +1,4 @@
-"""The last desired state on disk, which control writes and a worker reads when control does not answer."""
+"""Reads the last desired state from disk, where control writes it, for a start while control is away."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _log = structlog.get_logger("interlock.worker")
 
 
 def read_state(path: Path) -> DesiredState | None:
-    """The state in the file, or None when there is none that can be read (the log says why)."""
+    """Returns the state in the file; None if it cannot be read (the log says why)."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=DesiredState)
     except FileNotFoundError:

@@ -1,8 +1,8 @@
 """
-What a worker does beside serving: follows the desired state and reports what is. A loop around `Upkeep.step`.
+Upkeep: a worker's loop beside serving. It follows the desired state and reports the observed one.
 
-Only this loop's thread drives the lifecycle and sends observed states, counts, predictions and traces, so control receives them
-in order. None of it is on the request path, and a control process that stopped reading can delay nothing else.
+Only this loop's thread drives the version manager and sends observed states, counts, predictions and traces, so control
+receives them in order. It is not on the request path: a control process that stops reading delays nothing else.
 """
 
 from __future__ import annotations
@@ -21,23 +21,32 @@ from gateway.contract.link import Link
 from gateway.contract.observed import Hello, Observed, Report, Reported
 from gateway.contract.predictions import PredictionBatch
 from gateway.contract.traces import RequestTrace, Traces
+from gateway.serving.lane.call import Lane
+from gateway.versions.loaded import Loader
 from gateway.versions.manager import Executor, VersionManager
-from gateway.versions.ports import Loader, Snapshot
+from gateway.versions.snapshot import Snapshot
 from gateway.worker.connections import Connections
 from gateway.worker.control_link import ControlLink
 from gateway.worker.prediction_buffer import PredictionBuffer
 
-DRAIN_POLL_S = 0.01  # the request path does not say when the last lease came back
-STOP_TIMEOUT_S = 5.0
+DRAIN_POLL_S = 0.01  # seconds between two ticks while versions drain, as the last lease does not notify the manager
+STOP_TIMEOUT_S = 5.0  # seconds that the loop has to end
 _log = structlog.get_logger("interlock.worker")
 
 
 class Plane(Protocol):
-    """What upkeep needs of the data plane."""
+    """The data plane, as far as a worker needs it. `gateway.serving.plane.DataPlane` is the real one."""
 
-    @property
-    def loader(self) -> Loader:
-        """Loads the versions that the plane can serve."""
+    def serve(self, lane: Lane) -> None:
+        """Serves the calls of a started lane."""
+        ...
+
+    def load_on_demand(self, ask: Callable[[str, str, float], None]) -> None:
+        """Has requests wait while ``ask(model, version, timeout_s)`` has control load a version. Called before `serve`."""
+        ...
+
+    def stop(self) -> None:
+        """Returns when every call taken from the lane is answered. Called after the server was stopped."""
         ...
 
     def publish(self, snapshot: Snapshot) -> None:
@@ -63,13 +72,14 @@ class Plane(Protocol):
 
 class Upkeep:
     """
-    ``publish`` gets every snapshot; ``report_period_s`` is the time between two reports of counts and predictions.
-    `has_state` is set when a desired state was applied, `is_settled` when all it routes is READY or FAILED.
+    Calls ``publish`` with every snapshot. ``report_period_s``: seconds between two reports of counts and predictions.
+    `has_state` is set when a desired state was applied, `is_settled` when every version that it routes is READY or FAILED.
     """
 
     def __init__(
         self,
         plane: Plane,
+        loader: Loader,
         *,
         connect: Callable[[], Link],
         hello: Hello,
@@ -81,7 +91,7 @@ class Upkeep:
         self._plane, self._clock, self._period_s = plane, clock, report_period_s
         self._incarnation = hello.incarnation
         self.link = ControlLink(connect, hello, on_connected=self._connected, on_message=self._take)
-        self.manager = VersionManager(plane.loader, publish, self._announce, executor, clock, wake=self._wake_up)
+        self.manager = VersionManager(loader, publish, self._announce, executor, clock, wake=self._wake_up)
         self.has_state = threading.Event()
         self.is_settled = threading.Event()
         self._predictions = PredictionBuffer()
@@ -97,7 +107,7 @@ class Upkeep:
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
 
     def start(self) -> None:
-        """Connects to control and begins to follow it."""
+        """Connects to control and starts to follow it."""
         self._thread.start()
         self.link.start()
 
@@ -110,7 +120,7 @@ class Upkeep:
         self.link.stop()
 
     def desire_first(self, desired: DesiredState) -> None:
-        """Takes a desired state from elsewhere, unless control has sent one already."""
+        """Applies a desired state from disk, unless control has sent one already."""
         with self._lock:
             if self._desired is None and not self.has_state.is_set():
                 self._desired = desired
@@ -126,7 +136,7 @@ class Upkeep:
     def _take(self, message: DesiredState | Report) -> None:
         with self._lock:
             if isinstance(message, DesiredState):
-                self._desired = message  # in place of one that was not taken yet: the last one wins
+                self._desired = message  # replaces one that was not applied yet: the last one wins
             else:
                 self._tokens.append(message.token)
         self._wake.set()
@@ -152,20 +162,20 @@ class Upkeep:
             self._wake.clear()
             try:
                 pause_s = self.step()
-            except Exception as error:  # the loop's supervisor: what failed now is tried again at the next step
+            except Exception as error:  # the loop's supervisor: the next step tries again
                 _log.error("upkeep_failed", exc_info=error)
                 pause_s = self._period_s
         self.link.send(self._observed(self.manager.observed()))
         self._report_counts()
 
     def step(self) -> float:
-        """Does what is due; the seconds until something may be due again."""
+        """Does what is due. Returns the seconds until something may be due again."""
         with self._lock:
             desired, self._desired = self._desired, None
             tokens, self._tokens = self._tokens, []
             is_observed_due, self._is_observed_due = self._is_observed_due, False
         if desired is not None:
-            self._plane.hold_regions(desired.regions)  # before the revision is said to be taken
+            self._plane.hold_regions(desired.regions)  # before the revision is reported as applied
             self.manager.apply(desired)
             self.has_state.set()
         is_draining = self.manager.tick()
@@ -188,7 +198,7 @@ class Upkeep:
         return replace(observed, is_serving=self._is_serving)
 
     def _report_counts(self, *, is_asked: bool = False) -> None:
-        """Sends the counts, then predictions and traces, which wait in bounded number while control is away."""
+        """Sends counts, then predictions and traces, of which a bounded number is kept while control is away."""
         self._reported_at = self._clock.monotonic()
         self._predictions.add(self._plane.take_predictions())
         counts = self._plane.telemetry()

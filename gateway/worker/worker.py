@@ -1,8 +1,8 @@
 """
-One worker, put together: the data port with its services, the data plane behind the lane, and the upkeep beside it.
+The worker: builds the data port with its services, the data plane behind the lane, and the upkeep beside it.
 
-It serves what control desires, and goes on serving when control is gone. Nothing listens before there is something to
-answer with, so a worker that comes back never refuses what its siblings on the same port serve.
+A worker serves what control desires, and goes on serving while control is away. It listens only when its routed versions
+are ready, so a restarted worker never refuses requests that its siblings on the same port serve.
 """
 
 from __future__ import annotations
@@ -15,37 +15,39 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+import msgspec
 import structlog
 
 from gateway.api.data_service import DataServices
 from gateway.api.health import Health
 from gateway.api.reflection import enable_reflection
 from gateway.clock import Clock
-from gateway.contract.asks import Answer
+from gateway.contract.asks import LOAD_VERSION, Answer, Wish
 from gateway.contract.desired import DesiredState
 from gateway.contract.link import Link
 from gateway.contract.observed import Hello
-from gateway.errors import NotReady
+from gateway.errors import AskRefused, NotReady
 from gateway.quality.prediction_id import EPOCHS
 from gateway.runtime.scheduling import least_important, reading_the_network, starting_threads
 from gateway.serving.lane.gate import LaneGate
-from gateway.serving.lane.opening import STANDARD_THREADS, Lane, open_lane
+from gateway.serving.lane.opening import STANDARD_THREADS, open_lane
 from gateway.serving.lane.server import (
     DEFAULT_MAX_CONCURRENT_STREAMS,
     DEFAULT_MAX_MESSAGE_BYTES,
     ServerOptions,
     begin_stop,
-    bind,
+    listen,
     make_server,
 )
-from gateway.versions.ports import Snapshot
+from gateway.versions.loaded import Loader
+from gateway.versions.snapshot import Snapshot
 from gateway.worker.state_file import read_state
 from gateway.worker.upkeep import Plane, Upkeep
 
-CHECK_S = 0.05  # how soon a start that waits sees that it was stopped
-GOODBYE_S = 0.03  # more than a network's round trip; answers come that much later, once, at the stop
+CHECK_S = 0.05  # seconds after which a waiting start notices that the worker was stopped
+GOAWAY_S = 0.03  # seconds, more than a network round trip; a stop delays answers by that much, once
 _log = structlog.get_logger("interlock.worker")
 
 
@@ -108,29 +110,21 @@ class WorkerConfig:
                 raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name):g}")
 
 
-class ServingPlane(Plane, Protocol):
-    """What a worker needs of the data plane."""
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of a worker that serve: the data plane, and what loads versions for it."""
 
-    def serve(self, lane: Lane) -> None:
-        """Serves the calls of a started lane."""
-        ...
-
-    def load_on_demand(self, ask: Callable[[str, bytes, float], Answer]) -> None:
-        """Has requests wait for versions that ``ask`` can bring; before `serve`."""
-        ...
-
-    def stop(self) -> None:
-        """Returns when everything taken from the lane is answered; after the server was stopped."""
-        ...
+    plane: Plane
+    loader: Loader
 
 
-MakePlane = Callable[[WorkerConfig, Hello, Clock], ServingPlane]
+MakeParts = Callable[[WorkerConfig, Hello, Clock], Parts]
 
 
 class Worker:
     """
-    ``connect`` makes a connection to control (OSError when it is away); ``state_file`` is where control leaves the last
-    desired state. `start` returns when the port takes requests, `stop` when nothing is in flight any more.
+    ``connect`` makes a connection to control (OSError while it is away). ``state_file`` is where control writes the last
+    desired state. `start` returns when the port takes requests, `stop` when no request is in flight.
     """
 
     def __init__(
@@ -140,7 +134,7 @@ class Worker:
         connect: Callable[[], Link],
         state_file: Path,
         clock: Clock,
-        make_plane: MakePlane | None = None,
+        make_parts: MakeParts | None = None,
     ) -> None:
         self._config, self._state_file = config, state_file
         epoch = secrets.randbelow(EPOCHS)
@@ -159,13 +153,15 @@ class Worker:
         self.place = f"{config.number}/{max(config.siblings, config.number + 1)}"
         self.snapshot = Snapshot()
         self.is_serving = False
-        self._plane = (make_plane or _data_plane)(config, hello, clock)
-        # Loading gives way to serving; not where ONNX Runtime makes threads for runs then, which would be as unimportant.
+        parts = (make_parts or _serving_parts)(config, hello, clock)
+        self._plane = parts.plane
+        # Loading yields to serving. Not if ONNX Runtime makes threads for runs: they would inherit the low priority.
         yielding = least_important if config.threads == 1 else None
         self._executor = ThreadPoolExecutor(config.load_threads, thread_name_prefix="load", initializer=yielding)
         self._health = Health()
         self._upkeep = Upkeep(
             self._plane,
+            parts.loader,
             connect=connect,
             hello=hello,
             publish=self._publish,
@@ -174,7 +170,7 @@ class Worker:
             report_period_s=config.report_period_s,
         )
         if config.is_on_demand:
-            self._plane.load_on_demand(self.ask)
+            self._plane.load_on_demand(self._load_version)
         self._stopping = threading.Event()
         self._port_changing = threading.RLock()  # opened and closed by different threads, at any moment
         self._services: DataServices
@@ -183,9 +179,9 @@ class Worker:
 
     def start(self) -> None:
         """
-        Follows control and opens the port once what is routed is ready. Raises CannotListen, and NotReady when there is
-        no desired state to be had, or (``must_be_ready``) not all that is routed. Returns without serving when it is
-        stopped meanwhile.
+        Follows control, and opens the port once the routed versions are ready. Raises CannotListen; NotReady if there is no
+        desired state, or (``must_be_ready``) if a routed version is not ready. Returns without serving if it is stopped
+        meanwhile.
         """
         self._upkeep.start()
         try:
@@ -199,9 +195,9 @@ class Worker:
 
     def stop(self, *, is_replaced: bool = False) -> None:
         """
-        Health NOT_SERVING → ``drain_delay_s`` → no further call, those in flight end within ``grace_s`` → last counts and
-        predictions to control. Safe to call twice. ``is_replaced``: another worker serves on the port in its place, so
-        the gateway stays SERVING for load balancers, and nobody has to be given time to go elsewhere.
+        Drains the worker: health NOT_SERVING → ``drain_delay_s`` → no further call, calls in flight end within ``grace_s``
+        → last counts and predictions to control. Safe to call twice. ``is_replaced``: another worker serves the port in its
+        place, so health stays SERVING and load balancers need no time to react.
         """
         if self._stopping.is_set():
             return
@@ -222,6 +218,15 @@ class Worker:
     def ask(self, method: str, body: bytes, timeout_s: float) -> Answer:
         """Control's answer to what only it knows. Raises NotReady when control is unreachable."""
         return self._upkeep.link.ask(method, body, timeout_s)
+
+    def _load_version(self, model: str, version: str, timeout_s: float) -> None:
+        """Has control load a version. Raises AskRefused, and NotReady when control is unreachable."""
+        answer = self.ask(LOAD_VERSION, msgspec.msgpack.encode(Wish(model, version)), timeout_s)
+        if answer.code != "OK":
+            retry_after_s = 0.1 if answer.code == "RESOURCE_EXHAUSTED" else None
+            raise AskRefused(
+                answer.message, code=answer.code, reason=answer.reason, retry_after_s=retry_after_s, **answer.metadata
+            )
 
     # ---- starting and stopping ----------------------------------------------------------------------------------------
 
@@ -264,13 +269,13 @@ class Worker:
         if config.has_reflection:
             enable_reflection(server)
         self._lane = LaneGate(open_lane(server, config.lane, max_stream_age_s=config.max_connection_age_s))
-        self.address = bind(server, config.data_address)
+        self.address = listen(server, config.data_address)
         starting_threads(reading_the_network, server.start)
         self._server = server
         self._lane.start()
         self._plane.serve(self._lane)
         self.is_serving = True
-        self._upkeep.connections.look_at(int(self.address.rpartition(":")[2]))
+        self._upkeep.connections.watch_port(int(self.address.rpartition(":")[2]))
         self._health.serve()
         self._upkeep.show_serving(True)
         _log.info("worker_serving", worker=config.number, address=self.address, lane=self._lane.kind)
@@ -278,17 +283,17 @@ class Worker:
     def _close_port(self) -> None:
         pause = threading.Event().wait
         self._lane.hold()
-        pause(GOODBYE_S)  # calls under way arrive
+        pause(GOAWAY_S)  # calls on the network arrive
         wait = begin_stop(self._server, self._config.grace_s)
         self.is_serving = False
-        pause(GOODBYE_S)  # the goodbye reaches callers before their answers do
+        pause(GOAWAY_S)  # the GOAWAY frame reaches callers before their answers do
         self._lane.release()
         self._health.end_watches()
-        if not wait():  # then the lane's thread is still busy with them: not waited for, the process ends without it
+        if not wait():  # the lane's thread is still busy with them; the process ends without waiting for it
             _log.error("calls_still_open", grace_s=self._config.grace_s)
             return
         self._services.close()
-        self._lane.ended()
+        self._lane.server_stopped()
         self._plane.stop()
 
     def _publish(self, snapshot: Snapshot) -> None:
@@ -297,10 +302,13 @@ class Worker:
         self._health.show(snapshot)
 
 
-def _data_plane(config: WorkerConfig, hello: Hello, clock: Clock) -> ServingPlane:
-    """The real one; imported late, so that a worker around another plane needs no runtime."""
+def _serving_parts(config: WorkerConfig, hello: Hello, clock: Clock) -> Parts:
+    """Builds the real parts. Imported late, so that a worker around other parts needs no runtime."""
+    from gateway.api.status_codes import describe
     from gateway.serving.plane import DataPlane, PlaneConfig
     from gateway.telemetry.tracing import Tracing
+    from gateway.versions.onnx_loader import OnnxLoader
+    from gateway.versions.recent_inputs import RecentInputs
 
     plane_config = PlaneConfig(
         threads=config.threads,
@@ -308,5 +316,14 @@ def _data_plane(config: WorkerConfig, hello: Hello, clock: Clock) -> ServingPlan
         unit_key=config.unit_key,
         is_shared_memory=config.is_shared_memory,
     )
-    tracing = Tracing(config.trace_ratio)
-    return DataPlane(plane_config, epoch=hello.epoch, incarnation=hello.incarnation, tracing=tracing, clock=clock)
+    recent = RecentInputs()
+    plane = DataPlane(
+        plane_config,
+        epoch=hello.epoch,
+        incarnation=hello.incarnation,
+        describe=describe,
+        tracing=Tracing(config.trace_ratio),
+        recent=recent,
+        clock=clock,
+    )
+    return Parts(plane, OnnxLoader(config.threads, recent))

@@ -11,8 +11,8 @@ from gateway.app import build_control, build_worker, joined_to
 from gateway.process.home import prepare
 from gateway.process.orders import Orders
 from gateway.process.sockets import reserve
-from gateway.serving.served import Served
 from gateway.settings.values import Address, Settings
+from gateway.versions.loaded import LoadedVersion
 from gateway.worker.worker import Worker
 
 
@@ -24,11 +24,9 @@ class Inside:
     data: str
     worker: Worker
 
-    def served(self, model: str, version: int) -> Served:
-        """What the worker holds of a READY version."""
-        held = self.worker.snapshot.ready[model][version]
-        assert isinstance(held, Served)
-        return held
+    def loaded(self, model: str, version: int) -> LoadedVersion:
+        """A READY version in the worker's memory."""
+        return self.worker.snapshot.ready[model][version]
 
 
 @contextmanager

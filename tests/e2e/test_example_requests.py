@@ -35,9 +35,9 @@ def test_a_model_that_no_made_up_input_fits_is_batched_and_warm_with_an_example(
     assert (made.example_count, made.batchable) == (1, True)
     assert made.batching_reason == "rows of 4 batches of examples of up to 8 equal the rows alone"
     admin.deploy("seven", 1).result()
-    served = gateway.served("seven", 1)
+    served = gateway.loaded("seven", 1)
     assert served.is_batched
-    assert served.run_times.longest_s() > 0  # 64 rows were run before anybody asked
+    assert served.pace.run_times.longest_s() > 0  # 64 rows were run before anybody asked
     with Client(gateway.data) as client:
         assert client.infer("seven", ROWS)["y"].tolist() == ROWS.sum(axis=1, keepdims=True).tolist()
 
@@ -46,8 +46,8 @@ def test_without_an_example_it_is_neither(gateway: Inside, admin: AdminClient, t
     made = admin.register("seven", seven_wide(tmp_path / "m.onnx", 1.0)).result().version
     assert (made.example_count, made.batchable) == (0, False)
     admin.deploy("seven", 1).result()
-    served = gateway.served("seven", 1)
-    assert (served.is_inline, served.run_times.longest_s()) == (False, 0.0)
+    served = gateway.loaded("seven", 1)
+    assert (served.pace.is_inline, served.pace.run_times.longest_s()) == (False, 0.0)
 
 
 def test_the_next_version_is_warmed_up_with_what_callers_sent(gateway: Inside, admin: AdminClient, tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_the_next_version_is_warmed_up_with_what_callers_sent(gateway: Inside, a
         for _ in range(2):  # what comes after the first answer is done before the second
             client.infer("seven", ROWS)
         admin.promote("seven", 2).result()
-        assert gateway.served("seven", 2).run_times.expected_s(1) > 0
+        assert gateway.loaded("seven", 2).pace.run_times.expected_s(1) > 0
         assert client.infer("seven", ROWS).version == "2"
 
 
@@ -78,7 +78,7 @@ def test_examples_survive_a_restart_of_everything(tmp_path: Path) -> None:
             if not attempt:
                 admin.register("seven", seven_wide(tmp_path / "m.onnx", 1.0), examples=[{"x": ROWS}]).result()
                 admin.deploy("seven", 1).result()
-            assert inside.served("seven", 1).run_times.longest_s() > 0
+            assert inside.loaded("seven", 1).pace.run_times.longest_s() > 0
 
 
 def test_an_example_file_that_is_gone_does_not_keep_the_version_from_serving(tmp_path: Path) -> None:

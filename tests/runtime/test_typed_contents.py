@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from gateway.errors import InvalidRequest
 from gateway.protocol.pb import inference_pb2 as pb
 from gateway.runtime.tensors import DTYPES, from_typed, to_typed
-from gateway.serving.oip.codec import Decoder, Request, typed_response
+from gateway.serving.oip.decode import Decoder, InferRequest
+from gateway.serving.oip.encode import typed_response
 
 FIELDS = {
     "BOOL": "bool_contents", "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents",
@@ -35,7 +36,7 @@ def typed_of(datatype: str, values: list) -> object:
     request = pb.ModelInferRequest(model_name="m")
     tensor = request.inputs.add(name="x", datatype=datatype, shape=[len(values)])
     getattr(tensor.contents, FIELDS[datatype]).extend(values)
-    return Decoder(Request).decode(request.SerializeToString()).layout.inputs[0].typed
+    return Decoder(InferRequest).decode(request.SerializeToString()).signature.inputs[0].typed
 
 
 @given(st.sampled_from(sorted(FIELDS)).flatmap(lambda datatype: st.tuples(st.just(datatype), arrays(datatype))))

@@ -11,17 +11,21 @@ import grpc
 import pytest
 from plane_models import save
 
+from gateway.api.status_codes import describe
 from gateway.clock import SystemClock
 from gateway.contract.desired import DesiredRoute, DesiredVersion
 from gateway.protocol.pb import inference_pb2 as pb
 from gateway.protocol.services import INFER_METHOD
 from gateway.runtime.trial import Order, examine
-from gateway.serving.lane.opening import StandardLane, open_lane
+from gateway.serving.lane.call import Lane
+from gateway.serving.lane.opening import open_lane
 from gateway.serving.on_demand.parking import Ask
 from gateway.serving.plane import DataPlane, PlaneConfig
-from gateway.serving.served import Served
 from gateway.telemetry.tracing import Tracing
-from gateway.versions.ports import Snapshot
+from gateway.versions.loaded import LoadedVersion
+from gateway.versions.onnx_loader import OnnxLoader
+from gateway.versions.recent_inputs import RecentInputs
+from gateway.versions.snapshot import Snapshot
 from registry.deployment import Batching, Segment, Shadow
 
 EPOCH = 77
@@ -33,16 +37,17 @@ class Gate:
     """A serving plane: add versions, set routes, call it."""
 
     plane: DataPlane
+    loader: OnnxLoader
     channel: grpc.Channel
     address: str
     folder: Path
-    held: dict[str, dict[int, Served]] = field(default_factory=dict)
+    loaded: dict[str, dict[int, LoadedVersion]] = field(default_factory=dict)
     desired: dict[str, dict[int, DesiredVersion]] = field(default_factory=dict)
     routes: dict[str, DesiredRoute] = field(default_factory=dict)
 
     def load(
         self, model: str, number: int, proto: object, *, batching: Batching = DEFAULT_BATCHING, is_class: bool = True
-    ) -> Served:
+    ) -> LoadedVersion:
         path = save(proto, self.folder / f"{model}-{number}.onnx")
         outcome = examine(Order(str(path), None, 1 << 40, 600))
         assert outcome.facts is not None, outcome.refusal
@@ -56,10 +61,9 @@ class Gate:
             known.is_batchable,
             batching,
         )
-        served = self.plane.loader.load(model, version)
+        served = self.loader.load(model, version)
         served.warm_up()
-        assert isinstance(served, Served)
-        self.held.setdefault(model, {})[number] = served
+        self.loaded.setdefault(model, {})[number] = served
         self.desired.setdefault(model, {})[number] = version
         return served
 
@@ -69,9 +73,9 @@ class Gate:
         self.publish()
 
     def publish(self) -> None:
-        states = {model: dict.fromkeys(versions, "READY") for model, versions in self.held.items()}
-        held = {model: dict(versions) for model, versions in self.held.items()}
-        self.plane.publish(Snapshot(dict(self.routes), held, states, self.desired))
+        states = {model: dict.fromkeys(versions, "READY") for model, versions in self.loaded.items()}
+        ready = {model: dict(versions) for model, versions in self.loaded.items()}
+        self.plane.publish(Snapshot(dict(self.routes), ready, states, self.desired))
 
     def infer(self, request: pb.ModelInferRequest, **options: object) -> pb.ModelInferResponse:
         return self.call(request.SerializeToString(), **options)
@@ -93,15 +97,23 @@ def lane_kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def open_gate(tmp_path: Path) -> Iterator[Callable[..., Gate]]:
     """Opens planes on either lane; all are stopped at the end."""
-    opened: list[tuple[grpc.Server, object, Gate]] = []
+    opened: list[tuple[grpc.Server, Lane, Gate]] = []
 
     def start(kind: str = "fast", tracing: Tracing | None = None, ask: Ask | None = None, **config: object) -> Gate:
         server = grpc.server(futures.ThreadPoolExecutor(32))
         port = server.add_insecure_port("127.0.0.1:0")
         lane = open_lane(server, kind)
         assert lane.kind == kind
+        recent = RecentInputs()
         plane = DataPlane(
-            PlaneConfig(**config), epoch=EPOCH, incarnation="test", tracing=tracing or Tracing(), clock=SystemClock(), seed=1
+            PlaneConfig(**config),
+            epoch=EPOCH,
+            incarnation="test",
+            describe=describe,
+            tracing=tracing or Tracing(),
+            recent=recent,
+            clock=SystemClock(),
+            seed=1,
         )
         if ask is not None:
             plane.load_on_demand(ask)
@@ -109,7 +121,7 @@ def open_gate(tmp_path: Path) -> Iterator[Callable[..., Gate]]:
         lane.start()
         plane.serve(lane)
         address = f"127.0.0.1:{port}"
-        gate = Gate(plane, grpc.insecure_channel(address), address, tmp_path)
+        gate = Gate(plane, OnnxLoader(1, recent), grpc.insecure_channel(address), address, tmp_path)
         opened.append((server, lane, gate))
         return gate
 
@@ -117,8 +129,7 @@ def open_gate(tmp_path: Path) -> Iterator[Callable[..., Gate]]:
     for server, lane, gate in opened:
         gate.channel.close()
         stopped = server.stop(5)
-        if isinstance(lane, StandardLane):
-            lane.stopped()
+        lane.server_stopped()
         assert stopped.wait(10)
         gate.plane.stop()
 

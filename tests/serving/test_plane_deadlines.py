@@ -52,7 +52,7 @@ def test_the_watchdog_stops_what_is_due_and_nothing_else(wait_for):
 def test_an_endless_run_stops_when_its_caller_cancels_and_its_place_is_free_again(gate, wait_for):
     served = gate.load("loop", 1, counted())
     gate.route("loop", 1)
-    served.is_inline = False  # the lane's own thread cannot see a cancellation while it runs a model
+    served.pace.is_inline = False  # the lane's own thread cannot see a cancellation while it runs a model
     counts = gate.plane.counters.arm("loop", 1, "default")
     calls = [gate.start(rounds(ENDLESS)) for _ in range(3)]
     wait_for(lambda: served.in_flight == 3)
@@ -60,14 +60,14 @@ def test_an_endless_run_stops_when_its_caller_cancels_and_its_place_is_free_agai
         call.cancel()
     wait_for(lambda: not served.in_flight)
     assert counts.requests == {"CANCELLED": 3}
-    assert served.runner.waiting == 0
+    assert gate.plane._dispatcher.queued(served) == 0
     assert answer(gate.infer(rounds(3))).tolist() == ONE.tolist()
 
 
 def test_a_caller_that_disconnects_frees_its_place(gate, wait_for):
     served = gate.load("loop", 1, counted())
     gate.route("loop", 1)
-    served.is_inline = False
+    served.pace.is_inline = False
     channel = grpc.insecure_channel(gate.address)
     call = channel.unary_unary(INFER_METHOD).future(rounds(ENDLESS).SerializeToString(), timeout=60)
     wait_for(lambda: served.in_flight == 1)
@@ -80,12 +80,12 @@ def test_a_caller_that_disconnects_frees_its_place(gate, wait_for):
 def test_an_expired_request_leaves_the_queue_while_the_model_still_runs(gate, wait_for):
     served = gate.load("loop", 1, counted())
     gate.route("loop", 1)
-    served.is_inline = False
+    served.pace.is_inline = False
     blocker = gate.start(rounds(ENDLESS), timeout=60)
     wait_for(lambda: served.in_flight == 1)
     waiting = gate.start(rounds(3), timeout=0.2)
     assert waiting.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    wait_for(lambda: served.in_flight == 1 and served.runner and not served.runner.waiting)
+    wait_for(lambda: served.in_flight == 1 and not gate.plane._dispatcher.queued(served))
     counts = gate.plane.counters.arm("loop", 1, "default")
     assert counts.executions == {}
     blocker.cancel()

@@ -8,8 +8,8 @@ from onnx import helper, numpy_helper
 from plane_models import F, answer, ask, identity, lookup, model, scale, tensor
 
 from gateway.protocol.pb import inference_pb2 as pb
-from gateway.serving import recent_inputs as examples
-from gateway.serving.recent_inputs import RecentInputs
+from gateway.versions import recent_inputs as examples
+from gateway.versions.recent_inputs import RecentInputs
 
 ROW = np.ones((1, 4), np.float32)
 
@@ -41,30 +41,30 @@ def infer(gate, *requests: pb.ModelInferRequest, is_due: bool = True) -> None:
     """Sends each, and another model's after it: what follows the answer is then done, as all run in the lane's thread."""
     for request in requests:
         if is_due:
-            gate.held[request.model_name][1].example_due_ns = 0
+            gate.loaded[request.model_name][1].example_due_ns = 0
         gate.infer(request)
         gate.infer(ask("other", ROW))
 
 
 @pytest.fixture(autouse=True)
 def other(gate) -> None:
-    gate.load("other", 1, scale(1)).is_inline = True
+    gate.load("other", 1, scale(1)).pace.is_inline = True
     gate.route("other", 1)
 
 
 def serve(gate, proto, name: str = "m", number: int = 1):
     served = gate.load(name, number, proto)
-    served.is_inline = True  # all in the lane's thread, one after the other
+    served.pace.is_inline = True  # all in the lane's thread, one after the other
     gate.route(name, number)
     return served
 
 
 def test_a_new_version_is_warmed_up_with_what_callers_sent(gate):
     first = serve(gate, wide(5))
-    assert first.run_times.longest_s() == 0
+    assert first.pace.run_times.longest_s() == 0
     infer(gate, ask("m", np.ones((3, 5), np.float32)))
-    assert gate.load("m", 2, wide(5)).run_times.longest_s() > 0
-    assert gate.load("unasked", 1, wide(5)).run_times.longest_s() == 0
+    assert gate.load("m", 2, wide(5)).pace.run_times.longest_s() > 0
+    assert gate.load("unasked", 1, wide(5)).pace.run_times.longest_s() == 0
 
 
 def test_what_does_not_fit_the_new_version_is_ignored(gate, recent):
@@ -72,8 +72,8 @@ def test_what_does_not_fit_the_new_version_is_ignored(gate, recent):
     infer(gate, ask("m", np.ones((1, 5), np.float32)))
     assert recent.fitting("m", gate.desired["other"][1].signature) == ()
     for proto in (scale(2), lookup(), identity(F, ["n", "m"])):  # another width, another datatype, and one that fits
-        assert gate.load("m", 2, proto).run_times.longest_s() > 0
-    assert gate.load("m", 3, wide(6)).run_times.longest_s() == 0  # fits by its signature, and fails: that proves nothing
+        assert gate.load("m", 2, proto).pace.run_times.longest_s() > 0
+    assert gate.load("m", 3, wide(6)).pace.run_times.longest_s() == 0  # fits by its signature, and fails: that proves nothing
 
 
 def test_at_most_one_request_a_second_is_taken(gate, recent):
@@ -115,7 +115,7 @@ def test_a_model_that_is_not_held_any_more_is_forgotten(gate, recent):
     infer(gate, ask("m", np.ones((1, 5), np.float32)))
     assert seen(recent, gate) == [[1, 5]]
     desired = gate.desired.pop("m")
-    gate.held.pop("m"), gate.routes.pop("m")
+    gate.loaded.pop("m"), gate.routes.pop("m")
     gate.publish()
     assert recent.fitting("m", desired[1].signature) == ()
 

@@ -80,9 +80,9 @@ def expired(gate, wait_for) -> None:
 def cancelled(gate, wait_for) -> None:
     for _ in range(REQUESTS):
         call = gate.start(rounds(1 << 60), timeout=20)
-        wait_for(lambda: gate.held["loop"][1].in_flight)
+        wait_for(lambda: gate.loaded["loop"][1].in_flight)
         call.cancel()
-        wait_for(lambda: not gate.held["loop"][1].in_flight)
+        wait_for(lambda: not gate.loaded["loop"][1].in_flight)
 
 
 @pytest.mark.parametrize("requests", [answered, queued, streamed, malformed, failing, expired, cancelled])
@@ -90,18 +90,18 @@ def test_nothing_of_a_request_waits_for_the_garbage_collector(gate, wait_for, re
     for model, proto in (("fast", scale(2)), ("loop", counted()), ("lookup", lookup())):
         gate.load(model, 1, proto)
         gate.route(model, 1)
-    gate.held["loop"][1].is_inline = False
+    gate.loaded["loop"][1].pace.is_inline = False
     waiting: Counter[str] = Counter()
     with collector_of(waiting):
         requests(gate, wait_for)
-        wait_for(lambda: not any(versions[1].in_flight for versions in gate.held.values()))
+        wait_for(lambda: not any(versions[1].in_flight for versions in gate.loaded.values()))
     assert not waiting
 
 
 @pytest.mark.parametrize(("model", "request_"), [("fast", ask("fast", ONE)), ("loop", rounds(3))])
 def test_nothing_of_a_replaced_version_waits_for_the_garbage_collector(gate, wait_for, model, request_):
     proto = scale(2) if model == "fast" else counted()
-    gate.load(model, 1, proto).is_inline = model == "fast"
+    gate.load(model, 1, proto).pace.is_inline = model == "fast"
     gate.route(model, 1)
     waiting: Counter[str] = Counter()
     with collector_of(waiting):
@@ -109,7 +109,7 @@ def test_nothing_of_a_replaced_version_waits_for_the_garbage_collector(gate, wai
         gate.load(model, 2, proto)
         gate.route(model, 2)
         gate.infer(request_)
-        replaced = gate.held[model].pop(1)
+        replaced = gate.loaded[model].pop(1)
         gate.publish()
         replaced.retire()
         assert not replaced.in_flight

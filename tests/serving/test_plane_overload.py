@@ -25,9 +25,9 @@ def test_a_flood_is_answered_or_refused_to_the_last_request(gate, wait_for):
     """Exactly so many are answered as the queue has room for, and every refusal says when to come again."""
     served = gate.load("loop", 1, counted(), batching=Batching(max_waiting=8, queue_target_us=0))
     gate.route("loop", 1)
-    served.is_inline = False
+    served.pace.is_inline = False
     endless = gate.start(rounds(1 << 60))
-    wait_for(lambda: served.in_flight == 1 and served.runner and not served.runner.waiting)
+    wait_for(lambda: served.in_flight == 1 and not gate.plane._dispatcher.queued(served))
     calls = [gate.start(rounds(2)) for _ in range(20)]
     wait_for(lambda: sum(call.done() for call in calls) == 12)
     endless.cancel()

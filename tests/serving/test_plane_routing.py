@@ -8,13 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import numpy as np
 import pytest
+import structlog
 from onnx import TensorProto
 from plane_models import answer, ask, batch_mean, identity, lookup, scale, slow
 
 from gateway.protocol.pb import inference_pb2 as pb
 from gateway.protocol.services import INFER_METHOD
 from gateway.quality.prediction_id import parse
-from gateway.versions.ports import Snapshot
+from gateway.versions.snapshot import Snapshot
 from registry.deployment import Batching, Segment, Shadow
 
 ONE = np.ones((1, 4), np.float32)
@@ -190,11 +191,31 @@ def test_swaps_under_load_lose_nothing_and_name_the_version_that_ran(gate, wait_
     assert {"1", "2"} <= set(served)
 
 
+@pytest.mark.parametrize("version", ["²", "٧", "７", "7²", "+7"])
+def test_a_version_of_other_digits_is_not_found_and_nothing_is_logged_as_an_error(gate, version):
+    """Each such request used to be INTERNAL, with a traceback in the log."""
+    gate.load("m", 7, scale(2))
+    gate.route("m", 7)
+    with structlog.testing.capture_logs() as logged, pytest.raises(grpc.RpcError) as error:
+        gate.infer(ask("m", ONE, version=version))
+    assert error.value.code() is grpc.StatusCode.NOT_FOUND
+    assert f"no version or alias {version!r}" in error.value.details()
+    assert [entry for entry in logged if entry["log_level"] == "error"] == []
+
+
+def test_leading_zeros_mean_the_same_version(gate):
+    gate.load("m", 7, scale(2))
+    gate.route("m", 7)
+    for version in ("7", "007", "0000000007"):
+        response = gate.infer(ask("m", ONE, version=version))
+        assert (response.model_version, arm(response)) == ("7", "pinned")
+
+
 def test_a_retired_version_is_routed_around_and_drains(gate, wait_for):
     """A reader that still has the old table is refused the lease and goes by the new one."""
     two_versions(gate)
     gate.route("m", 1)
-    old = gate.held["m"][1]
+    old = gate.loaded["m"][1]
     stop = threading.Event()
 
     def call() -> int:
@@ -218,7 +239,7 @@ def test_a_retired_version_is_routed_around_and_drains(gate, wait_for):
 
 def test_a_slow_version_runs_beside_the_lane_and_answers(gate):
     served = gate.load("s", 1, slow())
-    assert not served.is_inline
+    assert not served.pace.is_inline
     gate.load("m", 1, scale(2))
     gate.route("m", 1)
     gate.route("s", 1)
@@ -257,7 +278,7 @@ def test_a_shadow_is_compared_and_never_seen_by_callers(gate, wait_for):
     assert counts.disagreed == counts.compared > 0
     assert counts.max_abs_diff == 2
     assert counts.sum_abs_diff == 2.0 * counts.values
-    wait_for(lambda: gate.held["m"][2].in_flight == 0)
+    wait_for(lambda: gate.loaded["m"][2].in_flight == 0)
 
 
 def test_a_shadow_that_mixes_rows_is_run_request_by_request(gate, wait_for):
@@ -290,7 +311,7 @@ def test_a_mistake_in_the_comparison_ends_neither_the_shadow_nor_its_leases(gate
         wait_for(lambda: counts.failed == 1)
     gate.infer(ask("m", ONE))
     wait_for(lambda: counts.compared == 1)
-    wait_for(lambda: gate.held["m"][2].in_flight == 0)
+    wait_for(lambda: gate.loaded["m"][2].in_flight == 0)
 
 
 @pytest.mark.parametrize("model", [scale(2), slow()], ids=["lane's thread", "own thread"])
@@ -298,7 +319,7 @@ def test_a_mistake_after_the_answer_ends_no_thread_and_no_caller(gate, wait_for,
     served = gate.load("m", 1, model)
     gate.route("m", 1)
     with monkeypatch.context() as patched:
-        patched.setattr("gateway.serving.execute.Execution._count", lambda *_: 1 / 0)
+        patched.setattr("gateway.serving.account._count", lambda *_: 1 / 0)
         assert len(gate.infer(ask("m", ONE)).raw_output_contents) == 1
         wait_for(lambda: not served.in_flight)
     for _ in range(3):
@@ -313,7 +334,7 @@ def test_the_shadows_percentage_is_kept(gate, wait_for):
         gate.infer(ask("m", ONE))
     counts = gate.plane.counters.shadow("m", 1, 2)
     copied = lambda: counts.compared + counts.dropped  # noqa: E731
-    wait_for(lambda: gate.held["m"][2].in_flight == 0)
+    wait_for(lambda: gate.loaded["m"][2].in_flight == 0)
     assert 40 < copied() < 130  # 80 expected; six standard deviations wide
     assert counts.disagreed == 0
 
@@ -346,7 +367,7 @@ def test_predictions_are_kept_in_columns_for_the_log(open_gate, wait_for):
     gate = open_gate("fast")
     gate.load("m", 1, scale(1, columns=1))
     gate.route("m", 1)
-    if gate.held["m"][1].prediction is None:
+    if gate.loaded["m"][1].prediction is None:
         pytest.fail("a single number a row is a regression")
     request = ask("m", np.float32([[5], [6]]))
     request.id = "mine"
@@ -361,15 +382,15 @@ def test_predictions_are_kept_in_columns_for_the_log(open_gate, wait_for):
 
 def test_a_model_that_turns_out_slow_no_longer_runs_in_the_lanes_thread(gate):
     served = gate.load("m", 1, scale(2))
-    assert served.is_inline
-    served.ran([1], 1_000, 0)
+    assert served.pace.is_inline
+    served.pace.ran([1], 1_000, 0)
     for _ in range(10):  # by the clock alone, as when another thread has taken the core
-        served.ran([1], 50_000_000, 100_000 if served.is_doubted else 0)
-        assert served.is_inline
+        served.pace.ran([1], 50_000_000, 100_000 if served.pace.is_doubted else 0)
+        assert served.pace.is_inline
     for _ in range(3):
-        assert served.is_inline
-        served.ran([1], 50_000_000, 50_000_000)
-    assert not served.is_inline
+        assert served.pace.is_inline
+        served.pace.ran([1], 50_000_000, 50_000_000)
+    assert not served.pace.is_inline
     gate.route("m", 1)
     assert answer(gate.infer(ask("m", ONE))).tolist() == [[2, 2, 2, 2]]
 
@@ -377,10 +398,10 @@ def test_a_model_that_turns_out_slow_no_longer_runs_in_the_lanes_thread(gate):
 def test_the_processor_time_of_a_doubted_version_is_measured(gate, wait_for):
     served = gate.load("m", 1, scale(2))
     gate.route("m", 1)
-    served.ran([1], 50_000_000, 0)
-    assert served.is_doubted
+    served.pace.ran([1], 50_000_000, 0)
+    assert served.pace.is_doubted
     told = []
-    served.ran = lambda rows, run_ns, processor_ns: told.append((run_ns, processor_ns))
+    served.pace.ran = lambda rows, run_ns, processor_ns: told.append((run_ns, processor_ns))
     gate.infer(ask("m", ONE))
     wait_for(lambda: told)
     run_ns, processor_ns = told[0]
@@ -392,6 +413,6 @@ def test_the_warm_up_of_a_slow_model_ends_in_time(gate, monkeypatch):
     """Without the budget every batch size up to 64 rows would be run several times."""
     monkeypatch.setattr("gateway.versions.warm_up.BUDGET_S", 0.0)
     served = gate.load("s", 1, slow())
-    assert not served.is_inline
+    assert not served.pace.is_inline
     gate.route("s", 1)
     assert answer(gate.infer(ask("s", ONE))).tolist() == ONE.tolist()

@@ -34,7 +34,7 @@ def stream(gate):
 
 def test_messages_that_come_together_are_run_together_and_answered_in_order(gate, stream):
     served = gate.load("slow", 1, slow(20_000))
-    served.is_inline = False  # messages gather while it runs
+    served.pace.is_inline = False  # messages gather while it runs
     gate.route("slow", 1)
     answers = stream([ask("slow", ONE * number) for number in range(100)])
     for number in range(100):
@@ -77,7 +77,7 @@ def test_the_streams_unit_decides_for_all_of_its_messages(gate, stream):
 
 def test_a_cancelled_stream_frees_what_runs_and_what_waits(gate, stream, wait_for):
     served = gate.load("loop", 1, counted())
-    served.is_inline = False  # the lane's own thread cannot see a cancellation while it runs a model
+    served.pace.is_inline = False  # the lane's own thread cannot see a cancellation while it runs a model
     gate.route("loop", 1)
     request = ask("loop", ONE)
     request.inputs.add(name="rounds", datatype="INT64", shape=[])

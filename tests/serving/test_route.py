@@ -59,11 +59,9 @@ def test_another_salt_assigns_anew():
     assert abs(both - 5000) <= 3.29 * (20_000 * 0.25 * 0.75) ** 0.5
 
 
-def test_named_versions_are_the_ready_ones_and_aliases_of_them():
-    route = DesiredRoute(1, 1, (), "s", Shadow(9, 50.0), {"champion": 2, "lost": 9})
-    table = compile_route(route, (1, 2), lambda number, arm: (number, arm))
-    assert dict(table.named) == {"1": (1, "pinned"), "2": (2, "pinned"), "champion": (2, "pinned")}
-    assert table.shadow is None  # v9 is not held
+def test_a_shadow_that_is_not_ready_is_left_out():
+    route = DesiredRoute(1, 1, (), "s", Shadow(9, 50.0))
+    assert compile_route(route, (1, 2), lambda number, arm: (number, arm)).shadow is None
 
 
 def test_bounds_are_sorted():

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from lifecycle_bench import Bench
+from manager_bench import Bench
 
 
 @pytest.fixture

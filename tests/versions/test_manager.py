@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from lifecycle_bench import Bench, broken, desired, route, version
+from manager_bench import Bench, broken, desired, route, version
 
 from registry.deployment import Batching
 

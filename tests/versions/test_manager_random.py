@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from lifecycle_bench import Bench, FakeHeld, broken, desired, route, version
+from manager_bench import Bench, FakeVersion, broken, desired, route, version
 
 from gateway.contract.desired import DesiredState
 from gateway.versions import policy
@@ -20,7 +20,7 @@ class ManagerMachine(RuleBasedStateMachine):
         self.bench.manager._publish_to = self.check_published
         self.revision = 0
         self.last = DesiredState(0)
-        self.leased: list[FakeHeld] = []
+        self.leased: list[FakeVersion] = []
         self.had_route = False
 
     def check_published(self, snapshot) -> None:

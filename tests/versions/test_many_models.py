@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from lifecycle_bench import Bench, desired, route
+from manager_bench import Bench, desired, route
 
 from gateway.contract.desired import DesiredModel, DesiredState
 from gateway.versions import policy

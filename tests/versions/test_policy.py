@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from lifecycle_bench import desired, route, version
+from manager_bench import desired, route, version
 
-from gateway.versions.policy import Action, ActionKind, Copy, decide, next_route
+from gateway.versions.policy import Action, ActionKind, EntryView, decide, next_route
 from gateway.versions.states import VersionState as S
 
 V1, V1_NEW, V2 = version(1), version(1, digest="new"), version(2)
@@ -17,21 +17,27 @@ UNLOAD, ABANDON, FORGET = ActionKind.UNLOAD, ActionKind.ABANDON, ActionKind.FORG
     ("situation", "wanted", "copies", "routed", "actions"),
     [
         ("wanted and absent", [V1], [], (), [Action(LOAD, version=V1)]),
-        ("wanted and coming", [V1], [Copy(0, V1, S.LOADING)], (), []),
-        ("wanted and there", [V1], [Copy(0, V1, S.READY)], (1,), []),
-        ("wanted and failed: not tried again", [V1], [Copy(0, V1, S.FAILED)], (), []),
-        ("wanted again while it drains", [V1], [Copy(0, V1, S.DRAINING)], (), [Action(REINSTATE, 0)]),
-        ("wanted again while it is freed", [V1], [Copy(0, V1, S.UNLOADING, is_spent=True)], (), [Action(LOAD, version=V1)]),
-        ("not wanted, not routed", [], [Copy(0, V1, S.READY)], (), [Action(RETIRE, 0)]),
-        ("not wanted, but routed", [V2], [Copy(0, V1, S.READY), Copy(1, V2, S.WARMING)], (1,), []),
-        ("not wanted, coming", [], [Copy(0, V1, S.WARMING)], (), [Action(ABANDON, 0)]),
-        ("draining with leases", [], [Copy(0, V1, S.DRAINING, is_idle=False)], (), []),
-        ("draining without", [], [Copy(0, V1, S.DRAINING)], (), [Action(UNLOAD, 0)]),
-        ("failed and not wanted any more", [], [Copy(0, V1, S.FAILED)], (), [Action(FORGET, 0)]),
-        ("gone", [], [Copy(0, V1, S.UNLOADED, is_spent=True)], (), [Action(FORGET, 0)]),
-        ("outdated, replacement coming", [V1_NEW], [Copy(0, V1, S.READY), Copy(1, V1_NEW, S.LOADING)], (), []),
-        ("outdated, replacement failed", [V1_NEW], [Copy(0, V1, S.READY), Copy(1, V1_NEW, S.FAILED)], (), []),
-        ("outdated, replaced", [V1_NEW], [Copy(0, V1, S.READY), Copy(1, V1_NEW, S.READY)], (1,), [Action(RETIRE, 0)]),
+        ("wanted and coming", [V1], [EntryView(0, V1, S.LOADING)], (), []),
+        ("wanted and there", [V1], [EntryView(0, V1, S.READY)], (1,), []),
+        ("wanted and failed: not tried again", [V1], [EntryView(0, V1, S.FAILED)], (), []),
+        ("wanted again while it drains", [V1], [EntryView(0, V1, S.DRAINING)], (), [Action(REINSTATE, 0)]),
+        (
+            "wanted again while unloading",
+            [V1],
+            [EntryView(0, V1, S.UNLOADING, is_spent=True)],
+            (),
+            [Action(LOAD, version=V1)],
+        ),
+        ("not wanted, not routed", [], [EntryView(0, V1, S.READY)], (), [Action(RETIRE, 0)]),
+        ("not wanted, but routed", [V2], [EntryView(0, V1, S.READY), EntryView(1, V2, S.WARMING)], (1,), []),
+        ("not wanted, coming", [], [EntryView(0, V1, S.WARMING)], (), [Action(ABANDON, 0)]),
+        ("draining with leases", [], [EntryView(0, V1, S.DRAINING, is_idle=False)], (), []),
+        ("draining without", [], [EntryView(0, V1, S.DRAINING)], (), [Action(UNLOAD, 0)]),
+        ("failed and not wanted any more", [], [EntryView(0, V1, S.FAILED)], (), [Action(FORGET, 0)]),
+        ("gone", [], [EntryView(0, V1, S.UNLOADED, is_spent=True)], (), [Action(FORGET, 0)]),
+        ("outdated, replacement coming", [V1_NEW], [EntryView(0, V1, S.READY), EntryView(1, V1_NEW, S.LOADING)], (), []),
+        ("outdated, replacement failed", [V1_NEW], [EntryView(0, V1, S.READY), EntryView(1, V1_NEW, S.FAILED)], (), []),
+        ("outdated, replaced", [V1_NEW], [EntryView(0, V1, S.READY), EntryView(1, V1_NEW, S.READY)], (1,), [Action(RETIRE, 0)]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -9,8 +9,7 @@ import pytest
 
 from gateway.runtime.session import RunFailed
 from gateway.versions import warm_up as warming
-from gateway.versions.ports import LoadFailed
-from gateway.versions.warm_up import Rehearsal, WarmUp, emitted_sizes
+from gateway.versions.warm_up import LoadFailed, Rehearsal, WarmUp, emitted_sizes
 from registry.examples import Example, ExampleTensor
 from registry.signature import Signature, TensorSpec
 

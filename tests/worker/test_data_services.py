@@ -98,10 +98,10 @@ def test_metadata_resolves_numbers_and_aliases(client: triton.InferenceServerCli
 @pytest.mark.parametrize(
     ("model", "version", "code", "text"),
     [
-        ("nobody", "", "NOT_FOUND", "model 'nobody' is not served here"),
-        ("digits", "7", "NOT_FOUND", "version 7 is not served here, those held are 1, 2, 3, 4"),
-        ("digits", "ghost", "NOT_FOUND", "version ghost is not served here"),
-        ("digits", "nickname", "NOT_FOUND", "no alias 'nickname', its aliases: broken, champion, ghost"),
+        ("nobody", "", "NOT_FOUND", "model 'nobody': not found among the models served here"),
+        ("digits", "7", "NOT_FOUND", "has no version or alias '7' loaded here, there is 1, 2, 4, champion"),
+        ("digits", "ghost", "NOT_FOUND", "has no version or alias 'ghost' loaded here"),
+        ("digits", "nickname", "NOT_FOUND", "has no version or alias 'nickname' loaded here"),
         ("digits", "3", "UNAVAILABLE", "version 3 is FAILED"),
         ("digits", "broken", "UNAVAILABLE", "version 3 is FAILED"),
         ("idle", "", "NOT_FOUND", "not deployed: name one of its versions"),

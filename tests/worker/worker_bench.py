@@ -15,33 +15,39 @@ from gateway.contract.link import Link, LinkClosed, pair
 from gateway.contract.observed import Observed
 from gateway.contract.predictions import PredictionBatch
 from gateway.contract.traces import RequestTrace
-from gateway.versions.ports import LoadFailed, Snapshot
-from gateway.worker.worker import Worker, WorkerConfig
+from gateway.versions.loaded import LoadedVersion
+from gateway.versions.snapshot import Snapshot
+from gateway.versions.warm_up import LoadFailed
+from gateway.worker.worker import Parts, Worker, WorkerConfig
 from registry.deployment import Batching
 from registry.signature import Signature, TensorSpec
 
 
-class FakeHeld:
-    private_bytes = 4096
-    mapped_bytes = 0
-    in_flight = 0
+class FakeSession:
+    signature = Signature((), ())
 
-    def __init__(self) -> None:
+    def run(self, *_: object) -> list[Any]:
+        raise AssertionError("the plane answers without a model")
+
+    def close(self) -> None:
+        pass
+
+
+class FakeVersion(LoadedVersion):
+    """A loaded version without a model."""
+
+    def __init__(self, model: str, desired: DesiredVersion) -> None:
+        super().__init__(model, desired, FakeSession())
         self.is_closed = False
 
     def warm_up(self) -> None:
         pass
 
     def settle(self) -> None:
-        pass
-
-    def retire(self) -> None:
-        pass
-
-    def reinstate(self) -> None:
-        pass
+        self.private_bytes = 4096
 
     def close(self) -> None:
+        super().close()
         self.is_closed = True
 
 
@@ -49,7 +55,6 @@ class FakePlane:
     """Answers every call with its own bytes; loads anything but the digest ``bad``, when ``gate`` is open."""
 
     def __init__(self) -> None:
-        self.loader = self
         self.gate = threading.Event()
         self.gate.set()
         self.answer_gate = threading.Event()
@@ -61,11 +66,11 @@ class FakePlane:
         self.has_call = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def load(self, model: str, desired: DesiredVersion) -> FakeHeld:
+    def load(self, model: str, desired: DesiredVersion) -> FakeVersion:
         self.gate.wait(10)
         if desired.digest == "bad":
             raise LoadFailed("bad file")
-        return FakeHeld()
+        return FakeVersion(model, desired)
 
     def publish(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
@@ -189,7 +194,7 @@ class WorkerBench:
             connect=control.connect,
             state_file=self.state_file,
             clock=SystemClock(),
-            make_plane=lambda *_: plane,
+            make_parts=lambda *_: Parts(plane, plane),
         )
         self.workers.append(worker)
         return worker

@@ -1,5 +1,6 @@
 """
-Lanes: how calls reach the request path from gRPC, in batches, and how answers go back.
+Lanes: hand over the calls that are ready, in batches, and send their answers. `opening.open_lane` chooses one.
 
-Nothing here knows models or versions.
+`fast` polls gRPC core itself, `standard` uses grpcio's public API, and the same tests run on both. Streams are split into
+calls. Nothing here knows requests, models or versions.
 """

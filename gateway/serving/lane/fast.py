@@ -1,9 +1,8 @@
 """
-The fast lane: a completion queue of our own on the server's core, polled by one thread.
+The fast lane: a completion queue of its own on the server's core, polled by one thread.
 
-This is the one file that touches grpcio's private Cython layer (``grpc._cython.cygrpc``), on which grpcio's own
-``_server.py`` is written. Hence grpcio is bounded above in pyproject.toml, and `fast_lane_problem` checks what is used
-before it is used.
+Only this file uses grpcio's private Cython layer (``grpc._cython.cygrpc``), on which grpcio's own ``_server.py`` is
+written. So grpcio is bounded above in pyproject.toml, and `fast_lane_problem` checks every name before it is used.
 """
 
 from __future__ import annotations
@@ -22,15 +21,15 @@ from gateway.serving.lane.fast_stream import FastStream, Operations
 from gateway.serving.lane.open_streams import Streams
 from gateway.serving.lane.stream import Stream, StreamCall, answered, failed
 
-OUTSTANDING = 256  # calls that gRPC core may hand over before we ask again
+OUTSTANDING = 256  # calls that gRPC core may hand over before the lane requests more
 OUTSTANDING_STREAMS = 16
-CORKED_FROM = 4  # answers given at once: fewer are not worth a cork
-PUSHED_EVERY = 16  # answers, so that the peer can begin
+CORKED_FROM = 4  # answers sent together from which on corking pays
+PUSHED_EVERY = 16  # answers after which those gathered are sent, so that the peer can start on them
 _log = structlog.get_logger("interlock.lane")
 
 
 class FastLane:
-    """One Python frame or two an event, no thread hand-over."""
+    """Receives and answers calls on a gRPC completion queue that the caller's own thread polls."""
 
     kind = "fast"
 
@@ -41,11 +40,11 @@ class FastLane:
         self._method, self._stream_method = method, stream_method
         for name in filter(None, (method, stream_method)):
             self._core.register_method(name)
-        self._asked = 0  # requests that gRPC core holds; only the taking thread changes it
-        self._open = 0  # completions that are due for calls taken over; only the taking thread changes it
+        self._requested = 0  # call requests outstanding at gRPC core; changed by the taking thread only
+        self._open = 0  # completions due for received calls; changed by the taking thread only
         self._streams = Streams(max_stream_age_s)
         self._corks = Corks()
-        # Operations that carry nothing of a call are shared: they hold no state between start and completion.
+        # Operations without data of a call are shared: they hold no state between start and completion.
         self._send_initial = cygrpc.SendInitialMetadataOperation(None, 0)
         self._status_ok = cygrpc.SendStatusFromServerOperation(None, cygrpc.StatusCode.ok, b"", 0)
         self._receive_close = cygrpc.ReceiveCloseOnServerOperation(0)
@@ -59,22 +58,20 @@ class FastLane:
         )
 
     def start(self) -> None:
-        """See Lane."""
         for _ in range(OUTSTANDING):
-            self._ask(self._method, _ASKED)
+            self._request_call(self._method, _REQUESTED)
         if self._stream_method:
             for _ in range(OUTSTANDING_STREAMS):
-                self._ask(self._stream_method, self._receive_stream)
+                self._request_call(self._stream_method, self._receive_stream)
 
-    def _ask(self, method: str, tag: Any) -> None:
+    def _request_call(self, method: str, tag: Any) -> None:
         try:
             self._core.request_registered_call(self._queue, self._queue, method, tag)
-            self._asked += 1
-        except Exception as error:  # gRPC core refuses new requests once it shuts down
-            _log.debug("lane_not_asking", error=str(error))
+            self._requested += 1
+        except Exception as error:  # gRPC core refuses requests for calls once it shuts down
+            _log.debug("lane_requests_no_calls", error=str(error))
 
     def take(self, max_calls: int, timeout_s: float) -> list[Call]:
-        """See Lane."""
         calls: list[Call] = []
         now = time.time()
         if now >= self._streams.due_at:
@@ -90,7 +87,7 @@ class FastLane:
             tag = event.tag
             if tag is _FINISHED:
                 self._open -= 1
-            elif tag is _ASKED:
+            elif tag is _REQUESTED:
                 self._receive(event)
             else:
                 if tag.__class__ is not Call:  # a stream's, or a watch's
@@ -105,50 +102,54 @@ class FastLane:
             event = poll(0)
 
     def _receive(self, event: Any) -> None:
-        self._asked -= 1
+        self._requested -= 1
         if not event.success:
             self.end_streams()
             return
         call = Call(event.call, event.call_details.deadline, event.invocation_metadata)
         self._open += 1
         event.call.start_server_batch((cygrpc.ReceiveMessageOperation(0),), call)
-        self._ask(self._method, _ASKED)
+        self._request_call(self._method, _REQUESTED)
 
     def _receive_stream(self, event: Any, calls: list[Call]) -> None:
-        self._asked -= 1
+        self._requested -= 1
         if not event.success:
             self.end_streams()
             return
         self._streams.add(FastStream(event, self._operations, self._streams.discard))
-        self._ask(self._stream_method, self._receive_stream)
+        self._request_call(self._stream_method, self._receive_stream)
 
     def end_streams(self) -> None:
-        """See Lane. Called by the lane itself too, when gRPC core tells that it shuts down."""
+        """Ends streams. The lane calls it too, when gRPC core tells that it shuts down."""
         self._streams.stop()
 
     def watch(self, calls: Sequence[Call], on_gone: OnGone) -> None:
-        """See Lane. The call's close is awaited from now on, by a batch of its own; its answer leaves that out."""
+        """Waits for each call's close in an operation of its own; the answer of a watched call then leaves it out."""
         for call in calls:
             if isinstance(call, StreamCall):
                 call.via.watch(call, on_gone)
                 continue
-            call.via = watch = _Watch(self, call, on_gone)
+            call.on_gone = on_gone
+            if call.via is not None:  # watched already
+                if call.is_gone:
+                    on_gone(call)
+                continue
+            call.via = watch = _Watch(self, call)
             self._open += 1
             call.core.start_server_batch((self._receive_close,), watch.completed)
 
     def watch_completed(self) -> None:
-        """A watched call has ended, one completion less is due; the taking thread's."""
+        """Takes in that a watched call has ended. Only the taking thread calls it."""
         self._open -= 1
 
     def reply(self, answers: Sequence[tuple[Call, bytes]], trailers: Trailers | None = None) -> None:
-        """See Lane."""
         status = self._status_ok
         if trailers:
             status = cygrpc.SendStatusFromServerOperation(trailers, cygrpc.StatusCode.ok, b"", 0)
         if len(answers) < CORKED_FROM:
             self._send(answers, status)
             return
-        # Whoever has enough answers to be worth it is in the sample; streams gather theirs themselves.
+        # A connection with enough answers is in the sample; streams gather their own.
         sample = (call.core for call, _ in answers[::CORKED_FROM])
         corked = self._corks.cork({core.peer() for core in sample if core is not None})
         if not corked:
@@ -184,7 +185,6 @@ class FastLane:
                 stream.flush()
 
     def fail(self, call: Call, code: grpc.StatusCode, message: str, trailers: Trailers) -> None:
-        """See Lane."""
         if isinstance(call, StreamCall):
             call.answer = failed(call.message, code, message, trailers)
             call.via.flush()
@@ -196,20 +196,21 @@ class FastLane:
             call.via.is_answered = True
             call.core.start_server_batch((self._send_initial, status), _FINISHED)
 
+    def server_stopped(self) -> None:
+        """Does nothing: gRPC core tells the lane by itself when it shuts down."""
+
     def is_closed(self) -> bool:
-        """See Lane."""
-        return self._asked == 0 and self._open == 0 and not self._streams
+        return self._requested == 0 and self._open == 0 and not self._streams
 
     def close(self) -> None:
-        """See Lane."""
-        self._streams.abandon()  # a late answer must not meet a queue that is shut down
+        self._streams.abandon()  # a late answer must not reach a queue that is shut down
         self._queue.shutdown()
         while self._queue.poll(time.time() + 1).completion_type is not cygrpc.CompletionType.queue_shutdown:
             pass
 
 
 _TIMEOUT = cygrpc.CompletionType.queue_timeout
-_ASKED, _FINISHED = object(), object()
+_REQUESTED, _FINISHED = object(), object()
 
 
 def _status(code: grpc.StatusCode, message: str, trailers: Trailers = ()) -> Any:
@@ -217,28 +218,28 @@ def _status(code: grpc.StatusCode, message: str, trailers: Trailers = ()) -> Any
 
 
 class _Watch:
-    """Waits for the end of one call: it comes after the answer, or before, when nobody waits any more."""
+    """Waits for the end of one call. It comes after the answer, or before it if the caller is gone."""
 
-    __slots__ = ("_call", "_lane", "_on_gone", "is_answered")
+    __slots__ = ("_call", "_lane", "is_answered")
 
-    def __init__(self, lane: FastLane, call: Call, on_gone: OnGone) -> None:
+    def __init__(self, lane: FastLane, call: Call) -> None:
         self._lane = lane
         self._call = call
-        self._on_gone = on_gone
         self.is_answered = False
 
     def completed(self, event: Any, calls: list[Call]) -> None:
-        """The call has ended. It is let go, as it holds its watch, and both would wait for the garbage collector."""
+        """Takes in the end of the call, and drops it: call and watch hold each other, and the collector runs seldom."""
         self._lane.watch_completed()
         call = self._call
         del self._call
         if not self.is_answered:
             call.is_gone = True
-            self._on_gone(call)
+            if call.on_gone is not None:
+                call.on_gone(call)
 
 
 def fast_lane_problem(server: grpc.Server) -> str | None:
-    """Why the fast lane cannot be used with the grpcio that is installed; None when it can."""
+    """Returns why the fast lane cannot be used with the installed grpcio; None if it can."""
     core = getattr(server, "_cy_server", None)
     missing = [
         name

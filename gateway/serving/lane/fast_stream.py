@@ -1,10 +1,9 @@
 """
-A stream on the fast lane: its receive, its send and its close, each a batch of gRPC core with a completion of its own.
+A stream on the fast lane: its receive, send and close are operations of gRPC core, each with a completion of its own.
 
-Per message there are two completions: one when it is received, upon which the next receive starts at once, so that one
-drain of the queue gathers all that has arrived; and one when its answer is taken over, upon which the next ready answer
-is sent. gRPC allows one send at a time; with further answers ready, a send says that more follows (the buffer hint), and
-gRPC core writes them to the socket together.
+A message has two completions. When it is received, the next receive starts at once, so that one poll of the queue gathers
+all messages that have arrived. When its answer is accepted, the next ready answer is sent. gRPC allows one send at a time.
+With further answers ready, a send says so (the buffer hint), and gRPC core writes them to the socket together.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from gateway.serving.lane.stream import Stream, tell_gone
 
 @dataclass(frozen=True, slots=True)
 class Operations:
-    """What a stream needs of grpc's private layer, which only the lane touches."""
+    """The parts of grpc's private layer that a stream uses; only `fast` imports that layer."""
 
     send_initial: Any
     receive_close: Any
@@ -32,7 +31,7 @@ class Operations:
 
 
 class FastStream(Stream):
-    """``closed`` is told once that nothing of the stream is left: no completion due, every message of it answered."""
+    """Calls ``closed`` once, when the stream has ended: no completion is due and every message is answered."""
 
     __slots__ = ("_closed", "_core", "_due", "_has_begun", "_is_finished", "_is_receiving", "_operations",
                  "_receive")  # fmt: skip
@@ -79,7 +78,7 @@ class FastStream(Stream):
             self._advance()
 
     def _on_close(self, event: Any, calls: list[Call]) -> None:
-        """The end of the stream: after our status, or before it, when the client is gone or the deadline has passed."""
+        """The stream has ended: after our status, or before it if the client is gone or the deadline has passed."""
         with self.lock:
             self._due -= 1
             gone = [] if self._is_finished else self.lose()
@@ -122,7 +121,7 @@ class FastStream(Stream):
         self._core.start_server_batch((self._receive,), self._on_message)
 
     def _finish(self) -> None:
-        """The status: OK when the client has closed its side, UNAVAILABLE when we end the stream."""
+        """Sends the status: OK if the client has closed its side, UNAVAILABLE if we end the stream."""
         self._is_finished = True
         operations = self._operations
         ok = self.is_half_closed

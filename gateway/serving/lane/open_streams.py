@@ -1,8 +1,8 @@
 """
-The open streams of a lane, and when they are to end: when the server stops, and at the connection's maximum age.
+The open streams of a lane. They end when the server stops, and at the connection's maximum age.
 
-gRPC's graceful stop waits for open calls, and so does a connection that has reached its maximum age (gRPC core tells the
-client to go, and nobody else). A stream may stay open for ever, so the lane ends it.
+gRPC's graceful stop waits for open calls. So does a connection that has reached its maximum age, and gRPC core tells only
+the client. A stream may stay open for ever, so the lane ends it.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import time
 
 from gateway.serving.lane.stream import STOPPING, TOO_OLD, Stream
 
-TEND_S = 0.1  # how often it is looked whether a stream is to end, where that may be
+TEND_S = 0.1  # seconds between two checks of streams that may have to end
 NEVER = float("inf")
 
 
 class Streams:
     """
-    ``due_at`` says when `tend` has something to do (Unix seconds). ``max_age_s``: how long a stream may be open, 0 = for
-    ever. Any thread may call.
+    Ends streams in time. ``due_at`` (Unix seconds) is when `tend` has something to do. ``max_age_s``: seconds that a stream
+    may be open, 0 for no limit. Thread-safe.
     """
 
     def __init__(self, max_age_s: float) -> None:
@@ -30,21 +30,20 @@ class Streams:
         self.due_at = NEVER
 
     def __bool__(self) -> bool:
-        """Whether any is open."""
         return bool(self._open)
 
     def add(self, stream: Stream) -> None:
-        """A stream has been opened."""
+        """Adds a stream that was opened."""
         with self._lock:
             self._open.add(stream)
             self.due_at = 0.0 if self._is_stopping else min(self.due_at, time.time() + self._max_age_s)
 
     def discard(self, stream: Stream) -> None:
-        """Nothing of the stream is left. Takes no lock, as streams call it while they hold their own."""
+        """Removes a stream that has ended. Takes no lock, as streams call it while they hold their own."""
         self._open.discard(stream)
 
     def stop(self) -> None:
-        """Ends all streams: those that idle now, the others as soon as they do, or after a while."""
+        """Ends all streams: idle ones now, the others when they are idle, or after LAST_CHANCE_S."""
         with self._lock:
             if self._is_stopping:
                 return
@@ -52,7 +51,7 @@ class Streams:
         self.tend(time.time())
 
     def tend(self, now: float) -> None:
-        """Ends the streams that are to end."""
+        """Ends the streams that are due."""
         oldest = time.monotonic() - self._max_age_s
         for stream in list(self._open):
             if self._is_stopping or stream.started_at <= oldest:
@@ -62,6 +61,6 @@ class Streams:
             self.due_at = now + TEND_S if is_due else NEVER
 
     def abandon(self) -> None:
-        """Sends nothing any more: the lane closes."""
+        """Stops sending on all streams, as the lane closes."""
         for stream in list(self._open):
             stream.abandon()

@@ -1,9 +1,7 @@
 """
-Lanes: how the calls of the hot methods get from gRPC to the request path and back, in batches.
+Opens the lane of a server: the fast one, or the standard one where grpcio's private layer is not as expected.
 
-A lane hands over every call that is ready (`take`) and takes the answers (`reply`, `fail`); nothing above knows what is
-under it. `FastLane` polls a completion queue of gRPC core itself; `StandardLane` is the same on grpc's public API, and the
-same contract tests run on both. This module is the door: what the rest of the gateway imports.
+`FastLane` polls a completion queue of gRPC core itself, `StandardLane` uses grpc's public API. The same tests run on both.
 """
 
 from __future__ import annotations
@@ -29,9 +27,9 @@ def open_lane(
     max_stream_age_s: float = 0.0,
 ) -> FastLane | StandardLane:
     """
-    A lane for ``method`` and, bidirectional, ``stream_method`` ("": none) on a server that has not been started. ``fast``
-    falls back to ``standard``, with a warning in the log, where grpcio's private layer is not as `fast_lane` knows it.
-    ``max_stream_age_s``: how long a stream may be open, 0 = for ever.
+    Returns a lane for ``method`` and the bidirectional ``stream_method`` ("" for none), on a server that is not started.
+    ``fast`` falls back to ``standard``, with a warning in the log, if grpcio's private layer is not as `fast` expects.
+    ``max_stream_age_s``: seconds that a stream may be open, 0 for no limit.
     """
     if kind == "fast":
         problem = fast_lane_problem(server)

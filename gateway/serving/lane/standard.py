@@ -1,4 +1,4 @@
-"""The same as the fast lane on grpc's public API: each call waits in a thread of the server's pool. Needs no private name."""
+"""The standard lane, on grpc's public API: each call waits for its answer in a thread of the server's pool."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from gateway.serving.lane.open_streams import Streams
 from gateway.serving.lane.standard_stream import StandardStream
 from gateway.serving.lane.stream import StreamCall, answered, failed
 
-STANDARD_THREADS = 64  # concurrent calls of the standard lane; set as the server's thread pool
+STANDARD_THREADS = 64  # concurrent calls of the standard lane: threads of the server's pool
 
 
 class StandardLane:
-    """Slower than the fast lane, but built on what grpc promises."""
+    """Receives and answers calls by grpc's public API. Slower than the fast lane."""
 
     kind = "standard"
 
@@ -39,7 +39,7 @@ class StandardLane:
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {name: handler}),))
 
     def start(self) -> None:
-        """See Lane."""
+        """Does nothing: calls are accepted as soon as the server has started."""
 
     def _handle_stream(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         stream = StandardStream(_deadline(context), context.invocation_metadata() or (), self._streams.discard)
@@ -68,7 +68,6 @@ class StandardLane:
         return waiting.payload
 
     def take(self, max_calls: int, timeout_s: float) -> list[Call]:
-        """See Lane."""
         calls: list[Call] = []
         now = time.time()
         if now >= self._streams.due_at:
@@ -87,7 +86,6 @@ class StandardLane:
             (call.via or call.core).watch(call, on_gone)
 
     def reply(self, answers: Sequence[tuple[Call, bytes]], trailers: Trailers | None = None) -> None:
-        """See Lane."""
         for call, payload in answers:
             if isinstance(call, StreamCall):
                 call.answer = answered(payload)
@@ -96,38 +94,34 @@ class StandardLane:
             call.core.finish(grpc.StatusCode.OK, "", trailers or (), payload)
 
     def fail(self, call: Call, code: grpc.StatusCode, message: str, trailers: Trailers) -> None:
-        """See Lane."""
         if isinstance(call, StreamCall):
             call.answer = failed(call.message, code, message, trailers)
             call.via.flush()
             return
         call.core.finish(code, message, trailers, b"")
 
-    def stopped(self) -> None:
-        """Told when the server accepts no more calls, as the public API does not say so."""
+    def server_stopped(self) -> None:
         self.end_streams()
         self._is_stopped = True
 
     def end_streams(self) -> None:
-        """See Lane."""
         self._streams.stop()
 
     def is_closed(self) -> bool:
-        """See Lane."""
         return self._is_stopped and self._open == 0 and not self._streams and self._ready.empty()
 
     def close(self) -> None:
-        """See Lane."""
+        """Does nothing: the lane holds nothing of its own."""
 
 
 def _deadline(context: grpc.ServicerContext) -> float:
-    """Unix seconds; infinity when there is none."""
+    """Returns Unix seconds; infinity if there is no deadline."""
     remaining = context.time_remaining()
     return time.time() + remaining if remaining is not None else float("inf")
 
 
 class _Waiting:
-    """A handler thread that waits for its answer."""
+    """The answer that a handler thread waits for."""
 
     __slots__ = ("code", "context", "details", "is_done", "payload", "trailers")
 
@@ -140,12 +134,18 @@ class _Waiting:
         self.payload = b""
 
     def watch(self, call: Call, on_gone: OnGone) -> None:
-        """gRPC tells the end of every call; only an end before the answer is news."""
+        """Watches a call. gRPC tells the end of every call; only an end before the answer means that the caller is gone."""
+        is_watched, call.on_gone = call.on_gone is not None, on_gone
+        if is_watched:
+            if call.is_gone:
+                on_gone(call)
+            return
 
         def ended() -> None:
             if not self.is_done.is_set():
                 call.is_gone = True
-                on_gone(call)
+                if call.on_gone is not None:
+                    call.on_gone(call)
 
         if not self.context.add_callback(ended):  # it has ended already
             ended()

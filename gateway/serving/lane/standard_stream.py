@@ -12,7 +12,7 @@ from gateway.serving.lane.stream import Stream, tell_gone
 
 
 class StandardStream(Stream):
-    """``closed`` is told once that the stream is over and every message of it answered."""
+    """Calls ``closed`` once, when the stream is over and every message is answered."""
 
     __slots__ = ("_changed", "_closed", "_is_finished", "_is_over")
 
@@ -23,7 +23,7 @@ class StandardStream(Stream):
         self._is_finished = self._is_over = False
 
     def receive(self, requests: Iterator[bytes], put: Callable[[Call], None]) -> None:
-        """Hands over every message, as long as there is room."""
+        """Hands over every message, waiting while there is no room."""
         try:
             for message in requests:
                 with self._changed:
@@ -33,14 +33,14 @@ class StandardStream(Stream):
                     while not self.has_room and not self.is_gone and not self._is_finished:
                         self._changed.wait()
         except grpc.RpcError:
-            pass  # the client is gone, of which `over` is told
+            pass  # the client is gone, and gRPC calls `over`
         finally:
             with self._changed:
                 self.is_half_closed = True
                 self._changed.notify_all()
 
     def answers(self, context: grpc.ServicerContext) -> Iterator[bytes]:
-        """Every answer in its turn; ends the stream as it is to end."""
+        """Yields every answer in order, then ends the stream."""
         while (answer := self._next()) is not None:
             yield answer
         if not self.is_half_closed and not self.is_gone:
@@ -63,7 +63,7 @@ class StandardStream(Stream):
             return None
 
     def over(self) -> None:
-        """gRPC tells the end of every call; with messages unanswered, it is the client's."""
+        """The call has ended. If messages are unanswered, the client has ended it."""
         with self._changed:
             self._is_over = True
             gone = self.lose()

@@ -1,8 +1,8 @@
 """
-One stream of ModelStreamInfer, as both lanes see it: its messages under way, in order, and the form of its answers.
+One stream of ModelStreamInfer, as both lanes see it: its messages in flight, in order, and the form of its answers.
 
-Every message is a call of its own, so that nothing above a lane knows of streams. Answers may be ready in any order and
-are given by several threads; they go out in the order of the requests. The moving of bytes is the lane's.
+Every message is a call of its own, so nothing above a lane knows of streams. Several threads give answers in any order;
+they are sent in the order of the requests. The lanes move the bytes.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.api.status_codes import PUSHBACK_KEY
 from gateway.protocol.pb import inference_pb2 as pb
+from gateway.protocol.services import PUSHBACK_KEY
 from gateway.serving.lane.call import Call, OnGone, Trailers
-from gateway.serving.oip.codec import id_field_of
+from gateway.serving.oip.decode import id_field_of
+from gateway.serving.oip.fields import varint
 
 MAX_UNDER_WAY = 256  # messages of one stream; beyond it nothing further is received, and HTTP/2's flow control pushes back
 MAX_UNDER_WAY_BYTES = 64 * 1024 * 1024  # of requests, likewise; one message always fits
@@ -34,9 +35,9 @@ _IS_FINAL: bytes = pb.ModelInferResponse(
 
 
 class StreamCall(Call):
-    """A message of a stream. ``answer`` is the encoded response when it is ready; ``on_gone`` is told when watched."""
+    """A message of a stream. ``answer`` is the encoded response, None until it is ready."""
 
-    __slots__ = ("answer", "on_gone")
+    __slots__ = ("answer",)
 
     def __init__(self, stream: Stream, message: bytes) -> None:
         self.core = None
@@ -44,16 +45,16 @@ class StreamCall(Call):
         self.metadata = stream.metadata
         self.message = message
         self.is_gone = False
+        self.on_gone: OnGone | None = None
         self.via = stream
         self.answer: bytes | None = None
-        self.on_gone: OnGone | None = None
 
 
 class Stream:
     """
-    State of one stream; ``lock`` guards all of it. ``waiting`` are the messages received whose answers gRPC has not taken
-    over yet. ``is_half_closed``: the client sends nothing more. ``is_gone``: it waits for nothing more. ``ending_since``: the
-    stream ends once it is quiet; ``is_refusing``: nothing more is received until then; ``may_finish``: now.
+    The state of one stream, guarded by ``lock``. ``waiting`` are the messages received whose answers gRPC has not accepted
+    yet. ``is_half_closed``: the client sends no more messages. ``is_gone``: the client no longer waits. ``ending_since``: the
+    stream ends when it is quiet. ``is_refusing``: it receives no more until then. ``may_finish``: it may end now.
     """
 
     __slots__ = (
@@ -71,7 +72,7 @@ class Stream:
         self.is_half_closed = self.is_gone = self.is_refusing = self.is_sending = self.may_finish = False
         self.started_at = time.monotonic()
         self.ending_since = 0.0  # monotonic seconds; 0: it is not ending
-        self.quiet_since, self.quiet_at = 0.0, -1  # when an end was last put off, and how much had been received then
+        self.quiet_since, self.quiet_at = 0.0, -1  # time and message count when ending was last postponed
         self.reason = ""
 
     @property
@@ -80,7 +81,7 @@ class Stream:
         return len(self.waiting) < MAX_UNDER_WAY and self.under_way_bytes < MAX_UNDER_WAY_BYTES and not self.is_refusing
 
     def admit(self, message: bytes) -> StreamCall:
-        """The call of a message that was received; holding the lock."""
+        """Makes the call of a received message. The caller holds the lock."""
         call = StreamCall(self, message)
         self.waiting.append(call)
         self.received += 1
@@ -88,7 +89,7 @@ class Stream:
         return call
 
     def next_answer(self) -> bytes | None:
-        """The answer whose turn it is, if it is ready; holding the lock. The caller sends it."""
+        """Removes and returns the next answer in order, if it is ready. The caller holds the lock, and sends it."""
         waiting = self.waiting
         if not waiting or waiting[0].answer is None:
             return None
@@ -97,7 +98,6 @@ class Stream:
         return call.answer
 
     def watch(self, call: StreamCall, on_gone: OnGone) -> None:
-        """See Lane.watch."""
         with self.lock:
             call.on_gone = on_gone
             is_late = self.is_gone
@@ -106,7 +106,7 @@ class Stream:
             on_gone(call)
 
     def lose(self) -> list[StreamCall]:
-        """The client is gone: returns the watched calls that are to be told so. Holding the lock."""
+        """Takes in that the client is gone. Returns the calls to notify. The caller holds the lock."""
         self.is_gone = True
         unanswered = [call for call in self.waiting if call.answer is None]
         for call in unanswered:
@@ -115,8 +115,8 @@ class Stream:
 
     def end(self, reason: str) -> None:
         """
-        The stream is to end once everything is answered and it has been quiet for a while. To be called again and again;
-        one that is never quiet is refused further messages after its last chance.
+        Ends the stream once everything is answered and it has been quiet for a while. Called repeatedly. A stream that is
+        never quiet receives no further messages after LAST_CHANCE_S.
         """
         now = time.monotonic()
         with self.lock:
@@ -129,36 +129,36 @@ class Stream:
             self._advance()
 
     def flush(self) -> None:
-        """Answers of this stream have become ready."""
+        """Sends answers that have become ready."""
         with self.lock:
             self._advance()
 
     def abandon(self) -> None:
-        """Sends nothing any more."""
+        """Stops sending."""
         with self.lock:
             self.is_gone = True
 
     def _advance(self) -> None:
-        """Does what is next: sends the answer whose turn it is, goes on receiving, ends. Holding the lock."""
+        """Does the next step: sends the next answer, receives more, or ends. The caller holds the lock."""
         raise NotImplementedError
 
 
 def tell_gone(calls: Sequence[StreamCall]) -> None:
-    """Tells the watchers of calls; not holding the lock, since they may take locks of their own."""
+    """Notifies the watchers of calls. The caller does not hold the lock, since watchers may take locks of their own."""
     for call in calls:
         if call.on_gone is not None:
             call.on_gone(call)
 
 
 def answered(payload: bytes) -> bytes:
-    """ModelStreamInferResponse around an encoded ModelInferResponse."""
+    """Returns the ModelStreamInferResponse around an encoded ModelInferResponse."""
     return b"".join((_RESPONSE, varint(len(payload) + len(_IS_FINAL)), payload, _IS_FINAL))
 
 
 def failed(request: bytes, code: Any, message: str, trailers: Trailers) -> bytes:
     """
-    ModelStreamInferResponse for a request that failed: the text, and the request's id so that the client knows which one.
-    ``code`` is a grpc.StatusCode. Never an empty text, as that would mean success.
+    Returns the ModelStreamInferResponse for a request that failed: the text, and the request's id. ``code`` is a
+    grpc.StatusCode. The text is never empty, as that would mean success.
     """
     response = pb.ModelInferResponse()
     response.MergeFromString(id_field_of(request))
@@ -168,17 +168,3 @@ def failed(request: bytes, code: Any, message: str, trailers: Trailers) -> bytes
             response.parameters["retry_after_ms"].int64_param = int(value)
     encoded: bytes = pb.ModelStreamInferResponse(error_message=message or code.name).SerializeToString()
     return encoded + answered(response.SerializeToString())
-
-
-def varint(value: int) -> bytes:
-    """A number as protobuf encodes lengths (https://protobuf.dev/programming-guides/encoding/)."""
-    if value < 0x80:
-        return value.to_bytes(1, "little")
-    if value < 0x4000:
-        return (value & 0x7F | 0x80 | value >> 7 << 8).to_bytes(2, "little")
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)

@@ -1,8 +1,7 @@
 """
-The TCP connections of this process, found among its open files: gRPC's Python layer tells neither how many there are nor
-their sockets. Linux only; elsewhere there is nothing to find.
+Finds the TCP connections of this process among its open files, as gRPC's Python layer does not tell them. Linux only.
 
-It costs microseconds a file, in the interpreter that serves: look rarely.
+A scan costs microseconds per open file, in the interpreter that serves requests, so callers scan rarely.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ _MAPPED = "::ffff:"  # an IPv4 peer of an IPv6 socket (RFC 4291, 2.5.5.2)
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """``peer`` is the other end as gRPC core writes it. The ``descriptor`` is gRPC's: it may be closed at any time."""
+    """One connection. ``peer`` is the other end as gRPC core writes it. gRPC may close the ``descriptor`` at any time."""
 
     descriptor: int
     own_port: int
@@ -24,7 +23,7 @@ class Connection:
 
 
 def connections() -> list[Connection] | None:
-    """Those open now; None where the system has no /proc."""
+    """Returns the open connections; None where the system has no /proc."""
     try:
         names = os.listdir("/proc/self/fd")
     except OSError:
@@ -39,20 +38,20 @@ def _connection(descriptor: int) -> Connection | None:
             return None
         sock = socket.socket(fileno=descriptor)
     except OSError:
-        return None  # closed meanwhile
+        return None  # it was closed meanwhile
     try:
         own, peer = sock.getsockname(), sock.getpeername()
     except OSError:
-        return None  # it listens, or is closed
+        return None  # it is listening or closed
     finally:
         sock.detach()  # it belongs to gRPC
     if not isinstance(own, tuple) or not peer:
-        return None  # a socket of the file system
+        return None  # it is a Unix socket
     return Connection(descriptor, own[1], peer_name(peer[0], peer[1]))
 
 
 def peer_name(host: str, port: int) -> bytes:
-    """An address as gRPC core names peers (its ``grpc_sockaddr_to_uri``)."""
+    """Returns an address as gRPC core names peers (its ``grpc_sockaddr_to_uri``)."""
     if host.startswith(_MAPPED) and "." in host:
         host = host[len(_MAPPED) :]
     return (f"ipv6:%5B{host}%5D:{port}" if ":" in host else f"ipv4:{host}:{port}").encode()

@@ -1,8 +1,8 @@
 """
-The response of a request that wants outputs in shared memory. Pure; a message each, since the tensors do not travel in it.
+Encodes the response to a request with outputs in shared memory. Pure. Each is a message of its own, as it has no tensors.
 
-As in Triton, `raw_output_contents` has an entry for every output, empty for those in shared memory: clients look a tensor
-up by its place among the outputs. Parameters say where each lies and how many bytes were written.
+As in Triton, `raw_output_contents` has an entry for every output, empty for those in shared memory, since clients find a
+tensor by its position among the outputs. Parameters say where an output lies and how many bytes were written.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.protocol.pb import inference_pb2 as pb
-from gateway.serving.oip.codec import Output, fill_typed
+from gateway.serving.oip.encode import Output, fill_typed
 from gateway.serving.oip.placement import BYTE_SIZE, OFFSET, REGION, Placement
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """Who answered, as every response says it."""
+    """The version and arm that answered, as every response tells them."""
 
     model: str
     version: int
@@ -35,8 +35,8 @@ def placed_response(
     is_binary: bool = True,
 ) -> bytes:
     """
-    The encoded response. ``contents`` has for each output where it was put (with the bytes written), else its raw contents, or
-    where not ``is_binary`` those for `fill_typed`. Raises InvalidRequest for a datatype without typed contents.
+    Returns the encoded response. ``contents`` has one entry per output: its placement with the bytes written, else its raw
+    contents, or if not ``is_binary`` those for `fill_typed`. Raises InvalidRequest for a datatype without typed contents.
     """
     message = pb.ModelInferResponse(model_name=answered.model, model_version=str(answered.version))
     message.parameters["arm"].string_param = answered.arm
@@ -44,7 +44,7 @@ def placed_response(
     for (name, datatype, shape), content in zip(outputs, contents, strict=True):
         tensor = message.outputs.add(name=name, datatype=datatype, shape=shape)
         if isinstance(content, Placement):
-            _tell_place(tensor.parameters, content)
+            _add_placement(tensor.parameters, content)
         elif not is_binary:
             fill_typed(tensor, content)
         if is_binary:
@@ -53,7 +53,7 @@ def placed_response(
     return encoded + id_field
 
 
-def _tell_place(parameters: Any, placement: Placement) -> None:
+def _add_placement(parameters: Any, placement: Placement) -> None:
     parameters[REGION].string_param = placement.region
     parameters[BYTE_SIZE].int64_param = placement.byte_size
     if placement.offset:

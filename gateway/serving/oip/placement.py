@@ -1,5 +1,5 @@
 """
-Where a tensor lies when it does not travel in the message: a part of a registered shared memory region. Pure.
+Placements: where a tensor lies that is not in the message, as a part of a registered shared memory region. Pure.
 
 Parameters of Triton's shared memory extension:
 https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_shared_memory.md
@@ -26,8 +26,8 @@ class Placement:
 
 def placement_of(what: str, parameters: Any) -> Placement | None:
     """
-    The placement in a tensor's parameters, None when they name none; ``what`` is the tensor in errors, as "input 'x'".
-    Raises InvalidRequest for one that is not whole.
+    Returns the placement in a tensor's parameters, None if there is none. ``what`` names the tensor in errors, as
+    "input 'x'". Raises InvalidRequest for an incomplete placement.
     """
     if REGION not in parameters and BYTE_SIZE not in parameters:
         return None

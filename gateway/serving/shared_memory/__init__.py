@@ -1,1 +1,5 @@
-"""Tensors in POSIX shared memory instead of messages: regions that are open here, inputs read, outputs written."""
+"""
+Tensors in POSIX shared memory instead of messages: the regions open here, inputs read, outputs written.
+
+Control keeps which regions are registered; `gateway.runtime.shared_object` opens them.
+"""

@@ -1,8 +1,9 @@
 """
-The shared memory regions that requests may name, as this worker has them open.
+Shared memory regions that requests may name, as this worker has them open.
 
-Readers see one immutable table, replaced by one assignment. A request keeps the objects it uses (`Memory`), so one that is
-unregistered meanwhile is closed when its last request is gone. Every use is checked anew: who made an object may change it.
+Readers see one immutable table, replaced by one assignment. A request keeps the objects it uses (`Memory`), so a region
+that is unregistered meanwhile is closed when its last request has ended. Every use is checked, as the object's owner may
+change it.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from gateway.errors import GatewayError, InvalidRequest, NotAllowed, RegionNotFo
 from gateway.runtime.session import Array
 from gateway.runtime.shared_object import SharedObject, open_object
 from gateway.runtime.tensors import from_raw, to_raw
-from gateway.serving.binding import Binding, Feed
 from gateway.serving.oip.placement import Placement
+from gateway.serving.run_plan import Feed, RunPlan
 
-MAX_TENSOR_BYTES = 1 << 30  # a tensor that takes more of a region is a mistake: it would be copied into memory of our own
-_log = structlog.get_logger("interlock.worker")
+MAX_TENSOR_BYTES = 1 << 30  # bytes of one tensor; more is a mistake, and would be copied into this process's memory
+_log = structlog.get_logger("interlock.serving")
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
+class _OpenRegion:
     """A region with its open object, or the reason why it is not open here."""
 
     region: Region
@@ -37,8 +38,8 @@ class _Held:
 
 class Memory:
     """
-    What one request uses of shared memory, open until `release` or the end of the request. ``written`` is where its outputs
-    went, None for those in the message.
+    The shared memory that one request uses, open until `release` or the end of the request. ``written`` says where its
+    outputs were written, None for those in the message.
     """
 
     __slots__ = ("_objects", "_regions", "written")
@@ -49,11 +50,11 @@ class Memory:
         self.written: list[Placement | None] = []
 
     def release(self) -> None:
-        """Lets go of the objects, although a copy of the request for a shadow may still be waiting."""
+        """Drops the objects, although a copy of the request for a shadow may still be queued."""
         self._objects = {}
 
     def check(self, what: str, placement: Placement) -> None:
-        """Raises InvalidRequest for a placement that is not inside its region; ``what`` is the tensor."""
+        """Raises InvalidRequest for a placement outside its region; ``what`` names the tensor."""
         region, end = self._regions[placement.region], placement.offset + placement.byte_size
         if end > region.byte_size:
             raise InvalidRequest(
@@ -66,7 +67,7 @@ class Memory:
             )
 
     def read(self, feed: Feed, placement: Placement) -> Array:
-        """A copy of an input, aligned. Raises InvalidRequest naming it, also where the object has shrunk."""
+        """Returns an aligned copy of an input. Raises InvalidRequest naming it, also if the object has shrunk."""
         what = f"input {feed.name!r}"
         self.check(what, placement)
         buffer = np.empty(placement.byte_size, np.uint8).data
@@ -77,7 +78,7 @@ class Memory:
         return from_raw(feed.name, feed.datatype, feed.shape, buffer)
 
     def write(self, name: str, array: Array, placement: Placement) -> Placement:
-        """Puts an output where it was asked for; which bytes it took. Raises InvalidRequest naming it when it has no room."""
+        """Writes an output to its placement and returns the bytes it took. Raises InvalidRequest if there is no room."""
         what = f"output {name!r}"
         data = memoryview(to_raw(array)) if array.dtype == np.object_ else _bytes_of(array)
         if len(data) > placement.byte_size:
@@ -87,7 +88,7 @@ class Memory:
         start = self._regions[placement.region].offset + placement.offset
         opened = self._objects[placement.region]
         room = opened.size() - start
-        if room < len(data):  # writing beyond the end would make the object grow
+        if room < len(data):  # a write beyond the end would make the object grow
             raise _shrunk(what, placement, max(0, room))
         try:
             opened.write(data, start)
@@ -97,64 +98,64 @@ class Memory:
 
 
 class Regions:
-    """Holds what control has registered. ``is_on`` False: no request may use shared memory."""
+    """The regions that control has registered. With ``is_on`` False no request may use shared memory."""
 
     def __init__(self, *, is_on: bool) -> None:
         self._is_on = is_on
-        self._held: Mapping[str, _Held] = {}
+        self._open: Mapping[str, _OpenRegion] = {}
 
-    def hold(self, wanted: Iterable[Region]) -> None:
-        """Has these regions open, and no others; for one thread. One that cannot be opened answers with the reason."""
-        before, after = self._held, {}
-        for region in wanted if self._is_on else ():
+    def update(self, regions: Iterable[Region]) -> None:
+        """Opens these regions and closes all others. Called by one thread. A region that cannot be opened keeps the reason."""
+        before, after = self._open, {}
+        for region in regions if self._is_on else ():
             known = before.get(region.name)
-            after[region.name] = known if known is not None and known.region == region else _hold(region)
-        self._held = after
+            after[region.name] = known if known is not None and known.region == region else _open_region(region)
+        self._open = after
 
-    def use(self, binding: Binding) -> Memory:
+    def use(self, plan: RunPlan) -> Memory:
         """
-        What a request of this binding uses. Raises RegionNotFound, NotAllowed where shared memory is off, InvalidRequest for
-        a region that is not open here or a placement outside it.
+        Returns the shared memory of a request with this plan. Raises RegionNotFound; NotAllowed if shared memory is off;
+        InvalidRequest for a region that is not open here or a placement outside it.
         """
         if not self._is_on:
             raise NotAllowed(
                 "tensors in shared memory are off: start the gateway with --shared-memory", option="--shared-memory"
             )
-        held = self._held
+        regions = self._open
         memory = Memory(
-            {name: _find(held, name).region for name in binding.regions},
-            {name: _opened(_find(held, name)) for name in binding.regions},
+            {name: _find(regions, name).region for name in plan.regions},
+            {name: _opened(_find(regions, name)) for name in plan.regions},
         )
-        for name, placement in zip(binding.outputs, binding.placements, strict=False):  # none, or one each
+        for name, placement in zip(plan.outputs, plan.placements, strict=False):  # none, or one for each output
             if placement is not None:
                 memory.check(f"output {name!r}", placement)
         return memory
 
 
-def _hold(region: Region) -> _Held:
+def _open_region(region: Region) -> _OpenRegion:
     try:
         opened = open_object(region.key)
     except GatewayError as error:
         problem = str(error)
     else:
         if opened.identity == region.identity:
-            return _Held(region, opened)
+            return _OpenRegion(region, opened)
         problem = f"key {region.key!r}: is another object than the one registered"
     _log.warning("region_not_open", region=region.name, problem=problem)
-    return _Held(region, None, problem)
+    return _OpenRegion(region, None, problem)
 
 
-def _find(held: Mapping[str, _Held], name: str) -> _Held:
-    found = held.get(name)
+def _find(regions: Mapping[str, _OpenRegion], name: str) -> _OpenRegion:
+    found = regions.get(name)
     if found is None:
         raise RegionNotFound(f"shared memory region {name!r}: not registered", region=name)
     return found
 
 
-def _opened(held: _Held) -> SharedObject:
-    if held.opened is None:
-        raise InvalidRequest(f"shared memory region {held.region.name!r}: {held.problem}", region=held.region.name)
-    return held.opened
+def _opened(region: _OpenRegion) -> SharedObject:
+    if region.opened is None:
+        raise InvalidRequest(f"shared memory region {region.region.name!r}: {region.problem}", region=region.region.name)
+    return region.opened
 
 
 def _bytes_of(array: Array) -> memoryview:

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from gateway.protocol.services import INFER_METHOD
-from gateway.serving.lane.opening import Call, Lane, StandardLane, open_lane
+from gateway.serving.lane.opening import Call, Lane, open_lane
 
 
 @dataclass
@@ -41,8 +41,7 @@ def lane_server(request: pytest.FixtureRequest) -> Iterator[ServedLane]:
 
     def stop() -> threading.Event:
         event = server.stop(5)
-        if isinstance(lane, StandardLane):
-            lane.stopped()
+        lane.server_stopped()
         return event
 
     made = ServedLane(lane, f"127.0.0.1:{port}", grpc.insecure_channel(f"127.0.0.1:{port}"), stop)

@@ -8,8 +8,8 @@ import grpc
 import pytest
 
 from gateway.protocol.services import INFER_METHOD
-from gateway.serving.lane.opening import Call, Lane, StandardLane, open_lane
-from gateway.serving.lane.server import ServerOptions, bind, make_server
+from gateway.serving.lane.opening import Call, Lane, open_lane
+from gateway.serving.lane.server import ServerOptions, listen, make_server
 
 LIMIT = 4
 Take = Callable[[Lane, int], list[Call]]
@@ -20,13 +20,12 @@ def bounded(request: pytest.FixtureRequest) -> Iterator[tuple[Lane, str]]:
     """(lane, address) of a server that allows so many calls on a connection."""
     server = make_server(ServerOptions(max_concurrent_streams=LIMIT, threads=32))
     lane = open_lane(server, request.param)
-    address = bind(server, "127.0.0.1:0")
+    address = listen(server, "127.0.0.1:0")
     server.start()
     lane.start()
     yield lane, address
     stopped = server.stop(5)
-    if isinstance(lane, StandardLane):
-        lane.stopped()
+    lane.server_stopped()
     while not lane.is_closed():
         assert not lane.take(10, 0.05)
     assert stopped.wait(10)

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from gateway.protocol.services import INFER_METHOD
-from gateway.serving.lane.opening import StandardLane, open_lane
+from gateway.serving.lane.opening import open_lane
 
 
 @pytest.mark.parametrize("kind", ["fast", "standard"])
@@ -43,8 +43,7 @@ def test_ordinary_calls_are_answered_beside_the_lane_and_while_the_server_stops(
         slow = ordinary.future(b"slow", timeout=30)
         assert ordinary(b"taken", timeout=30) == b"taken"  # of the same connection, so the slow one has come too
         stopped = server.stop(20)
-        if isinstance(lane, StandardLane):
-            lane.stopped()
+        lane.server_stopped()
         assert not stopped.is_set()
         may_end.set()
         assert slow.result() == b"slow"

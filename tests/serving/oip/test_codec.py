@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from gateway.errors import InvalidRequest
 from gateway.protocol.pb import inference_pb2 as pb
-from gateway.serving.oip.codec import Decoder, Request, prediction_id_of, raw_frame, response_head, typed_response
+from gateway.serving.oip.decode import Decoder, InferRequest
+from gateway.serving.oip.encode import raw_frame, response_head, typed_response
 
 tensors = st.lists(
     st.tuples(st.lists(st.integers(0, 3), max_size=2), st.binary(max_size=24)), min_size=1, max_size=3
@@ -33,18 +34,18 @@ requests = st.builds(
 )  # fmt: skip
 
 
-def is_as_protobuf_says(decoder: Decoder[Request], request: pb.ModelInferRequest) -> None:
+def is_as_protobuf_says(decoder: Decoder[InferRequest], request: pb.ModelInferRequest) -> None:
     decoded = decoder.decode(request.SerializeToString())
-    assert (decoded.layout.model, decoded.layout.version, decoded.id) == (
+    assert (decoded.signature.model, decoded.signature.version, decoded.id) == (
         request.model_name,
         request.model_version,
         request.id,
     )
-    assert [(t.name, t.datatype, t.shape) for t in decoded.layout.inputs] == [
+    assert [(t.name, t.datatype, t.shape) for t in decoded.signature.inputs] == [
         (t.name, t.datatype, tuple(t.shape)) for t in request.inputs
     ]
     assert [bytes(raw) for raw in decoded.raw] == list(request.raw_input_contents)
-    assert decoded.layout.raw_sizes == tuple(len(raw) for raw in request.raw_input_contents)
+    assert decoded.signature.raw_sizes == tuple(len(raw) for raw in request.raw_input_contents)
     unit = request.parameters["unit_id"].string_param if "unit_id" in request.parameters else ""
     assert decoded.parameters.unit_id == unit
 
@@ -52,14 +53,14 @@ def is_as_protobuf_says(decoder: Decoder[Request], request: pb.ModelInferRequest
 @given(st.lists(requests, min_size=1, max_size=12))
 def test_every_way_in_gives_what_protobuf_gives(sequence):
     """One decoder sees all of them twice, so that each is decoded new, by header and by message."""
-    decoder = Decoder(Request)
+    decoder = Decoder(InferRequest)
     for request in sequence + sequence:
         is_as_protobuf_says(decoder, request)
 
 
 @given(st.binary(max_size=80), requests)
 def test_no_bytes_crash_it(junk, request):
-    decoder = Decoder(Request)
+    decoder = Decoder(InferRequest)
     message = request.SerializeToString()
     decoder.decode(message)
     for bytes_ in (junk, message[:-1], message + junk, junk + message, message[: len(message) // 2]):
@@ -68,7 +69,7 @@ def test_no_bytes_crash_it(junk, request):
 
 
 def test_a_known_length_with_another_header_is_not_taken_for_it():
-    decoder = Decoder(Request)
+    decoder = Decoder(InferRequest)
     first = request_of("a", "", "", "", [([4], b"1234")])
     second = request_of("b", "", "", "", [([4], b"1234")])
     for request in (first, first, second, first, second):
@@ -76,7 +77,7 @@ def test_a_known_length_with_another_header_is_not_taken_for_it():
 
 
 def test_raw_contents_that_move_within_a_known_length_are_found():
-    decoder = Decoder(Request)
+    decoder = Decoder(InferRequest)
     one = request_of("a", "", "", "", [([1], b"12"), ([2], b"3456")])
     other = request_of("a", "", "", "", [([1], b"1234"), ([2], b"56")])
     for request in (one, one, other, one, other):
@@ -89,28 +90,28 @@ def test_fields_in_another_order_are_read_all_the_same():
     header.CopyFrom(request)
     header.ClearField("raw_input_contents")
     message = raw_frame(4).replace(b"\x32", b"\x3a") + b"1234" + header.SerializeToString()
-    decoder = Decoder(Request)
+    decoder = Decoder(InferRequest)
     for _ in range(3):
         decoded = decoder.decode(message)
         assert decoded.raw == [b"1234"]
-        assert decoded.layout.model == "a"
+        assert decoded.signature.model == "a"
 
 
 def test_layouts_are_interned_and_bounded(monkeypatch):
-    monkeypatch.setattr("gateway.serving.oip.codec.MAX_LAYOUTS", 3)
-    decoder = Decoder(Request)
-    first = decoder.decode(request_of("a", "", "", "", [([1], b"1")]).SerializeToString()).layout
-    again = decoder.decode(request_of("a", "", "id", "u", [([1], b"2")]).SerializeToString()).layout
+    monkeypatch.setattr("gateway.serving.oip.decode.MAX_SIGNATURES", 3)
+    decoder = Decoder(InferRequest)
+    first = decoder.decode(request_of("a", "", "", "", [([1], b"1")]).SerializeToString()).signature
+    again = decoder.decode(request_of("a", "", "id", "u", [([1], b"2")]).SerializeToString()).signature
     assert first is again
     for size in range(2, 12):
         request = request_of("a", "", "", "", [([size], bytes(size))])
         is_as_protobuf_says(decoder, request)
-        assert len(decoder._layouts) <= 3
+        assert len(decoder._signatures) <= 3
 
 
 def test_large_contents_are_not_copied():
     message = request_of("a", "", "", "", [([100_000], bytes(100_000))]).SerializeToString()
-    (raw,) = Decoder(Request).decode(message).raw
+    (raw,) = Decoder(InferRequest).decode(message).raw
     assert isinstance(raw, memoryview)
     assert raw.obj is message
 
@@ -127,7 +128,7 @@ def test_a_response_in_pieces_is_a_response(size):
         "prediction_id": identifier,
     }
     assert [len(raw) for raw in response.raw_output_contents] == [size]
-    assert prediction_id_of(message) == identifier
+    assert pb.ModelInferResponse.FromString(message).parameters["prediction_id"].string_param == identifier
 
 
 def test_types_without_typed_contents_say_so():
@@ -136,7 +137,7 @@ def test_types_without_typed_contents_say_so():
     request = pb.ModelInferRequest(model_name="m")
     request.inputs.add(name="x", datatype="FP16", shape=[1])
     with pytest.raises(InvalidRequest, match="input 'x': datatype 'FP16' has no typed contents"):
-        Decoder(Request).decode(request.SerializeToString())
+        Decoder(InferRequest).decode(request.SerializeToString())
 
 
 class Walking(Decoder):
@@ -151,7 +152,7 @@ class Walking(Decoder):
 
 def test_models_called_in_turn_are_told_apart_without_a_walk():
     requests = [request_of(f"model-{i:03}", "", "", "", [([], bytes([i])), ([], b"12")]) for i in range(200)]
-    decoder = Walking(Request)
+    decoder = Walking(InferRequest)
     for _ in range(3):
         for request in requests:
             is_as_protobuf_says(decoder, request)
@@ -161,6 +162,6 @@ def test_models_called_in_turn_are_told_apart_without_a_walk():
 def test_headers_of_many_sizes_in_messages_of_one_length_are_decoded_all_the_same():
     requests = [request_of("m" * i, "", "", "", [([], b"r" * (40 - i))]) for i in range(1, 40)]
     assert len({len(request.SerializeToString()) for request in requests}) == 1
-    decoder = Decoder(Request)
+    decoder = Decoder(InferRequest)
     for request in requests * 3:
         is_as_protobuf_says(decoder, request)

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.errors import InvalidRequest
 from gateway.protocol.pb import inference_pb2 as pb
-from gateway.serving.oip.codec import Decoder, Request
+from gateway.serving.oip.decode import Decoder, InferRequest
 from gateway.serving.oip.placed_response import Answered, placed_response
 from gateway.serving.oip.placement import Placement
 
@@ -25,10 +25,10 @@ def placed(tensor: Any, region: Any = "r", size: Any = 8, offset: Any = None) ->
 
 
 def test_a_request_without_any_raw_contents_is_interned_too() -> None:
-    decoder, request = Decoder(Request), pb.ModelInferRequest(model_name="m")
+    decoder, request = Decoder(InferRequest), pb.ModelInferRequest(model_name="m")
     placed(request.inputs.add(name="x", datatype="FP32", shape=[2]), offset=16)
     placed(request.outputs.add(name="y"), "out", 4)
-    first, second = (decoder.decode(request.SerializeToString()).layout for _ in range(2))
+    first, second = (decoder.decode(request.SerializeToString()).signature for _ in range(2))
     assert first is second
     assert first.inputs[0].placement == Placement("r", 16, 8)
     assert first.placements == (Placement("out", 0, 4),)
@@ -38,10 +38,10 @@ def test_raw_contents_are_those_of_the_inputs_that_are_sent() -> None:
     request = pb.ModelInferRequest(model_name="m", raw_input_contents=[b"1234"])
     placed(request.inputs.add(name="x", datatype="FP32", shape=[2]))
     request.inputs.add(name="z", datatype="INT32", shape=[1])
-    decoder = Decoder(Request)
+    decoder = Decoder(InferRequest)
     for _ in range(3):
         decoded = decoder.decode(request.SerializeToString())
-        assert (decoded.raw, decoded.layout.raw_sizes) == ([b"1234"], (4,))
+        assert (decoded.raw, decoded.signature.raw_sizes) == ([b"1234"], (4,))
     request.raw_input_contents.append(b"")
     with pytest.raises(InvalidRequest, match="2 entries for 1 inputs"):
         decoder.decode(request.SerializeToString())
@@ -51,7 +51,7 @@ def test_outputs_that_travel_have_no_placement() -> None:
     request = pb.ModelInferRequest(model_name="m", raw_input_contents=[b""])
     request.inputs.add(name="x", datatype="FP32", shape=[0])
     request.outputs.add(name="y").parameters["classification"].int64_param = 1
-    assert Decoder(Request).decode(request.SerializeToString()).layout.placements == ()
+    assert Decoder(InferRequest).decode(request.SerializeToString()).signature.placements == ()
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_placement_that_is_not_whole_is_refused_by_tensor(side: str, given: di
     request = pb.ModelInferRequest(model_name="m")
     placed(getattr(request, side).add(name="x"), **given)
     with pytest.raises(InvalidRequest, match=f"{side[:-1]} 'x': parameter.*{words}"):
-        Decoder(Request).decode(request.SerializeToString())
+        Decoder(InferRequest).decode(request.SerializeToString())
 
 
 def test_contents_beside_a_placement_are_refused() -> None:
@@ -81,7 +81,7 @@ def test_contents_beside_a_placement_are_refused() -> None:
     placed(tensor)
     tensor.contents.fp32_contents.append(1)
     with pytest.raises(InvalidRequest, match="input 'x': has contents beside shared_memory_region"):
-        Decoder(Request).decode(request.SerializeToString())
+        Decoder(InferRequest).decode(request.SerializeToString())
 
 
 def test_a_response_has_an_empty_raw_entry_for_what_is_in_shared_memory() -> None:

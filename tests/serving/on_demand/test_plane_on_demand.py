@@ -6,34 +6,30 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
-import msgspec
 import numpy as np
 import pytest
 from plane_models import answer, ask, batch_mean, scale, slow
 
-from gateway.contract.asks import LOAD_VERSION, Answer, Wish
-from gateway.errors import NotReady
+from gateway.errors import AskRefused, NotReady
 from gateway.protocol.services import INFER_METHOD
 
 ONE = np.ones((1, 4), np.float32)
 
 
 class Control:
-    """Answers wishes, when its gate is open, by ``answer``."""
+    """Takes questions for versions, and raises ``error`` if there is one, when its gate is open."""
 
     def __init__(self) -> None:
         self.gate = threading.Event()
         self.gate.set()
-        self.wishes: list[Wish] = []
-        self.answer: Answer | Exception = Answer(0, b"2")
+        self.asked: list[tuple[str, str]] = []
+        self.error: Exception | None = None
 
-    def ask(self, method: str, body: bytes, timeout_s: float) -> Answer:
-        assert method == LOAD_VERSION
-        self.wishes.append(msgspec.msgpack.decode(body, type=Wish))
+    def ask(self, model: str, version: str, timeout_s: float) -> None:
+        self.asked.append((model, version))
         self.gate.wait(10)
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
+        if self.error is not None:
+            raise self.error
 
 
 @pytest.fixture
@@ -74,13 +70,13 @@ def test_requests_are_answered_once_the_version_is_there_and_control_is_asked_on
     lazy.publish()
     assert all(call.result(20) for call in calls)
     assert parked(lazy) == 0
-    assert control.wishes == [Wish("m", "2")]
+    assert control.asked == [("m", "2")]
     wait_for(lambda: lazy.plane.counters.arm("m", 2, "pinned").requests == {"OK": 5})
 
 
 def test_control_is_asked_again_while_requests_wait(lazy, control, wait_for):
     call = begin(lazy)
-    wait_for(lambda: len(control.wishes) >= 3)
+    wait_for(lambda: len(control.asked) >= 3)
     assert not call.done()
     call.cancel()
     wait_for(lambda: parked(lazy) == 0)
@@ -89,13 +85,13 @@ def test_control_is_asked_again_while_requests_wait(lazy, control, wait_for):
 @pytest.mark.parametrize(
     ("said", "expected", "text"),
     [
-        (Answer(0, code="NOT_FOUND", message="model 'm' has no version '2'"), "NOT_FOUND", "no version"),
-        (Answer(0, code="FAILED_PRECONDITION", message="cannot be loaded"), "FAILED_PRECONDITION", "cannot be"),
+        (AskRefused("model 'm' has no version '2'", code="NOT_FOUND", reason="VERSION_UNKNOWN"), "NOT_FOUND", "no version"),
+        (AskRefused("cannot be loaded", code="FAILED_PRECONDITION", reason="FORBIDDEN"), "FAILED_PRECONDITION", "cannot be"),
         (NotReady("control is unreachable: try again"), "UNAVAILABLE", "unreachable"),
     ],
 )  # fmt: skip
 def test_what_control_refuses_all_who_wait_are_told(lazy, control, wait_for, said, expected, text):
-    control.answer = said
+    control.error = said
     control.gate.clear()
     calls = [begin(lazy) for _ in range(3)]
     wait_for(lambda: parked(lazy) == 3)
@@ -108,11 +104,11 @@ def test_what_control_refuses_all_who_wait_are_told(lazy, control, wait_for, sai
 
 
 def test_what_was_just_refused_is_refused_without_asking_again(lazy, control):
-    control.answer = Answer(0, code="NOT_FOUND", message="no")
+    control.error = AskRefused("no", code="NOT_FOUND", reason="VERSION_UNKNOWN")
     with ThreadPoolExecutor(4) as pool:
         calls = list(pool.map(lambda _: begin(lazy).exception(10), range(40)))
     assert {call.code().name for call in calls} == {"NOT_FOUND"}
-    assert len(control.wishes) < 10
+    assert len(control.asked) < 10
 
 
 def test_too_many_are_refused_with_a_time_to_come_back(lazy, control, wait_for, monkeypatch):
@@ -144,7 +140,7 @@ def test_a_version_that_went_again_before_it_could_be_leased_is_asked_for_again(
     lazy.publish()
     call = begin(lazy)
     wait_for(lambda: lazy.plane.counters.not_routed or parked(lazy) or call.done())
-    del lazy.held["m"][2]
+    del lazy.loaded["m"][2]
     lazy.publish()
     second = begin(lazy)
     wait_for(lambda: parked(lazy) >= 1)
@@ -160,7 +156,7 @@ def test_a_wrong_request_for_a_version_that_is_held_is_not_parked(lazy, control)
     with pytest.raises(grpc.RpcError) as error:
         lazy.infer(ask("m", np.ones((1, 5), np.float32), version="2"))
     assert code(error) == "INVALID_ARGUMENT"
-    assert control.wishes == []
+    assert control.asked == []
 
 
 def test_a_stop_does_not_wait_for_a_load(lazy, control, wait_for):

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.serving.batch import batch_rows, enough_rows
 from gateway.serving.overload.adaptive_limit import LOWEST, AdaptiveLimit
 from gateway.serving.overload.delay_control import DelayControl
-from gateway.serving.overload.run_times import RunTimes
-from gateway.serving.sizes import batch_rows, enough_rows
+from gateway.versions.run_times import RunTimes
 
 RUN_S, TARGET_S = 0.002, 0.005
 

@@ -199,7 +199,7 @@ def test_requests_in_one_batch_get_each_its_own(doubler: Memory) -> None:
 
 def slow_gate(memory: Memory) -> Callable[[float], pb.ModelInferRequest]:
     """A model in a thread of its own, which is held up by requests with many rounds."""
-    memory.gate.load("slow", 1, counted(), batching=Batching(mode="off")).is_inline = False
+    memory.gate.load("slow", 1, counted(), batching=Batching(mode="off")).pace.is_inline = False
     memory.gate.route("slow", 1)
 
     def request(rounds: int) -> pb.ModelInferRequest:
@@ -227,7 +227,7 @@ def test_a_region_that_is_unregistered_under_a_request_stays_open_until_its_answ
     lies(request.outputs.add(name="y"), 16, 1024)
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(memory.gate.infer, request)
-        served = memory.gate.held["slow"][1]
+        served = memory.gate.loaded["slow"][1]
         wait_for(lambda: served.in_flight)
         memory.gate.plane.hold_regions(())
         assert open_files(memory.key) == 1
@@ -278,13 +278,13 @@ def test_an_output_without_room_is_refused(
     assert got[0] == code
     assert words in got[1]
     assert not doubler.get(SIZE // 4).any()
-    wait_for(lambda: not doubler.gate.held["m"][1].in_flight)
+    wait_for(lambda: not doubler.gate.loaded["m"][1].in_flight)
 
 
 def test_an_output_without_room_fails_its_own_request_alone(memory: Memory, wait_for: Callable[..., object]) -> None:
     """Requests that wait behind a running one share the next batch: one of them has no room for its output."""
     served = memory.gate.load("m", 1, scale(2))
-    served.is_inline = False
+    served.pace.is_inline = False
     entered, gate = threading.Event(), threading.Event()
     run = served.session.run
 

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.serving.merge import chunks, join_raw, split_raw, split_rows
+from gateway.serving.batch import chunks, join_raw, split_raw, split_rows
 
 row_counts = st.lists(st.integers(1, 5), min_size=1, max_size=12)
 

@@ -1,6 +1,4 @@
-"""
-A request's layout checked against a version's signature, once per pair: what to feed, what to answer. Pure.
-"""
+"""Run plans: a request signature checked against a version's signature, once per pair."""
 
 from __future__ import annotations
 
@@ -11,19 +9,19 @@ import numpy as np
 
 from gateway.errors import InvalidRequest
 from gateway.runtime.tensors import DTYPES, element_count
-from gateway.serving.oip.codec import InputLayout, Layout
+from gateway.serving.oip.decode import InputSignature, RequestSignature
 from gateway.serving.oip.placement import Placement
 from registry.signature import Signature, TensorSpec
 from registry.versions import Prediction
 
-_EAGER = frozenset(("BYTES", "BOOL"))  # their raw contents must be looked into, so they are decoded before batching
+_EAGER = frozenset(("BYTES", "BOOL"))  # their raw contents must be checked byte by byte before batching
 
 
 @dataclass(frozen=True, slots=True)
 class Feed:
     """
-    One input to feed: its place in the request (``index`` among the raw contents, or among the inputs where they are typed;
-    ``placement`` when it lies in shared memory), and how its contents become an array.
+    One input to feed, and how its contents become an array. ``index`` is its position among the raw contents, or among the
+    inputs if contents are typed; ``placement`` is set if it lies in shared memory.
     """
 
     name: str
@@ -35,12 +33,14 @@ class Feed:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Binding:
+class RunPlan:
     """
-    A layout that fits a version. ``rows`` is the first dimension of every input when the request may share a batch
-    (``group`` is then the same for all requests it may be batched with), else ``group`` is None. ``outputs`` go to the
-    caller; ``run_outputs`` begin with them and may have the prediction after them. ``regions`` are the names of all shared
-    memory regions that are used, ``placements`` where outputs go, one for each of ``outputs`` or none at all.
+    How requests of one signature are run by one version.
+
+    ``group``: requests of equal groups may share a batch; None if a request has to run alone. ``rows`` is the first
+    dimension of every input if there is a group. ``outputs`` go to the caller; ``run_outputs`` begin with them and may
+    have the prediction after them. ``is_eager``: inputs are decoded before batching. ``regions`` are the names of all
+    shared memory regions that are used; ``placements`` say where outputs go, one for each of ``outputs`` or none at all.
     """
 
     feeds: tuple[Feed, ...]
@@ -53,38 +53,40 @@ class Binding:
     placements: tuple[Placement | None, ...] = ()
 
 
-def bind(layout: Layout, signature: Signature, prediction: Prediction | None, *, is_batched: bool, max_rows: int) -> Binding:
-    """How a request of this layout is run by a version. Raises InvalidRequest naming the tensor."""
-    given = {tensor.name: index for index, tensor in enumerate(layout.inputs)}
-    for name in given.keys() - {spec.name for spec in signature.inputs}:  # before the missing: it may be one misspelt
+def plan_run(
+    request: RequestSignature, signature: Signature, prediction: Prediction | None, *, is_batched: bool, max_rows: int
+) -> RunPlan:
+    """Checks a request against a version's signature and returns its plan. Raises InvalidRequest naming the tensor."""
+    given = {tensor.name: index for index, tensor in enumerate(request.inputs)}
+    for name in given.keys() - {spec.name for spec in signature.inputs}:  # before missing ones: it may be misspelt
         expected = ", ".join(spec.name for spec in signature.inputs)
         raise InvalidRequest(f"input {name!r}: unknown, the model takes {expected}", field=name)
     feeds = []
     for spec in signature.inputs:
         index = given.pop(spec.name, None)
         if index is not None:
-            feeds.append(_feed(spec, layout.inputs[index], index, layout))
+            feeds.append(_feed(spec, request.inputs[index], index, request))
         elif not spec.is_optional:
             raise InvalidRequest(f"input {spec.name!r}: missing, expected {spec}", field=spec.name)
-    outputs = _outputs(layout, signature)
-    regions = _regions(feeds, layout)
-    is_eager = not layout.raw_sizes or bool(regions) or any(feed.datatype in _EAGER for feed in feeds)
+    outputs = _outputs(request, signature)
+    regions = _regions(feeds, request)
+    is_eager = not request.raw_sizes or bool(regions) or any(feed.datatype in _EAGER for feed in feeds)
     rows = _rows(feeds)
     group = None
     if is_batched and 0 < rows <= max_rows:
-        group = (outputs, is_eager, bool(layout.placements), tuple((feed.name, feed.shape[1:]) for feed in feeds))
+        group = (outputs, is_eager, bool(request.placements), tuple((feed.name, feed.shape[1:]) for feed in feeds))
     run_outputs = _run_outputs(outputs, prediction)
-    return Binding(tuple(feeds), outputs, run_outputs, max(rows, 1), group, is_eager, regions, layout.placements)
+    return RunPlan(tuple(feeds), outputs, run_outputs, max(rows, 1), group, is_eager, regions, request.placements)
 
 
-def _regions(feeds: list[Feed], layout: Layout) -> frozenset[str]:
-    """The names of the shared memory regions that inputs come from and outputs go to."""
-    placements = (*(feed.placement for feed in feeds), *layout.placements)
+def _regions(feeds: list[Feed], request: RequestSignature) -> frozenset[str]:
+    """Returns the names of the shared memory regions that inputs come from and outputs go to."""
+    placements = (*(feed.placement for feed in feeds), *request.placements)
     return frozenset(placement.region for placement in placements if placement is not None)
 
 
 def _run_outputs(outputs: tuple[str, ...], prediction: Prediction | None) -> tuple[str, ...]:
-    """The outputs to compute: the prediction too, although not asked for, since it is recorded and compared."""
+    """Returns the outputs to compute: also the prediction if it was not requested, as it is recorded and compared."""
     if prediction is None or prediction.output in outputs:
         return outputs
     return (*outputs, prediction.output)
@@ -95,15 +97,15 @@ def _rows(feeds: list[Feed]) -> int:
     return firsts.pop() if len(firsts) == 1 else -1
 
 
-def _outputs(layout: Layout, signature: Signature) -> tuple[str, ...]:
+def _outputs(request: RequestSignature, signature: Signature) -> tuple[str, ...]:
     known = tuple(spec.name for spec in signature.outputs)
-    for name in layout.outputs:
+    for name in request.outputs:
         if name not in known:
             raise InvalidRequest(f"output {name!r}: unknown, the model gives {', '.join(known)}", field=name)
-    return layout.outputs or known
+    return request.outputs or known
 
 
-def _feed(spec: TensorSpec, tensor: InputLayout, index: int, layout: Layout) -> Feed:
+def _feed(spec: TensorSpec, tensor: InputSignature, index: int, request: RequestSignature) -> Feed:
     name = spec.name
     if tensor.datatype != spec.datatype:
         raise InvalidRequest(f"input {name!r}: expected {spec.datatype}, got {tensor.datatype or 'no datatype'}", field=name)
@@ -113,9 +115,9 @@ def _feed(spec: TensorSpec, tensor: InputLayout, index: int, layout: Layout) -> 
             f"input {name!r}: expected shape [{', '.join(map(str, expected))}], got {list(tensor.shape)}", field=name
         )
     dtype = DTYPES[spec.datatype]
-    if layout.raw_sizes:  # those in shared memory have none
-        index -= sum(before.placement is not None for before in layout.inputs[:index])
-    got = _byte_size(tensor, index, layout)
+    if request.raw_sizes:  # inputs in shared memory have no raw contents
+        index -= sum(before.placement is not None for before in request.inputs[:index])
+    got = _byte_size(tensor, index, request)
     if got is not None and spec.datatype != "BYTES":
         expected_bytes = element_count(tensor.shape) * dtype.itemsize
         if got != expected_bytes:
@@ -125,11 +127,11 @@ def _feed(spec: TensorSpec, tensor: InputLayout, index: int, layout: Layout) -> 
     return Feed(name, index, spec.datatype, dtype, tensor.shape, tensor.placement)
 
 
-def _byte_size(tensor: InputLayout, index: int, layout: Layout) -> int | None:
-    """The bytes of an input's contents; None where they are typed."""
+def _byte_size(tensor: InputSignature, index: int, request: RequestSignature) -> int | None:
+    """Returns the bytes of an input's contents; None if they are typed."""
     if tensor.placement is not None:
         return tensor.placement.byte_size
-    return layout.raw_sizes[index] if layout.raw_sizes else None
+    return request.raw_sizes[index] if request.raw_sizes else None
 
 
 def _fits(shape: tuple[int, ...], spec: TensorSpec) -> bool:

@@ -1,9 +1,9 @@
-"""What a run of so many rows takes, learnt from warm-up and from every run since. Pure: time is measured elsewhere."""
+"""Run times by number of rows, learnt from warm-up and from every run since. Pure: time is measured elsewhere."""
 
 from __future__ import annotations
 
-WEIGHT = 0.1  # of the newest run in the moving average
-MOST = 1.0  # of the average by which one run counts as longer: the machine may have been busy with something else
+NEWEST_WEIGHT = 0.1  # weight of the newest run in the moving average
+MAX_STEP = 1.0  # in averages: a run counts as at most twice the average, since the machine may have been busy elsewhere
 
 
 class RunTimes:
@@ -17,16 +17,16 @@ class RunTimes:
         self._by_class: dict[int, tuple[int, float]] = {}  # (rows last seen, seconds)
 
     def learn(self, rows: int, run_s: float) -> None:
-        """Takes in one run."""
+        """Adds one run to the averages."""
         known = self._by_class.get(rows.bit_length())
         before_s = run_s if known is None else known[1]
-        step_s = max(-before_s, min(run_s - before_s, MOST * before_s))
-        self._by_class[rows.bit_length()] = rows, before_s + WEIGHT * step_s
+        step_s = max(-before_s, min(run_s - before_s, MAX_STEP * before_s))
+        self._by_class[rows.bit_length()] = rows, before_s + NEWEST_WEIGHT * step_s
 
     def expected_s(self, rows: int) -> float:
         """
-        Seconds that a run of so many rows takes: as runs of that size took; else as the next larger known, or in
-        proportion to the largest known. 0 when nothing is known.
+        Seconds that a run of ``rows`` rows takes: the average of that size; else that of the next larger known size, or in
+        proportion to the largest known one. 0 when nothing is known.
         """
         wanted = rows.bit_length()
         known = self._by_class.get(wanted)
@@ -41,9 +41,9 @@ class RunTimes:
         return run_s * rows / max(largest_rows, 1)
 
     def longest_s(self) -> float:
-        """Seconds that a full batch takes."""
+        """Seconds that a run of a full batch takes."""
         return self.expected_s(self.max_rows)
 
     def cost_s(self, rows: int) -> float:
-        """Seconds for which so many rows occupy the model when it runs full batches."""
+        """Seconds for which ``rows`` rows occupy the model when it runs full batches."""
         return self.longest_s() * rows / self.max_rows

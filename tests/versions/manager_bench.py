@@ -8,34 +8,47 @@ from typing import Any
 
 from gateway.contract.desired import DesiredModel, DesiredRoute, DesiredState, DesiredVersion
 from gateway.contract.observed import Observed
+from gateway.versions.loaded import LoadedVersion
 from gateway.versions.manager import VersionManager
-from gateway.versions.ports import LoadFailed, Snapshot
+from gateway.versions.snapshot import Snapshot
+from gateway.versions.warm_up import LoadFailed
 from registry.deployment import Batching, Segment, Shadow
 from registry.signature import Signature, TensorSpec
 
 
-class FakeHeld:
-    """A version that is nothing but its leases; breaks the test when it is closed too early or used too late."""
+class FakeSession:
+    """Is never run."""
 
-    private_bytes = 1000
-    mapped_bytes = 0
+    signature = Signature((), ())
 
-    def __init__(self, desired: DesiredVersion, log: list[str]) -> None:
+    def run(self, *_: object) -> list[Any]:
+        raise AssertionError("the manager runs no model")
+
+    def close(self) -> None:
+        pass
+
+
+class FakeVersion(LoadedVersion):
+    """A loaded version with real leases and no model; breaks the test when it is closed too early or used too late."""
+
+    def __init__(self, model: str, desired: DesiredVersion, log: list[str]) -> None:
+        super().__init__(model, desired, FakeSession())
         self.desired, self.log = desired, log
-        self.in_flight = 0
-        self.is_retired = self.is_closed = False
+        self.is_closed = False
         self.warm_up_error: Exception | None = None
         self.close_error: Exception | None = None
 
+    @property
+    def is_retired(self) -> bool:
+        return self._is_retired
+
     def lease(self) -> bool:
         assert not self.is_closed
-        if not self.is_retired:
-            self.in_flight += 1
-        return not self.is_retired
+        return self.acquire_leases(1)
 
     def release(self) -> None:
         assert not self.is_closed
-        self.in_flight -= 1
+        self.release_leases(1)
 
     def warm_up(self) -> None:
         self.log.append(f"warm {self.desired.number}")
@@ -43,16 +56,16 @@ class FakeHeld:
             raise self.warm_up_error
 
     def settle(self) -> None:
-        pass
+        self.private_bytes = 1000
 
     def retire(self) -> None:
         self.log.append(f"retire {self.desired.number}")
-        self.is_retired = True
+        super().retire()
 
     def reinstate(self) -> None:
         assert not self.is_closed
         self.log.append(f"reinstate {self.desired.number}")
-        self.is_retired = False
+        super().reinstate()
 
     def close(self) -> None:
         assert self.in_flight == 0
@@ -61,23 +74,24 @@ class FakeHeld:
         self.is_closed = True
         if self.close_error:
             raise self.close_error
+        super().close()
 
 
 class FakeLoader:
     def __init__(self, log: list[str]) -> None:
         self.log = log
-        self.made: list[FakeHeld] = []
+        self.made: list[FakeVersion] = []
         self.broken: dict[str, Exception] = {}  # digest -> what loading raises
         self.broken_warm_up: dict[str, Exception] = {}
 
-    def load(self, model: str, desired: DesiredVersion) -> FakeHeld:
+    def load(self, model: str, desired: DesiredVersion) -> FakeVersion:
         self.log.append(f"load {desired.number}")
         if error := self.broken.get(desired.digest):
             raise error
-        held = FakeHeld(desired, self.log)
-        held.warm_up_error = self.broken_warm_up.get(desired.digest)
-        self.made.append(held)
-        return held
+        version = FakeVersion(model, desired, self.log)
+        version.warm_up_error = self.broken_warm_up.get(desired.digest)
+        self.made.append(version)
+        return version
 
 
 class ManualExecutor:

@@ -1,0 +1,343 @@
+"""
+Decodes ModelInferRequest: message bytes to an `InferRequest`. Pure: no call, no model, no clock.
+
+Most requests of one caller differ only in their raw contents (and in `id`). The protobuf *header*, all the rest, is
+parsed once and becomes an interned `RequestSignature`. Whatever depends on the signature alone (validation, batching key,
+response template) is cached by it. There are three ways to decode, and the first that fits is taken:
+
+1. *Same bytes*: the message has a known length, starts with a known header, and its raw fields start where they did. It
+   is cut at the known positions. The header seen last in a message of that length is tried first. If several are in use
+   (many models called in turn), a slice of the message finds the right one.
+2. *Same header*: the top-level fields are walked here. `id` and `parameters` vary by request and are not part of the key.
+3. *New header*: protobuf parses it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from google.protobuf.message import DecodeError
+
+from gateway.errors import InvalidRequest
+from gateway.protocol.pb import inference_pb2 as pb
+from gateway.serving.oip.fields import LENGTH_DELIMITED, TYPED_FIELDS, read_varint
+from gateway.serving.oip.placement import REGION, Placement, placement_of
+
+MAX_SIGNATURES = 4096  # interned signatures; at the bound all are forgotten, which costs a parse each and nothing else
+MAX_HEAD_SIZES = 4  # header sizes tried for one length of message; names of models have few different lengths
+SMALL_BYTES = 16_384  # bytes of raw contents up to which they are copied; larger ones stay views of the message
+_NAME, _VERSION, _ID, _PARAMETERS, _INPUTS, _OUTPUTS, _RAW = range(1, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class InputSignature:
+    """
+    One input as the request describes it. ``typed`` holds its typed contents: the elements of BYTES, else protobuf's packed
+    form of the field; None if contents are raw, or in shared memory at ``placement``.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    typed: bytes | list[bytes] | None = None
+    placement: Placement | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RequestSignature:
+    """
+    The part of a request that repeats: model, version, input signatures, requested outputs, and the sizes of the raw
+    contents (of the inputs that are not in shared memory, in their order). ``placements`` are those of the requested
+    outputs, empty if none has one. Compared by identity, so it is a quick key of caches.
+    """
+
+    model: str
+    version: str
+    inputs: tuple[InputSignature, ...]
+    outputs: tuple[str, ...]  # requested ones; empty: all
+    raw_sizes: tuple[int, ...]
+    placements: tuple[Placement | None, ...] = ()
+
+    @property
+    def is_typed(self) -> bool:
+        """Whether it holds typed contents, so that it belongs to one request alone."""
+        return any(tensor.typed is not None for tensor in self.inputs)
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """Parameters of a request that the gateway reads. ``priority``: 1 is highest, 0 unset; ``timeout_us`` bounds the wait."""
+
+    unit_id: str = ""
+    priority: int = 0
+    timeout_us: int = 0
+    is_binary: bool = True
+
+
+NO_PARAMETERS = Parameters()
+
+
+class InferRequest:
+    """A decoded request. ``raw`` are the raw contents in the order of the inputs; ``id_field`` is the encoded `id`."""
+
+    __slots__ = ("id_field", "parameters", "raw", "signature")
+
+    def __init__(
+        self,
+        signature: RequestSignature,
+        raw: list[bytes | memoryview],
+        id_field: bytes,
+        parameters: Parameters = NO_PARAMETERS,
+    ) -> None:
+        self.signature = signature
+        self.raw = raw
+        self.id_field = id_field
+        self.parameters = parameters
+
+    @property
+    def id(self) -> str:
+        """The caller's own id; "" if there is none."""
+        return id_text(self.id_field)
+
+
+def id_text(id_field: bytes) -> str:
+    """Returns the text in an encoded `id` field."""
+    return pb.ModelInferRequest.FromString(id_field).id if id_field else ""
+
+
+def id_field_of(message: bytes) -> bytes:
+    """Returns the encoded `id` field of a message; empty if there is none or the message is malformed."""
+    try:
+        id_field = _Fields(message).id_field
+        id_text(id_field)
+    except (InvalidRequest, DecodeError):
+        return b""
+    return id_field
+
+
+@dataclass(frozen=True, slots=True)
+class _KnownMessage:
+    """The positions of the raw contents of a known message (way 1). ``only`` is the one cut of a small message."""
+
+    head: bytes
+    only: slice | None
+    frames: tuple[tuple[int, bytes], ...]  # (offset, tag and length) of the second and further raw fields
+    cuts: tuple[tuple[int, int], ...]
+    signature: RequestSignature
+
+
+class _SameLength:
+    """The known messages of one length, by header: one look-up, however many models they are for."""
+
+    __slots__ = ("_by_head", "_sizes")
+
+    def __init__(self) -> None:
+        self._by_head: dict[bytes, _KnownMessage] = {}
+        self._sizes: tuple[int, ...] = ()
+
+    def find(self, message: bytes) -> _KnownMessage | None:
+        """Returns the known message with the same header."""
+        for size in self._sizes:
+            known = self._by_head.get(message[:size])
+            if known is not None:
+                return known
+        return None
+
+    def add(self, known: _KnownMessage) -> None:
+        """Adds a message. Beyond MAX_HEAD_SIZES header sizes all are forgotten, so that a look-up stays short."""
+        size = len(known.head)
+        if size not in self._sizes:
+            if len(self._sizes) >= MAX_HEAD_SIZES:
+                self._by_head.clear()
+                self._sizes = ()
+            self._sizes = (*self._sizes, size)
+        self._by_head[known.head] = known
+
+
+R = TypeVar("R", bound=InferRequest)
+
+
+class Decoder(Generic[R]):
+    """Decodes requests into objects of ``kind``, constructed like `InferRequest`. Not thread-safe: one per taking thread."""
+
+    def __init__(self, kind: type[R]) -> None:
+        self._kind = kind
+        self._by_length: dict[int, _KnownMessage] = {}
+        self._alike: dict[int, _SameLength] = {}
+        self._signatures: dict[tuple[bytes, tuple[int, ...]], RequestSignature] = {}
+
+    def decode(self, message: bytes) -> R:
+        """Returns the request in a message. Raises InvalidRequest if it is no ModelInferRequest."""
+        known = self._by_length.get(len(message))
+        if known is not None and (message.startswith(known.head) or (known := self._alike[len(message)].find(message))):
+            if known.only is not None:
+                return self._kind(known.signature, [message[known.only]], b"")
+            for offset, frame in known.frames:
+                if not message.startswith(frame, offset):
+                    break
+            else:
+                return self._kind(known.signature, _cut(message, known.cuts), b"")
+        return self._walk(message)
+
+    def _walk(self, message: bytes) -> R:
+        fields = _Fields(message)
+        sizes = tuple(end - start for start, end in fields.cuts)
+        key = (fields.header, sizes)
+        signature = self._signatures.get(key)
+        if signature is None:
+            signature = parse_signature(fields.header, sizes)
+            if not signature.is_typed:
+                self._remember(key, signature)
+        if not fields.id_field and not fields.parameters and fields.is_raw_last and signature.raw_sizes:
+            known = self._by_length[len(message)] = _known(message, fields, signature)
+            self._alike.setdefault(len(message), _SameLength()).add(known)
+        parameters = parse_parameters(fields.parameters) if fields.parameters else NO_PARAMETERS
+        return self._kind(signature, _cut(message, fields.cuts), fields.id_field, parameters)
+
+    def _remember(self, key: tuple[bytes, tuple[int, ...]], signature: RequestSignature) -> None:
+        if len(self._signatures) >= MAX_SIGNATURES:
+            self._signatures.clear()
+            self._by_length.clear()
+            self._alike.clear()
+        self._signatures[key] = signature
+
+
+def _cut(message: bytes, cuts: Any) -> list[bytes | memoryview]:
+    return [message[start:end] if end - start <= SMALL_BYTES else memoryview(message)[start:end] for start, end in cuts]
+
+
+def _known(message: bytes, fields: _Fields, signature: RequestSignature) -> _KnownMessage:
+    ends = [end for _, end in fields.cuts]
+    frames = tuple((end, message[end:start]) for end, (start, _) in zip(ends, fields.cuts[1:], strict=False))
+    start, end = fields.cuts[0]
+    only = slice(start, end) if len(fields.cuts) == 1 and end - start <= SMALL_BYTES else None
+    return _KnownMessage(message[:start], only, frames, tuple(fields.cuts), signature)
+
+
+class _Fields:
+    """The top-level fields of a ModelInferRequest: raw contents as (start, end), all others as bytes."""
+
+    __slots__ = ("cuts", "header", "id_field", "is_raw_last", "parameters")
+
+    def __init__(self, message: bytes) -> None:
+        self.cuts: list[tuple[int, int]] = []
+        self.id_field = self.parameters = b""
+        self.is_raw_last = True
+        header, position, size = [], 0, len(message)
+        while position < size:
+            start = position
+            tag, position = read_varint(message, position)
+            if tag & 7 != LENGTH_DELIMITED:
+                raise InvalidRequest(f"malformed ModelInferRequest: field {tag >> 3} has wire type {tag & 7}")
+            length, position = read_varint(message, position)
+            end = position + length
+            if end > size:
+                raise InvalidRequest(
+                    f"malformed ModelInferRequest: field {tag >> 3} claims {length} bytes, {size - position} are left"
+                )
+            number = tag >> 3
+            if number == _RAW:
+                self.cuts.append((position, end))
+            else:
+                self.is_raw_last = self.is_raw_last and not self.cuts
+                if number == _ID:
+                    self.id_field = message[start:end]
+                elif number == _PARAMETERS:
+                    self.parameters += message[start:end]
+                else:
+                    header.append(message[start:end])
+            position = end
+        self.header = b"".join(header)
+
+
+def parse_signature(header: bytes, raw_sizes: tuple[int, ...]) -> RequestSignature:
+    """Returns the signature in a header (a ModelInferRequest without raw contents). Raises InvalidRequest."""
+    try:
+        message = pb.ModelInferRequest.FromString(header)
+    except DecodeError as error:
+        raise InvalidRequest(f"malformed ModelInferRequest: {error}") from None
+    names = [tensor.name for tensor in message.inputs]
+    for name in {name for name in names if names.count(name) > 1}:
+        raise InvalidRequest(f"input {name!r}: given {names.count(name)} times, expected once", field=name)
+    inputs = tuple(_input_signature(tensor, is_raw=bool(raw_sizes)) for tensor in message.inputs)
+    sent = sum(tensor.placement is None for tensor in inputs)
+    if raw_sizes and len(raw_sizes) != sent:
+        raise InvalidRequest(
+            f"raw_input_contents: {len(raw_sizes)} entries for {sent} inputs, expected one each",
+            field="raw_input_contents",
+        )
+    outputs = tuple(tensor.name for tensor in message.outputs)
+    placements = tuple(placement_of(f"output {tensor.name!r}", tensor.parameters) for tensor in message.outputs)
+    is_placed = any(placement is not None for placement in placements)
+    return RequestSignature(
+        message.model_name, message.model_version, inputs, outputs, raw_sizes, placements if is_placed else ()
+    )
+
+
+def _input_signature(tensor: Any, *, is_raw: bool) -> InputSignature:
+    name, shape = tensor.name, tuple(tensor.shape)
+    if any(dim < 0 for dim in shape):
+        raise InvalidRequest(f"input {name!r}: shape {list(shape)} has a negative dimension", field=name)
+    placement = placement_of(f"input {name!r}", tensor.parameters) if tensor.parameters else None
+    if placement is not None:
+        if tensor.HasField("contents"):
+            raise InvalidRequest(f"input {name!r}: has contents beside {REGION}, expected one form", field=name)
+        return InputSignature(name, tensor.datatype, shape, placement=placement)
+    if is_raw and tensor.HasField("contents"):
+        raise InvalidRequest(f"input {name!r}: has typed contents beside raw_input_contents, expected one form", field=name)
+    if is_raw:
+        return InputSignature(name, tensor.datatype, shape)
+    attribute = TYPED_FIELDS.get(tensor.datatype)
+    if attribute is None:
+        raise InvalidRequest(
+            f"input {name!r}: datatype {tensor.datatype!r} has no typed contents, expected raw_input_contents "
+            f"or one of {', '.join(TYPED_FIELDS)}",
+            field=name,
+        )
+    filled = [descriptor.name for descriptor, _ in tensor.contents.ListFields()]
+    if filled not in ([], [attribute]):
+        raise InvalidRequest(
+            f"input {name!r}: datatype {tensor.datatype} takes {attribute}, got {', '.join(filled)}", field=name
+        )
+    return InputSignature(name, tensor.datatype, shape, _typed(tensor))
+
+
+def _typed(tensor: Any) -> bytes | list[bytes]:
+    """Returns the typed contents; only the fitting field is filled. Numbers stay packed and are read as a whole."""
+    if tensor.datatype == "BYTES":
+        return list(tensor.contents.bytes_contents)
+    field: bytes = tensor.contents.SerializeToString()
+    if not field:
+        return b""
+    _, start = read_varint(field, 1)  # the tag is one byte, the length follows
+    return field[start:]
+
+
+def parse_parameters(encoded: bytes) -> Parameters:
+    """Returns the parameters that the gateway reads; others are ignored. Raises InvalidRequest."""
+    try:
+        given = pb.ModelInferRequest.FromString(encoded).parameters
+    except DecodeError as error:
+        raise InvalidRequest(f"malformed ModelInferRequest: parameters: {error}") from None
+    priority = int(_parameter(given, "priority", int, 0))
+    if priority < 0:
+        raise InvalidRequest(f"parameter 'priority': expected 1 (highest) or more, got {priority}", field="priority")
+    return Parameters(
+        unit_id=str(_parameter(given, "unit_id", str, "")),
+        priority=priority,
+        timeout_us=int(_parameter(given, "timeout", int, 0)),
+        is_binary=bool(_parameter(given, "binary_data_output", bool, True)),
+    )
+
+
+def _parameter(given: Any, name: str, kind: type, default: Any) -> Any:
+    if name not in given:
+        return default
+    choice = given[name].WhichOneof("parameter_choice")
+    value = getattr(given[name], choice) if choice else None
+    if kind is str and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if type(value) is not kind:
+        raise InvalidRequest(f"parameter {name!r}: expected {kind.__name__}, got {value!r}", field=name)
+    return value

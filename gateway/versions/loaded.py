@@ -1,0 +1,119 @@
+"""A loaded version: a version in this worker's memory, with its session, its leases, its memory and its pace."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from gateway.contract.desired import DesiredVersion
+from gateway.runtime.process_memory import Resident, freed_is_given_back, give_back, resident
+from gateway.runtime.session import Session
+from gateway.versions.pace import Pace
+from gateway.versions.warm_up import NO_REHEARSAL, Rehearsal, WarmUp, emitted_sizes
+
+LARGE_BYTES = 16 * 1024**2  # memory of a version; below it, giving memory back is not worth the heap's lock
+
+
+class Loader(Protocol):
+    """Loads versions. Implemented by `gateway.versions.onnx_loader.OnnxLoader`."""
+
+    def load(self, model: str, desired: DesiredVersion) -> LoadedVersion:
+        """Returns the version, loaded but not warm. Blocks. Raises LoadFailed."""
+        ...
+
+
+class LoadedVersion:
+    """
+    One version in memory. Requests use it under a lease; `gateway.serving.lease` alone calls `acquire_leases` and
+    `release_leases`. `retire` and `reinstate` never block; `warm_up`, `settle` and `close` do.
+
+    ``is_batched``: requests may share a run; ``max_rows`` bounds a batch. ``datatypes`` are those of all tensors by name.
+    ``private_bytes`` and ``mapped_bytes`` are known after `settle`. ``example_due_ns``: when inputs of a request are
+    remembered again, in nanoseconds of the performance counter (`gateway.versions.recent_inputs`).
+    """
+
+    def __init__(self, model: str, desired: DesiredVersion, session: Session, rehearsal: Rehearsal = NO_REHEARSAL) -> None:
+        self.model = model
+        self.number = desired.number
+        self.signature = desired.signature
+        self.prediction = desired.prediction
+        self.batching = desired.batching
+        self.session = session
+        is_on = desired.batching.mode == "on" or (desired.batching.mode == "auto" and desired.is_batchable)
+        self.is_batched = is_on and desired.batching.max_rows > 1
+        self.max_rows = desired.batching.max_rows if self.is_batched else 1
+        self.pace = Pace(self.max_rows, is_batched=self.is_batched)
+        self.datatypes = {spec.name: spec.datatype for spec in (*self.signature.outputs, *self.signature.inputs)}
+        self.private_bytes = self.mapped_bytes = 0
+        self.memory_before = Resident()  # of the process, before this version was loaded
+        self.example_due_ns = 0
+        self._rehearsal = rehearsal
+        self._lock = threading.Lock()
+        self._leases = 0
+        self._is_retired = False
+        self._before_close: list[Callable[[], None]] = []
+
+    def __repr__(self) -> str:
+        return f"<{self.model} v{self.number} leases={self._leases}{' retired' if self._is_retired else ''}>"
+
+    # ---- leases -----------------------------------------------------------------------------------------------------
+
+    def acquire_leases(self, leases: int) -> bool:
+        """Takes leases; False when the version is retired: the caller then resolves by the newer snapshot."""
+        with self._lock:
+            if self._is_retired:
+                return False
+            self._leases += leases
+            return True
+
+    def release_leases(self, leases: int) -> None:
+        """Ends leases that were taken."""
+        with self._lock:
+            self._leases -= leases
+
+    @property
+    def in_flight(self) -> int:
+        """Leases taken and not ended."""
+        return self._leases
+
+    def retire(self) -> None:
+        """Refuses new leases from now on: a reader with an old snapshot has to read the new one."""
+        with self._lock:
+            self._is_retired = True
+
+    def reinstate(self) -> None:
+        """Gives leases again."""
+        with self._lock:
+            self._is_retired = False
+
+    # ---- from load to unload ----------------------------------------------------------------------------------------
+
+    def warm_up(self) -> None:
+        """Runs every batch size that will be formed, and learns the pace. Raises LoadFailed."""
+        rehearsal, self._rehearsal = self._rehearsal, NO_REHEARSAL  # its examples are not needed again
+        warm_up = WarmUp(f"{self.model} v{self.number}", self.session, self.signature, rehearsal, is_batched=self.is_batched)
+        warmth = warm_up.run(emitted_sizes(self.max_rows, self.batching.preferred_rows))
+        self.pace.learn_warm_up(warmth.runs, may_be_inline=warmth.is_complete and not self.batching.queue_delay_us)
+
+    def settle(self) -> None:
+        """Gives back what loading left over, and measures the memory that the version takes. Called once, after warm-up."""
+        taken = resident().since(self.memory_before)
+        if taken.private_bytes + taken.mapped_bytes >= LARGE_BYTES:
+            give_back()  # loading copies weights for a moment, and malloc would keep that memory
+            taken = resident().since(self.memory_before)
+        self.private_bytes, self.mapped_bytes = taken.private_bytes, taken.mapped_bytes
+
+    def before_close(self, callback: Callable[[], None]) -> None:
+        """Has `close` call this first: for what serves this version and has to end with it."""
+        self._before_close.append(callback)
+
+    def close(self) -> None:
+        """Frees the session. Only called when the version is retired or was never published, and without leases."""
+        callbacks, self._before_close = self._before_close, []
+        for callback in callbacks:
+            callback()
+        with freed_is_given_back():
+            self.session.close()
+        if self.private_bytes + self.mapped_bytes >= LARGE_BYTES:
+            give_back()
