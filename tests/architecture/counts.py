@@ -4,7 +4,7 @@ Counts that describe the tree: sizes, the request path, the promote path, leases
 ``python tests/architecture/counts.py`` counts this tree, ``--tree DIR`` another one, which must have the same dependencies.
 The two paths are measured: pytest runs the probes below beside the tree's own fixtures, with a profile function in every
 thread. The promote path is control's side only, since `FakeWorker` stands for the workers. Leases and copies of settings
-are found by patterns (LEASES, SETTINGS): read what is listed before you quote the number.
+are found by patterns (RELEASES, SETTINGS): read what is listed before you quote the number.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ ROOT = Path(__file__).parents[2]
 LONGEST = 15
 MARK = "@@"  # before the lines of a probe that are shown, among those of pytest
 SETTLE_S = 0.5  # what happens after a reply (counts, records) is over by then
-# What a lease is released on, as the receiver is written: `served.release(n)`, `copy.shadow.served.release(n)`.
-LEASES = re.compile(r"\b(served|loaded|version|leases?|target)$")
+# Where leases end: calls as `served.release(n)`, `version.release_leases(n)` and `lease.end()`, and `with batch.lease`.
+RELEASES = re.compile(r"\b(served|loaded|version|target|lease)\.(release|release_leases)$|\blease\.end$")
 LOADED_VERSION = ("Copy", "Held", "LoadedVersion", "ManagedVersion", "Served", "Target", "VersionEntry")
 SETTINGS = re.compile(r"(Config|Options|Settings)$")
 SOURCES = re.compile(r"\b(settings|config|options)\.\w+")
@@ -87,8 +87,10 @@ def show_patterns(tree: Path) -> None:
     for path, module in trees(tree):
         for node in ast.walk(module):
             match node:
-                case ast.Call(func=ast.Attribute(attr="release", value=owner)) if LEASES.search(ast.unparse(owner)):
+                case ast.Call(func=ast.Attribute() as function) if RELEASES.search(ast.unparse(function)):
                     releases.append(f"{path}:{node.lineno} {ast.unparse(node)}")
+                case ast.withitem(context_expr=lease) if ast.unparse(lease).split(".")[-1].startswith(("lease", "Lease")):
+                    releases.append(f"{path}:{lease.lineno} with {ast.unparse(lease)}")
                 case ast.Call(func=ast.Name(id=name)) if SETTINGS.search(name):
                     copies += [name for keyword in node.keywords if SOURCES.search(ast.unparse(keyword.value))]
                 case ast.ClassDef(name=name):
