@@ -21,15 +21,13 @@ Codes are in `gateway.api.status_codes`, nowhere else; the registry's own tree i
 
 from __future__ import annotations
 
+from registry.errors import ExpectedError
 
-class GatewayError(Exception):
-    """Base of every expected error. ``reason`` is stable and for programs, ``metadata`` its facts, the text for people."""
+
+class GatewayError(ExpectedError):
+    """Base of every expected error of the gateway."""
 
     reason = "GATEWAY_ERROR"
-
-    def __init__(self, message: str, **metadata: object) -> None:
-        super().__init__(message)
-        self.metadata = {key: str(value) for key, value in metadata.items()}
 
 
 class InvalidRequest(GatewayError):

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Self
 
-class RegistryError(Exception):
+
+class ExpectedError(Exception):
     """
-    Base of every expected registry error.
+    Base of every expected error, here and in the gateway.
 
     ``reason`` is a stable UPPER_SNAKE word for programs, ``metadata`` its facts, the text is for people.
     """
 
-    reason = "REGISTRY_ERROR"
+    reason = "EXPECTED_ERROR"
 
     def __init__(self, message: str, **metadata: object) -> None:
         super().__init__(message)
         self.metadata = {key: str(value) for key, value in metadata.items()}
+
+    def with_message(self, message: str) -> Self:
+        """Returns the same error with another text. Its type, metadata and all else (as a retry delay) stay."""
+        kind = type(self)
+        made = kind.__new__(kind)  # not by the constructor, which differs by class
+        made.__dict__.update(self.__dict__)
+        made.args = (message,)
+        return made
+
+
+class RegistryError(ExpectedError):
+    """Base of every expected registry error."""
+
+    reason = "REGISTRY_ERROR"
 
 
 class ModelUnknown(RegistryError):

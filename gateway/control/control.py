@@ -28,9 +28,9 @@ from gateway.control.changes.aliases import Aliases
 from gateway.control.changes.operations import Operation, Operations
 from gateway.control.changes.rolling_restart import Restarts
 from gateway.control.changes.traffic import Traffic
-from gateway.control.changes.two_phase import Rollover
+from gateway.control.changes.two_phase import TwoPhase
 from gateway.control.config import ControlConfig
-from gateway.control.desired.wanted import Wanted
+from gateway.control.desired.state_store import DesiredStateStore
 from gateway.control.fleet.workers import Fleet
 from gateway.control.observe.gateway_status import GatewayStatus, gateway_status, readiness
 from gateway.control.observe.http import Health
@@ -139,7 +139,7 @@ class Control:
         self.started_at = clock.now()
         self.fleet = Fleet(self, clock, expected=config.workers)
         self.layouts = Layouts(config.layouts, layout_key(FORMAT), clock, build=build_layout)
-        self.wanted = Wanted(
+        self.desired = DesiredStateStore(
             registry,
             clock,
             config.desired_file,
@@ -152,15 +152,15 @@ class Control:
         self._quality = QualityFigures(prediction_log, clock)
         self.operations = Operations(clock, history=config.history, ended=self._ended)
         limit_bytes = limit_of(config.memory_budget_bytes, memory_bytes())
-        rollover = Rollover(config, self.fleet, self.wanted, MemoryBudget(limit_bytes, self.wanted, self.layouts))
-        self.traffic = Traffic(registry, self.operations, rollover)
-        self.aliases = Aliases(registry, self.operations, rollover, self.fleet)
-        self.regions = Regions(config, self.wanted, rollover)
+        two_phase = TwoPhase(config, self.fleet, self.desired, MemoryBudget(limit_bytes, self.desired, self.layouts))
+        self.traffic = Traffic(registry, self.operations, two_phase)
+        self.aliases = Aliases(registry, self.operations, two_phase, self.fleet)
+        self.regions = Regions(config, self.desired, two_phase)
         self.restarts = Restarts(config, self.operations, self.fleet, ask_restart)
         self.registering = Registering(
-            config, registry, self.operations, self.aliases, trial=trial, lay_out=self.wanted.lay_out
+            config, registry, self.operations, self.aliases, trial=trial, lay_out=self.desired.lay_out
         )
-        self.loading = Loading(config.on_demand, registry, self.fleet, self.wanted, clock, patience_s=config.prepare_timeout_s)
+        self.loading = Loading(config.on_demand, registry, self.fleet, self.desired, clock, patience_s=config.prepare_timeout_s)
         self._recorder = Recorder(prediction_log, clock)
         self._trace_export = trace_export or TraceExport(environ={})
         self._stopping = threading.Event()
@@ -174,8 +174,8 @@ class Control:
         self.config.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         uploads.clear(self.config.uploads)
         self._recorder.start()
-        state = self.wanted.start()
-        self.wanted.collect_layouts()
+        state = self.desired.start()
+        self.desired.collect_layouts()
         self._listener = link.listen(self.config.socket)
         self._listener.settimeout(None)
         threading.Thread(target=self._accept, args=(self._listener,), name="accept", daemon=True).start()
@@ -222,14 +222,14 @@ class Control:
         """Lets go of predecessors whose rollback window is over, and takes in what others wrote to the registry."""
         if self.clock.monotonic() - self._refreshed_at >= REFRESH_S:
             self._refreshed_at = self.clock.monotonic()
-            self.wanted.refresh()
-        self.wanted.publish()
+            self.desired.refresh()
+        self.desired.publish()
 
     # ---- what it shows ---------------------------------------------------------------------------------------------
 
     def status(self) -> GatewayStatus:
         """The gateway at this moment."""
-        return gateway_status(self.wanted.plans(), self.fleet.view(), self.counts.merged(), self.wanted.layouts())
+        return gateway_status(self.desired.plans(), self.fleet.view(), self.counts.merged(), self.desired.layouts())
 
     def is_live(self) -> Health:
         """Control itself answers, so it lives."""
@@ -237,7 +237,7 @@ class Control:
 
     def is_ready(self) -> Health:
         """Whether callers of every deployed model are answered, and what is missing."""
-        found = readiness(self.wanted.plans(), self.fleet.view())
+        found = readiness(self.desired.plans(), self.fleet.view())
         return Health(found.is_ready, found.problems)
 
     def metrics(self) -> bytes:
@@ -248,7 +248,7 @@ class Control:
             merged=self.counts.merged(),
             workers=worker_facts(view),
             versions=version_facts(view),
-            routes=route_facts(self.wanted.plans()),
+            routes=route_facts(self.desired.plans()),
             swaps=self._swaps.counts(),
             quality=self._quality.facts(),
             predictions_recorded=counts.recorded,

@@ -53,7 +53,7 @@ class Accounting:
                     prediction,
                     [request.arm.name for request in outputs.requests],
                     answers.counters,
-                    [request.received.id_field for request in outputs.requests],
+                    [received.id_field for received in outputs.received],
                     outputs.rows,
                     array,
                 )
@@ -69,9 +69,9 @@ class Accounting:
         self._recent.keep(version.model, Example(tuple(tensors)), is_batched=request.plan.group is not None)
 
     def _trace(self, answers: Answers) -> None:
-        for index, request in enumerate(answers.outputs.requests):
-            if request.received.trace is not None:
-                self._tracing.emit(request_trace(request, answers, index))
+        for index, received in enumerate(answers.outputs.received):
+            if received.trace is not None:
+                self._tracing.emit(request_trace(answers, index))
 
 
 def _count(answers: Answers) -> None:

@@ -12,7 +12,7 @@ from gateway.runtime.session import Array
 from gateway.runtime.tensors import to_raw, to_typed
 from gateway.serving.arm import Shapes
 from gateway.serving.batch import LARGE_BYTES, Raw, raw_bytes, split_raw, split_rows
-from gateway.serving.lane.call import Call, Lane, Trailers
+from gateway.serving.lane.call import Call, Lane
 from gateway.serving.oip.encode import raw_frame, typed_response
 from gateway.serving.prediction_records import PredictionIds
 from gateway.serving.shared_memory.placing import place_outputs, placed_payloads
@@ -34,25 +34,36 @@ def encode(outputs: Outputs, ids: PredictionIds) -> Answers:
     counters = ids.draw(len(requests))
     id_head = prefix(time_ms, ids.epoch)
     if plan.placements:
-        return Answers(outputs, placed_payloads(requests, outputs.arrays, id_head, counters), time_ms, id_head, counters)
-    arrays = outputs.arrays[: len(plan.outputs)]
-    payloads = _encoded(outputs, arrays, id_head.encode(), counters)
-    for index, request in enumerate(requests):
-        if not request.received.parameters.is_binary:
-            own = [split_rows(array, outputs.rows)[index] if len(requests) > 1 else array for array in arrays]
-            payloads[index] = _typed(request, own, f"{id_head}{counters[index]:012x}")
-    return Answers(outputs, payloads, time_ms, id_head, counters)
+        payloads = placed_payloads(requests, outputs.arrays, id_head, counters)
+    else:
+        payloads = _encoded(outputs, outputs.arrays[: len(plan.outputs)], id_head.encode(), counters)
+    answers = Answers(outputs, payloads, time_ms, id_head, counters)
+    for index in [index for index, one in enumerate(outputs.received) if one.wants_trailers or not one.parameters.is_binary]:
+        _obey(answers, index)
+    return answers
 
 
 def send(lane: Lane, answers: Answers) -> None:
-    """Sends every response, and takes down when."""
-    if any([request.received.wants_trailers for request in answers.outputs.requests]):
-        trailers = [_trailers(request, answers, index) for index, request in enumerate(answers.outputs.requests)]
-        for payload, trailer in zip(answers.payloads, trailers, strict=True):
-            lane.reply([payload], trailer)
+    """Sends every response, and sets the time when that was done."""
+    if answers.trailers:
+        for index, payload in enumerate(answers.payloads):
+            lane.reply([payload], answers.trailers.get(index))
     else:
         lane.reply(answers.payloads)
     answers.sent_ns = time.perf_counter_ns()
+
+
+def _obey(answers: Answers, index: int) -> None:
+    """Gives one request the form of response that it asks for: typed contents, trailing metadata."""
+    outputs = answers.outputs
+    request, prediction_id = outputs.requests[index], f"{answers.id_head}{answers.counters[index]:012x}"
+    if not (request.received.parameters.is_binary or request.plan.placements):
+        arrays = outputs.arrays[: len(request.plan.outputs)]
+        own = [split_rows(array, outputs.rows)[index] if len(outputs.requests) > 1 else array for array in arrays]
+        answers.payloads[index] = _typed(request, own, prediction_id)
+    if request.received.wants_trailers:
+        version = ("x-model-version", str(request.arm.version.number))
+        answers.trailers[index] = (version, ("x-arm", request.arm.name), ("x-prediction-id", prediction_id))
 
 
 def _encoded(outputs: Outputs, arrays: Sequence[Array], id_head: bytes, counters: Sequence[int]) -> list[Payload]:
@@ -66,7 +77,7 @@ def _encoded(outputs: Outputs, arrays: Sequence[Array], id_head: bytes, counters
         template = requests[0].arm.template(names, _shapes(arrays, rows[0], len(requests)), tuple(map(len, parts[0])))
         return [
             (received.call, template % (id_head, counter, *own, received.id_field))
-            for received, counter, own in zip([request.received for request in requests], counters, parts, strict=True)
+            for received, counter, own in zip(outputs.received, counters, parts, strict=True)
         ]
     payloads = []
     for request, count, counter, own in zip(requests, rows, counters, parts, strict=True):
@@ -123,15 +134,4 @@ def _typed(request: Routed, outputs: Sequence[Array], prediction_id: str) -> Pay
     arm = request.arm.name
     return received.call, typed_response(
         version.model, version.number, arm, prediction_id, described, values, received.id_field
-    )
-
-
-def _trailers(request: Routed, answers: Answers, index: int) -> Trailers | None:
-    """Returns the facts of a response as trailing metadata, for a caller that asks for them."""
-    if not request.received.wants_trailers:
-        return None
-    return (
-        ("x-model-version", str(request.arm.version.number)),
-        ("x-arm", request.arm.name),
-        ("x-prediction-id", f"{answers.id_head}{answers.counters[index]:012x}"),
     )

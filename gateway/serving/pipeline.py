@@ -62,12 +62,14 @@ class Pipeline:
 
     def _answer(self, batch: Batch) -> list[Answers]:
         """Answers the requests with one run, or each with its own if that run fails. Returns the answers of every run."""
-        taken_ns = time.perf_counter_ns()
-        requests = self._unexpired(batch.requests)
-        if not requests:
-            return []
+        taken_ns, requests = time.perf_counter_ns(), batch.requests
+        expiries, now = [request.received.expires_at for request in requests], time.time()
+        if min(expiries) <= now:
+            requests = self._unexpired(requests, now)
+            if not requests:
+                return []
         try:
-            outputs = run_batch(requests, batch.halt, taken_ns)
+            outputs = run_batch(requests, batch.halt, max(expiries), taken_ns)
             answers = encode(outputs, self._ids)
         except RunStopped:
             for request in requests:
@@ -86,11 +88,8 @@ class Pipeline:
         send(self._lane, answers)
         return [answers]
 
-    def _unexpired(self, requests: list[Routed]) -> list[Routed]:
+    def _unexpired(self, requests: list[Routed], now: float) -> list[Routed]:
         """Returns the requests whose deadline is ahead, and refuses the others."""
-        now = time.time()
-        if min([request.received.expires_at for request in requests]) > now:
-            return requests
         for request in requests:
             if request.received.expires_at <= now:
                 self._refuse(request, EXPIRED)

@@ -9,16 +9,17 @@ from typing import Any
 from gateway.contract.traces import RequestTrace
 from gateway.protocol.services import INFERENCE_NAME
 from gateway.serving.arm import Arm
-from gateway.serving.stages import Answers, Received, Routed
+from gateway.serving.stages import Answers, Received
 
 _METHOD = f"{INFERENCE_NAME}/ModelInfer"
 _Times = tuple[int, int, int, int, int, int]  # in the order of RequestTrace
 
 
-def request_trace(request: Routed, answers: Answers, index: int) -> RequestTrace:
-    """Returns the trace of a request that was run and answered, the ``index``-th of its run."""
+def request_trace(answers: Answers, index: int) -> RequestTrace:
+    """Returns the trace of the request at position ``index`` of a run that was answered."""
     offset = time.time_ns() - time.perf_counter_ns()
-    outputs, received = answers.outputs, request.received
+    outputs = answers.outputs
+    request, received = outputs.requests[index], outputs.received[index]
     before = received.received_ns + offset, request.routed_ns + offset, outputs.taken_ns + offset
     times = (*before, outputs.joined_ns + offset, outputs.ran_ns + offset, answers.sent_ns + offset)
     return _trace(

@@ -15,19 +15,20 @@ from gateway.versions.loaded import LoadedVersion
 NO_DEADLINE_S = 32_503_680_000.0  # Unix seconds, the year 3000: gRPC's "no deadline" lies beyond
 
 
-def run_batch(requests: list[Routed], halt: Halt | None, taken_ns: int) -> Outputs:
+def run_batch(requests: list[Routed], halt: Halt | None, expires_at: float, taken_ns: int) -> Outputs:
     """
-    Returns the outputs of one run over all rows of the requests, which are of one group. ``taken_ns``: when the batch was
-    taken up. Raises InvalidRequest naming the input, RunFailed, and RunStopped when the last deadline passes or ``halt``
-    asks for it.
+    Returns the outputs of one run over all rows of the requests, which are of one group. ``expires_at`` is their last
+    deadline (Unix seconds), ``taken_ns`` when the batch was taken up. Raises InvalidRequest naming the input, RunFailed, and
+    RunStopped when the last deadline passes or ``halt`` is requested.
     """
     first = requests[0]
     plan, version = first.plan, first.arm.version
     inputs = join_inputs(requests)
+    until = expires_at if expires_at < NO_DEADLINE_S else None
     is_doubted = version.pace.is_doubted
     processor_ns = time.thread_time_ns() if is_doubted else 0
     joined_ns = time.perf_counter_ns()
-    arrays = version.session.run(plan.run_outputs, inputs, _until(requests), halt)
+    arrays = version.session.run(plan.run_outputs, inputs, until, halt)
     outputs = Outputs(requests, arrays, taken_ns, joined_ns, time.perf_counter_ns())
     if is_doubted:
         outputs.processor_ns = time.thread_time_ns() - processor_ns
@@ -47,12 +48,6 @@ def caller_error(version: LoadedVersion, error: RunFailed | InvalidRequest) -> E
         model=version.model,
         version=version.number,
     )
-
-
-def _until(requests: Sequence[Routed]) -> float | None:
-    """Returns the last deadline of the requests in Unix seconds; None when one of them has none."""
-    until = max([request.received.expires_at for request in requests])
-    return until if until < NO_DEADLINE_S else None
 
 
 def _check_rows(arrays: Sequence[Array], rows: int) -> None:

@@ -13,7 +13,7 @@ from gateway.contract.traces import TraceContext
 from gateway.runtime.halt import Halt
 from gateway.runtime.session import Array
 from gateway.serving.arm import Arm
-from gateway.serving.lane.call import Call
+from gateway.serving.lane.call import Call, Trailers
 from gateway.serving.lease import Lease
 from gateway.serving.oip.decode import NO_PARAMETERS, InferRequest, Parameters, RequestSignature
 from gateway.serving.run_plan import RunPlan
@@ -93,15 +93,17 @@ class Outputs:
     """
     The outputs of one run, over all rows of its requests.
 
-    ``arrays`` follow the plan's ``run_outputs``; ``rows`` are those of each request. ``processor_ns`` is the run's
+    ``received`` are the requests as received. ``arrays`` follow the plan's ``run_outputs``; ``rows`` are those of each
+    request. ``processor_ns`` is the run's
     processor time, 0 where it was not measured. ``is_uniform``: all requests go to one arm and were received together,
     the usual case, which is encoded and counted at once.
     """
 
-    __slots__ = ("arrays", "is_uniform", "joined_ns", "processor_ns", "ran_ns", "requests", "rows", "taken_ns")
+    __slots__ = ("arrays", "is_uniform", "joined_ns", "processor_ns", "ran_ns", "received", "requests", "rows", "taken_ns")
 
     def __init__(self, requests: list[Routed], arrays: list[Array], taken_ns: int, joined_ns: int, ran_ns: int) -> None:
         self.requests = requests
+        self.received = [request.received for request in requests]
         self.arrays = arrays
         self.rows = [request.plan.rows for request in requests]
         self.taken_ns = taken_ns
@@ -118,13 +120,14 @@ class Outputs:
 
 class Answers:
     """
-    The encoded responses of one run. ``payloads`` has one per request.
+    The encoded responses of one run. ``payloads`` has one per request; ``trailers`` those of the few requests that ask for
+    trailing metadata, by position.
 
     The prediction id of a request is ``id_head`` followed by its counter in 12 hex digits; ``time_ms`` (Unix milliseconds)
     is the time in it. ``sent_ns`` is set when all are sent.
     """
 
-    __slots__ = ("counters", "id_head", "outputs", "payloads", "sent_ns", "time_ms")
+    __slots__ = ("counters", "id_head", "outputs", "payloads", "sent_ns", "time_ms", "trailers")
 
     def __init__(
         self, outputs: Outputs, payloads: list[tuple[Call, bytes]], time_ms: int, id_head: str, counters: Sequence[int]
@@ -134,6 +137,7 @@ class Answers:
         self.time_ms = time_ms
         self.id_head = id_head
         self.counters = counters
+        self.trailers: dict[int, Trailers] = {}
         self.sent_ns = 0
 
 

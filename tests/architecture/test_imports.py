@@ -16,7 +16,7 @@ WORKER_SIDE = ("gateway.serving", "gateway.versions")
 SHARED = ("gateway.contract", "gateway.quality", "gateway.runtime", "gateway.telemetry", "registry")
 ARROWS: dict[str, tuple[str, ...]] = {
     "gateway": (),
-    "gateway.errors": (),
+    "gateway.errors": ("registry",),
     "gateway.clock": (),
     "gateway.contract": ("registry",),
     "gateway.protocol": (),

@@ -118,13 +118,17 @@ def test_a_model_that_is_not_deployed_has_no_default(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "version"), [("m-0000", "99"), ("m-0000", "stranger"), ("m-0000", "latest"), ("m-0000", "02"), ("nobody", "1")]
+    ("model", "version"), [("m-0000", "99"), ("m-0000", "stranger"), ("m-0000", "latest"), ("m-0000", "²"), ("nobody", "1")]
 )
 def test_what_is_not_registered_is_not_found_at_once(client: Client, model: str, version: str) -> None:
     started = time.monotonic()
     with pytest.raises(NotFound):
         _factor(client, model, version)
     assert time.monotonic() - started < 5.0
+
+
+def test_a_version_is_loaded_under_any_spelling_of_its_number(client: Client) -> None:
+    assert _factor(client, "m-0000", "002") == ("2", 2.0)
 
 
 def test_a_version_that_cannot_be_loaded_says_why(client: Client) -> None:

@@ -17,7 +17,7 @@ import structlog
 from gateway.clock import Clock
 from gateway.control.catalog.eviction import Key, Use, choose
 from gateway.control.desired.reconcile import ON_DEMAND, roles
-from gateway.control.desired.wanted import Wanted
+from gateway.control.desired.state_store import DesiredStateStore
 from gateway.control.fleet.progress import FleetView
 from gateway.control.fleet.workers import Fleet
 from gateway.errors import ForbiddenNow, Overloaded
@@ -44,15 +44,17 @@ class _Failure:
 class Loading:
     """At most ``cap`` versions held on demand; 0 = none, and whoever asks is refused. Thread-safe."""
 
-    def __init__(self, cap: int, registry: Registry, fleet: Fleet, wanted: Wanted, clock: Clock, *, patience_s: float) -> None:
+    def __init__(
+        self, cap: int, registry: Registry, fleet: Fleet, desired: DesiredStateStore, clock: Clock, *, patience_s: float
+    ) -> None:
         self._cap, self._patience_s = cap, patience_s
-        self._registry, self._fleet, self._wanted, self._clock = registry, fleet, wanted, clock
+        self._registry, self._fleet, self._desired, self._clock = registry, fleet, desired, clock
         self._lock = threading.Lock()
         self._wishes: dict[Key, float] = {}  # when last repeated; the longest waiting first
         self._held: dict[Key, Use] = {}
         self._failed: dict[Key, _Failure] = {}
         self._counts = LoadingCounts()
-        self._wanted_last: frozenset[Key] = frozenset()
+        self._held_last: frozenset[Key] = frozenset()
         self._wake = threading.Event()
         self._is_stopping = False
         self._thread = threading.Thread(target=self._run, name="on-demand", daemon=True)
@@ -141,9 +143,9 @@ class Loading:
             held, is_busy = frozenset(self._held), bool(self._wishes) or any(u.ready_at is None for u in self._held.values())
         for key in (*choice.admitted, *choice.evicted):
             _log.info("on_demand", model=key[0], version=key[1], is_held=key in held)
-        if held != self._wanted_last:
-            self._wanted.hold_on_demand(held)
-            self._wanted_last = held
+        if held != self._held_last:
+            self._desired.hold_on_demand(held)
+            self._held_last = held
         return LOOK_S if is_busy else None
 
     def _look(self, view: FleetView, now: float) -> None:
@@ -165,7 +167,7 @@ class Loading:
         with self._lock:
             keys = [*self._held, *self._wishes]
         for key in keys:
-            if set(roles(self._wanted.plan(key[0])).get(key[1], ())) - {ON_DEMAND}:
+            if set(roles(self._desired.plan(key[0])).get(key[1], ())) - {ON_DEMAND}:
                 with self._lock:
                     self._held.pop(key, None)
                     self._wishes.pop(key, None)
@@ -177,7 +179,7 @@ class Loading:
     def _is_sound(self, key: Key) -> bool:
         """Whether every byte is as registered; else its callers are told."""
         try:
-            self._wanted.verify(key[0], frozenset({key[1]}))
+            self._desired.verify(key[0], frozenset({key[1]}))
         except RegistryError as error:
             with self._lock:
                 self._fail(key, str(error), self._clock.now())

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from gateway.control.catalog.layout_store import Layouts
-from gateway.control.desired.wanted import Wanted
+from gateway.control.desired.state_store import DesiredStateStore
 from gateway.control.fleet.progress import FleetView
 from gateway.errors import ForbiddenNow
 from gateway.runtime.layout_choice import PREPACKED
@@ -48,8 +48,8 @@ def weights_of(needs: Iterable[Need]) -> dict[str, int]:
 class MemoryBudget:
     """Thread-safe. ``limit_bytes`` is for all workers together, with what they take without any model."""
 
-    def __init__(self, limit_bytes: int, wanted: Wanted, layouts: Layouts) -> None:
-        self._limit_bytes, self._wanted, self._layouts = limit_bytes, wanted, layouts
+    def __init__(self, limit_bytes: int, desired: DesiredStateStore, layouts: Layouts) -> None:
+        self._limit_bytes, self._desired, self._layouts = limit_bytes, desired, layouts
         self._lock = threading.Lock()
         self._seen: dict[Key, int] = {}  # private bytes of versions that are or were loaded
 
@@ -64,7 +64,7 @@ class MemoryBudget:
         loaded = {key for worker in view.attached.values() for key, one in worker.held.items() if one.state == "READY"} - gone
         coming = [
             key
-            for name, plan in self._wanted.plans().items()
+            for name, plan in self._desired.plans().items()
             if plan.preparing
             for key in _named(name, plan.preparing.versions)
         ]
@@ -106,7 +106,7 @@ class MemoryBudget:
                         self._seen[key] = one.private_bytes
 
     def _need(self, key: Key) -> Need:
-        version = self._wanted.version(*key)
+        version = self._desired.version(*key)
         chosen = self._layouts.chosen(version)
         seen = self._seen.get(key)
         if chosen is None or not chosen.path:

@@ -13,9 +13,9 @@ from dataclasses import replace
 import structlog
 
 from gateway.contract.desired import Region
-from gateway.control.changes.two_phase import Rollover
+from gateway.control.changes.two_phase import TwoPhase
 from gateway.control.config import ControlConfig
-from gateway.control.desired.wanted import Wanted
+from gateway.control.desired.state_store import DesiredStateStore
 from gateway.errors import AlreadyThere, InvalidRequest, NotAllowed, NotReady, Overloaded, RegionNotFound
 from gateway.runtime.shared_object import open_object
 
@@ -27,13 +27,13 @@ _log = structlog.get_logger("interlock.control")
 class Regions:
     """Registers and unregisters; returns when every worker has taken it. Thread-safe. Raises NotAllowed where it is off."""
 
-    def __init__(self, config: ControlConfig, wanted: Wanted, rollover: Rollover) -> None:
-        self._config, self._wanted, self._rollover = config, wanted, rollover
+    def __init__(self, config: ControlConfig, desired: DesiredStateStore, two_phase: TwoPhase) -> None:
+        self._config, self._desired, self._two_phase = config, desired, two_phase
 
     def status(self, name: str) -> tuple[Region, ...]:
         """The region of that name, or all for an empty one. Raises RegionNotFound."""
         self._check_on()
-        regions = self._wanted.regions()
+        regions = self._desired.regions()
         if name and name not in regions:
             raise _not_found(name)
         return (regions[name],) if name else tuple(regions.values())
@@ -53,20 +53,20 @@ class Regions:
                 raise Overloaded(f"{MAX_REGIONS} shared memory regions are registered, the most allowed", limit=MAX_REGIONS)
             return {**regions, region.name: found}
 
-        self._bring(self._wanted.change_regions(add), f"shared memory region {region.name!r} is registered")
+        self._bring(self._desired.change_regions(add), f"shared memory region {region.name!r} is registered")
         _log.info("region_registered", region=region.name, key=region.key, offset=region.offset, bytes=region.byte_size)
 
     def unregister(self, name: str) -> None:
         """Lets go of the region of that name, or of all for an empty one; nothing happens where there is none, as in Triton."""
         self._check_on()
         self._bring(
-            self._wanted.change_regions(lambda regions: {key: one for key, one in regions.items() if name and key != name}),
+            self._desired.change_regions(lambda regions: {key: one for key, one in regions.items() if name and key != name}),
             f"shared memory region {name!r} is unregistered",
         )
         _log.info("region_unregistered", region=name or "all")
 
     def _bring(self, revision: int, what: str) -> None:
-        if not self._rollover.taken(revision):
+        if not self._two_phase.applied(revision):
             raise NotReady(f"{what}, but not every worker has taken it within {self._config.acknowledge_timeout_s:g} s")
 
     def _check_on(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.control.changes.operations import Note, Operation, Operations, Request, Result
 from gateway.control.changes.traffic import Change, check_ref
-from gateway.control.changes.two_phase import Rollover
+from gateway.control.changes.two_phase import TwoPhase
 from gateway.control.desired.reconcile import Preparing
 from gateway.control.fleet.workers import Fleet
 from registry.names import check_alias
@@ -15,8 +15,8 @@ from registry.versions import Model
 class Aliases:
     """Sets and deletes aliases. Thread-safe; both return at once with an `Operation` whose result is the model."""
 
-    def __init__(self, registry: Registry, operations: Operations, rollover: Rollover, fleet: Fleet) -> None:
-        self._registry, self._operations, self._rollover, self._fleet = registry, operations, rollover, fleet
+    def __init__(self, registry: Registry, operations: Operations, two_phase: TwoPhase, fleet: Fleet) -> None:
+        self._registry, self._operations, self._two_phase, self._fleet = registry, operations, two_phase, fleet
 
     def set(self, model: str, alias: str, ref: str, *, change: Change) -> Operation:
         """Points the alias at a version (number, alias or latest)."""
@@ -31,7 +31,7 @@ class Aliases:
             written = self._registry.delete_alias(
                 model, alias, etag=change.etag, request_id=change.request_id, author=change.author, reason=change.reason
             )
-            self._rollover.change_aliases(written)
+            self._two_phase.bring_aliases(written)
             return Result(model=written)
 
         content = ("delete_alias", alias, change.etag, change.author, change.reason)
@@ -39,10 +39,10 @@ class Aliases:
 
     def registered(self, model: Model) -> None:
         """Brings to the workers an alias that was written together with a registration: nobody could call it before."""
-        self._rollover.change_aliases(model)
+        self._two_phase.bring_aliases(model)
 
     def move(self, model: str, alias: str, ref: str, change: Change, note: Note) -> Model:
-        """Does it, within an operation on the model. Raises as the registry does and as `Rollover.preparing`."""
+        """Does it, within an operation on the model. Raises as the registry and `TwoPhase.change_alias` do."""
         check_alias(alias)
         check_ref(ref)
         number = self._registry.version(model, ref).number
@@ -63,9 +63,6 @@ class Aliases:
         is_served = deployment is not None and deployment.default is not None and bool(self._fleet.view().attached)
         if deployment is None or not is_served:  # nobody can call it by this name now
             written = write()
-            self._rollover.change_aliases(written)
+            self._two_phase.bring_aliases(written)
             return written
-        with self._rollover.preparing(model, Preparing(frozenset({number}), deployment.batching), note):
-            written = write()
-            self._rollover.change_aliases(written)
-        return written
+        return self._two_phase.change_alias(model, Preparing(frozenset({number}), deployment.batching), write, note)

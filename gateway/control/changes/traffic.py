@@ -15,7 +15,7 @@ import msgspec
 
 from gateway.control.changes.configuring import Settings
 from gateway.control.changes.operations import Note, Operation, Operations, Request, Result
-from gateway.control.changes.two_phase import Rollover
+from gateway.control.changes.two_phase import Intent, TwoPhase
 from gateway.errors import ForbiddenNow
 from registry.deployment import (
     PARTS,
@@ -46,15 +46,7 @@ class Change:
 ANONYMOUS = Change()
 
 
-@dataclass(frozen=True, slots=True)
-class _Intent:
-    """The next deployment, and the versions that every worker must have ready before it is committed."""
-
-    deployment: Deployment
-    required: frozenset[int]
-
-
-_Plan = Callable[[Deployment | None], _Intent]
+_Plan = Callable[[Deployment | None], tuple[Deployment, frozenset[int]]]  # current -> next, and the versions it requires
 
 
 class Traffic:
@@ -64,36 +56,36 @@ class Traffic:
         self,
         registry: Registry,
         operations: Operations,
-        rollover: Rollover,
+        two_phase: TwoPhase,
         *,
         new_salt: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
-        self._registry, self._operations, self._rollover, self._new_salt = registry, operations, rollover, new_salt
+        self._registry, self._operations, self._two_phase, self._new_salt = registry, operations, two_phase, new_salt
 
     def deploy(self, model: str, ref: str, *, force: bool = False, change: Change = ANONYMOUS) -> Operation:
         """One version for all callers with default settings: the first deployment, or instead of the one there is."""
 
-        def plan(current: Deployment | None) -> _Intent:
+        def plan(current: Deployment | None) -> tuple[Deployment, frozenset[int]]:
             number = self._resolve(model, ref, current, is_forced=force)
             made = deployed(model, number, current=current, salt=self._new_salt())
-            return _Intent(made, made.routed_versions())
+            return made, made.routed_versions()
 
         return self._begin("deploy", model, {"version": ref, "force": force}, change, plan)
 
     def promote(self, model: str, ref: str, *, force: bool = False, change: Change = ANONYMOUS) -> Operation:
         """All callers go to a version; candidates end, settings stay."""
 
-        def plan(current: Deployment | None) -> _Intent:
+        def plan(current: Deployment | None) -> tuple[Deployment, frozenset[int]]:
             present = _present(current, model, "promote")
             made = promoted(present, self._resolve(model, ref, current, is_forced=force))
-            return _Intent(made, made.routed_versions())
+            return made, made.routed_versions()
 
         return self._begin("promote", model, {"version": ref, "force": force}, change, plan)
 
     def split(self, model: str, percents: Mapping[str, float], *, force: bool = False, change: Change = ANONYMOUS) -> Operation:
         """Callers by weight: ``percents`` per version (number or alias), which sum to 100."""
 
-        def plan(current: Deployment | None) -> _Intent:
+        def plan(current: Deployment | None) -> tuple[Deployment, frozenset[int]]:
             parts: dict[int, int] = {}
             for ref, percent in percents.items():
                 number = self._resolve(model, ref, current, is_forced=force)
@@ -101,7 +93,7 @@ class Traffic:
                     raise InvalidValue(f"weights: {ref!r} names v{number}, which is there already", field="weights")
                 parts[number] = _parts(ref, percent)
             made = split(_present(current, model, "split"), parts, salt=self._new_salt())
-            return _Intent(made, made.routed_versions())
+            return made, made.routed_versions()
 
         return self._begin("split", model, {"weights": dict(percents), "force": force}, change, plan)
 
@@ -110,39 +102,39 @@ class Traffic:
     ) -> Operation:
         """A version gets copies of ``percent`` of the requests; ``ref`` empty: none does any more."""
 
-        def plan(current: Deployment | None) -> _Intent:
+        def plan(current: Deployment | None) -> tuple[Deployment, frozenset[int]]:
             present = _present(current, model, "shadow")
             if not ref:
-                return _Intent(shadowed(present, None), frozenset())
+                return shadowed(present, None), frozenset()
             number = self._resolve(model, ref, current, is_forced=force)
-            return _Intent(shadowed(present, Shadow(number, percent)), frozenset({number}))
+            return shadowed(present, Shadow(number, percent)), frozenset({number})
 
         return self._begin("shadow", model, {"version": ref, "percent": percent, "force": force}, change, plan)
 
     def configure(self, model: str, settings: Settings, *, change: Change = ANONYMOUS) -> Operation:
         """Other settings for all versions served."""
 
-        def plan(current: Deployment | None) -> _Intent:
-            return _Intent(settings.applied_to(_present(current, model, "configure")), frozenset())
+        def plan(current: Deployment | None) -> tuple[Deployment, frozenset[int]]:
+            return settings.applied_to(_present(current, model, "configure")), frozenset()
 
         return self._begin("configure", model, msgspec.to_builtins(settings), change, plan)
 
     def rollback(self, model: str, *, change: Change = ANONYMOUS) -> Operation:
         """What was served before, whole. It is still warm within the rollback window: one commit then, nothing to load."""
 
-        def plan(current: Deployment | None) -> _Intent:
+        def plan(current: Deployment | None) -> tuple[Deployment, frozenset[int]]:
             if current is None or current.predecessor is None:
                 raise ForbiddenNow(f"{model} has no earlier deployment to go back to", rule="predecessor", model=model)
             made = rolled_back(current, self._registry.revision(model, current.predecessor))
-            return _Intent(made, made.routed_versions())
+            return made, made.routed_versions()
 
         return self._begin("rollback", model, {}, change, plan)
 
     def undeploy(self, model: str, *, change: Change = ANONYMOUS) -> Operation:
         """Nobody is answered any more; the versions stay registered, and `rollback` restores what was served."""
 
-        def plan(current: Deployment | None) -> _Intent:
-            return _Intent(undeployed(_present(current, model, "undeploy")), frozenset())
+        def plan(current: Deployment | None) -> tuple[Deployment, frozenset[int]]:
+            return undeployed(_present(current, model, "undeploy")), frozenset()
 
         return self._begin("undeploy", model, {}, change, plan)
 
@@ -161,15 +153,15 @@ class Traffic:
                 return Result(deployment=earlier)
         current = self._registry.deployment(model)
         _check_etag(model, current, change.etag)
-        intent = plan(current)
-        if current is not None and _is_same(intent.deployment, current):
+        made, required = plan(current)
+        if current is not None and _is_same(made, current):
             # Not a revision of its own: the next rollback would restore what is served already.
             note("unchanged", f"revision {current.revision} is that already")
-            return Result(deployment=current, missing=self._rollover.confirm(current, note))
+            return Result(deployment=current, missing=self._two_phase.confirm(current, note))
 
-        def commit() -> Deployment:
+        def write() -> Deployment:
             return self._registry.commit(
-                intent.deployment,
+                made,
                 expected_revision=current.revision if current else 0,
                 author=change.author,
                 reason=change.reason,
@@ -177,8 +169,8 @@ class Traffic:
                 request_content=content,
             )
 
-        made, missing = self._rollover.deploy(intent.deployment, intent.required, commit, note)
-        return Result(deployment=made, missing=missing)
+        written, missing = self._two_phase.change(Intent(made, required, write), note)
+        return Result(deployment=written, missing=missing)
 
     def _resolve(self, model: str, ref: str, current: Deployment | None, *, is_forced: bool) -> int:
         """The number that ``ref`` means. Raises VersionUnknown, and ForbiddenNow when callers of the default would break."""

@@ -1,27 +1,31 @@
 """
-The two phases of every change of what is served: prepare (every worker has the versions ready, nothing changes for
-callers), then commit (one durable write, one new route in every worker).
+Two-phase changes: prepare, commit, acknowledge. `TwoPhase.change` is the whole of it; its failure cases follow it.
 
-What to change is decided by the caller; that nothing half-way is left behind is seen to here.
+*Prepare*: every worker loads and warms up the versions; nothing changes for callers. *Commit*: one durable compare-and-set
+write, then the new desired state. *Acknowledge*: every worker has put the new route in force by one assignment.
+
+A caller decides what to change. Here nothing is left half done: a change that fails before its write changes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn
 
+from gateway.contract.version_state import VersionState
 from gateway.control.catalog.memory_budget import MemoryBudget
 from gateway.control.changes.operations import Note
 from gateway.control.config import ControlConfig
 from gateway.control.desired.reconcile import Preparing, freed_first
-from gateway.control.desired.wanted import Wanted
+from gateway.control.desired.state_store import DesiredStateStore
 from gateway.control.fleet.progress import (
     Commitment,
     FleetView,
     Preparation,
-    Stand,
-    held_still,
+    Progress,
     missing,
+    not_unloaded,
     prepared,
     unacknowledged,
 )
@@ -32,143 +36,166 @@ from registry.errors import RegistryError
 from registry.versions import Model
 
 
-class Rollover:
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """
+    A change of what is served. ``required`` are the versions that every worker must have READY before ``write()`` commits
+    the ``deployment`` to the registry; it returns what was written, or raises and writes nothing.
+    """
+
+    deployment: Deployment
+    required: frozenset[int]
+    write: Callable[[], Deployment]
+
+
+class TwoPhase:
     """Brings a change to all workers, or leaves everything as it was."""
 
-    def __init__(self, config: ControlConfig, fleet: Fleet, wanted: Wanted, budget: MemoryBudget) -> None:
-        self._config, self._fleet, self._wanted, self._budget = config, fleet, wanted, budget
+    def __init__(self, config: ControlConfig, fleet: Fleet, desired: DesiredStateStore, budget: MemoryBudget) -> None:
+        self._config, self._fleet, self._desired, self._budget = config, fleet, desired, budget
 
-    def deploy(
-        self, deployment: Deployment, required: frozenset[int], commit: Callable[[], Deployment], note: Note
-    ) -> tuple[Deployment, tuple[str, ...]]:
+    def change(self, intent: Intent, note: Note) -> tuple[Deployment, tuple[str, ...]]:
         """
-        Prepares the ``required`` versions, writes the deployment by ``commit()`` and waits for the workers. Gives what was
-        committed, and what is missing. Raises as `preparing` and ``commit`` do; then nothing has changed.
-        """
-        before = self._wanted.plan(deployment.model).deployment
-        wished = Preparing(required, deployment.batching)
-        with self._freeing(deployment, required, note), self.preparing(deployment.model, wished, note):
-            made = commit()
-            note("committed", f"revision {made.revision}")
-            lives = _lives(self._fleet.view())
-            revision = self._wanted.commit(made)
-        # Other settings mean that versions are built anew behind the running ones, which takes as long as loading.
-        is_rebuilt = before is not None and before.batching != made.batching
-        patience_s = self._config.prepare_timeout_s if is_rebuilt else self._config.acknowledge_timeout_s
-        return made, self._acknowledged(Commitment(made.model, _route(made), revision, lives), patience_s, note)
+        Carries out a change. Returns what was committed, and a text for each worker that has not acknowledged in time.
 
-    def confirm(self, deployment: Deployment, note: Note) -> tuple[str, ...]:
-        """Waits until the workers have in force what is committed already; what is missing."""
-        goal = Commitment(deployment.model, _route(deployment), self._wanted.state().revision, _lives(self._fleet.view()))
-        return self._acknowledged(goal, self._config.acknowledge_timeout_s, note)
-
-    @contextmanager
-    def _freeing(self, deployment: Deployment, required: frozenset[int], note: Note) -> Iterator[None]:
+        Raises before anything is served differently: NotReady without a worker, ForbiddenNow when a version cannot be
+        loaded or exceeds the memory budget, DeadlinePassed after ``prepare_timeout_s``, ArtifactCorrupt, and as
+        ``intent.write`` does (RevisionConflict when another change was faster).
         """
-        With the swap order ``memory``: enters when no worker holds the old versions any more, and loads them again when the
-        block raises; the error then says so. If control dies inside, the next one finds the old deployment in the registry
-        and has its versions loaded.
-        """
-        model = deployment.model
-        plan = self._wanted.plan(model)
-        freed = freed_first(plan, deployment)
-        if not freed or self._are_ready(model, required):
-            yield
-            return
-        self._wanted.verify(model, required)  # what is damaged or too large costs nobody the old version
-        self._budget.check(self._fleet.view(), model, required, freed)
-        old, new = _names(freed), _names(required)
-        note("freeing", f"{old} before {new} is loaded (swap order memory): callers get UNAVAILABLE meanwhile")
+        model, before = intent.deployment.model, self._desired.plan(intent.deployment.model).deployment
+        freed = self._to_free(intent)
         try:
-            self._free(model, freed)
-            yield
-        except (GatewayError, RegistryError) as error:
-            text = f"{error}; {old} was freed before (swap order memory), and {self._loaded_again(model, freed, note)}"
-            raise type(error)(text, **error.metadata) from error
-        except BaseException:
-            self._wanted.hold_again(model)
-            raise
+            self._free(model, freed, intent.required, note)
+            self._prepare(model, Preparing(intent.required, intent.deployment.batching), note)
+            written = intent.write()
+        except BaseException as error:
+            self._undo(model, freed, error, note)
+        note("committed", f"revision {written.revision}")
+        lives = _lives(self._fleet.view())
+        revision = self._desired.put_in_force(written)
+        goal = Commitment(model, _route(written), revision, lives)
+        return written, self._acknowledge(goal, self._acknowledge_timeout_s(before, written), note)
 
-    def _are_ready(self, model: str, numbers: frozenset[int]) -> bool:
-        workers = self._fleet.view().attached.values()
-        versions = [worker.version(model, number) for worker in workers for number in numbers]
-        return bool(versions) and all(version is not None and version.state == "READY" for version in versions)
+    # ---- the steps --------------------------------------------------------------------------------------------------
 
-    def _free(self, model: str, freed: frozenset[int]) -> None:
-        revision = self._wanted.free(model, freed)
-        limit_s = self._config.prepare_timeout_s
-        if not self._fleet.wait(lambda view: not held_still(view, revision, model, freed), limit_s):
-            waiting = "; ".join(held_still(self._fleet.view(), revision, model, freed))
+    def _to_free(self, intent: Intent) -> frozenset[int]:
+        """Returns the versions that the swap order ``memory`` frees first; none if the new ones are READY already."""
+        freed = freed_first(self._desired.plan(intent.deployment.model), intent.deployment)
+        return frozenset() if self._are_ready(intent.deployment.model, intent.required) else freed
+
+    def _free(self, model: str, freed: frozenset[int], required: frozenset[int], note: Note) -> None:
+        """
+        Has every worker unload the old versions, before the new ones are loaded. If control dies meanwhile, the next one
+        finds the old deployment in the registry and has its versions loaded.
+        """
+        if not freed:
+            return
+        self._desired.verify(model, required)  # a damaged or too large version must not cost the old one
+        self._budget.check(self._fleet.view(), model, required, freed)
+        note(
+            "freeing",
+            f"{_names(freed)} before {_names(required)} is loaded (swap order memory): callers get UNAVAILABLE meanwhile",
+        )
+        revision, limit_s = self._desired.free(model, freed), self._config.prepare_timeout_s
+        if not self._fleet.wait(lambda view: not not_unloaded(view, revision, model, freed), limit_s):
+            waiting = "; ".join(not_unloaded(self._fleet.view(), revision, model, freed))
             raise DeadlinePassed(f"nothing was changed: not freed within {limit_s:g} s: {waiting}", model=model)
 
-    def _loaded_again(self, model: str, freed: frozenset[int], note: Note) -> str:
-        """Has the old versions loaded again; how that went."""
-        note("restoring", f"{_names(freed)} is loaded again")
-        goal = Preparation(model, freed, self._wanted.hold_again(model), self._fleet.view())
-        stand = self._fleet.wait(lambda view: _settled(prepared(view, goal)), self._config.prepare_timeout_s)
-        if stand is not None and stand.is_done:
-            return "is loaded and serves again"
-        return f"is not back everywhere: {stand.failure if stand else 'it is still being loaded'}"
-
-    @contextmanager
-    def preparing(self, model: str, versions: Preparing, note: Note) -> Iterator[None]:
-        """
-        Enters when every worker has the versions READY, and holds them until the end of the block.
-
-        Raises NotReady without a worker, ForbiddenNow with the reason when a version cannot be loaded or would take more memory
-        than there may be, DeadlinePassed after
-        ``prepare_timeout_s``. When it raises, or the block does, what was only held for it is unloaded.
-        """
-        is_done = False
-        try:
-            if versions.versions:
-                self._prepare(model, versions, note)
-            yield
-            is_done = True
-        finally:
-            revision = self._wanted.release(model)  # after a commit there is nothing to release
-            if not is_done:
-                # A repeat must find the workers rid of what failed, else they would not try it again.
-                self.taken(revision)
-
-    def _prepare(self, model: str, versions: Preparing, note: Note) -> None:
-        self._wanted.verify(model, versions.versions)
+    def _prepare(self, model: str, preparing: Preparing, note: Note) -> None:
+        """Returns when every worker has the versions READY. They stay in the desired state until the commit or `_undo`."""
+        if not preparing.versions:
+            return
+        self._desired.verify(model, preparing.versions)
         start = self._fleet.wait(_attached, self._config.attach_timeout_s)
         if not start:
             raise NotReady(f"no worker is attached, so {model} cannot be prepared", model=model)
-        if not self._wanted.plan(model).freed:  # else it was checked before that
-            self._budget.check(start, model, versions.versions)
-        names = ", ".join(f"v{number}" for number in sorted(versions.versions))
-        note("preparing", f"{names} in {len(start.attached)} worker{'s' if len(start.attached) > 1 else ''}")
-        goal = Preparation(model, versions.versions, self._wanted.prepare(model, versions), start)
-        stand = self._fleet.wait(lambda view: _settled(prepared(view, goal)), self._config.prepare_timeout_s)
-        if stand is None:
+        if not self._desired.plan(model).freed:  # else `_free` has checked it
+            self._budget.check(start, model, preparing.versions)
+        workers = f"{len(start.attached)} worker{'s' if len(start.attached) > 1 else ''}"
+        note("preparing", f"{_names(preparing.versions)} in {workers}")
+        goal = Preparation(model, preparing.versions, self._desired.prepare(model, preparing), start)
+        progress = self._fleet.wait(lambda view: _settled(prepared(view, goal)), self._config.prepare_timeout_s)
+        if progress is None:
             raise self._late(goal)
-        if stand.failure:
-            raise ForbiddenNow(f"nothing was changed: {stand.failure}", rule="prepared", model=model)
+        if progress.failure:
+            raise ForbiddenNow(f"nothing was changed: {progress.failure}", rule="prepared", model=model)
 
-    def _late(self, goal: Preparation) -> Exception:
-        if self._fleet.is_closed:
-            return NotReady("nothing was changed: control is stopping", model=goal.model)
-        waiting = "; ".join(prepared(self._fleet.view(), goal).waiting)
-        limit_s = self._config.prepare_timeout_s
-        return DeadlinePassed(f"nothing was changed: not prepared within {limit_s:g} s: {waiting}", model=goal.model)
-
-    def _acknowledged(self, goal: Commitment, patience_s: float, note: Note) -> tuple[str, ...]:
-        self._fleet.wait(lambda view: not unacknowledged(view, goal), patience_s)
+    def _acknowledge(self, goal: Commitment, timeout_s: float, note: Note) -> tuple[str, ...]:
+        """Waits until the workers have the commitment in force. Returns a text for each that has not."""
+        self._fleet.wait(lambda view: not unacknowledged(view, goal), timeout_s)
         view = self._fleet.view()
         lacking = missing(view, goal)
         count = len(goal.workers) - len(unacknowledged(view, goal))
         note("acknowledged", f"by {count} of {max(len(goal.workers), view.expected)} workers" if lacking else "by all workers")
         return lacking
 
-    def taken(self, revision: int) -> bool:
-        """Waits until every attached worker has taken the desired state, up to ``acknowledge_timeout_s``; whether all have."""
-        return self._fleet.wait(lambda view: _is_taken(view, revision), self._config.acknowledge_timeout_s)
+    def _acknowledge_timeout_s(self, before: Deployment | None, written: Deployment) -> float:
+        """With other settings versions are built anew behind the running ones, which takes as long as loading."""
+        is_rebuilt = before is not None and before.batching != written.batching
+        return self._config.prepare_timeout_s if is_rebuilt else self._config.acknowledge_timeout_s
 
-    def change_aliases(self, model: Model) -> None:
+    # ---- the failure cases: nothing has been written ------------------------------------------------------------------
+
+    def _undo(self, model: str, freed: frozenset[int], error: BaseException, note: Note) -> NoReturn:
+        """
+        Drops what was prepared, loads again what was freed, and raises the error; with the swap order ``memory`` its text
+        says what became of the old versions.
+        """
+        revision = self._desired.drop_prepared(model)
+        self.applied(revision)  # a repeat must find workers that have dropped what failed, or they would not try it again
+        if not freed or not self._desired.plan(model).freed:
+            raise error
+        if not isinstance(error, GatewayError | RegistryError):
+            self._desired.hold_again(model)
+            raise error
+        outcome = self._load_again(model, freed, note)
+        raise error.with_message(f"{error}; {_names(freed)} was freed before (swap order memory), and {outcome}") from error
+
+    def _load_again(self, model: str, freed: frozenset[int], note: Note) -> str:
+        """Has freed versions loaded again. Returns what became of that."""
+        note("restoring", f"{_names(freed)} is loaded again")
+        goal = Preparation(model, freed, self._desired.hold_again(model), self._fleet.view())
+        progress = self._fleet.wait(lambda view: _settled(prepared(view, goal)), self._config.prepare_timeout_s)
+        if progress is not None and progress.is_done:
+            return "is loaded and serves again"
+        return f"is not back everywhere: {progress.failure if progress else 'it is still being loaded'}"
+
+    def _late(self, goal: Preparation) -> GatewayError:
+        if self._fleet.is_closed:
+            return NotReady("nothing was changed: control is stopping", model=goal.model)
+        waiting = "; ".join(prepared(self._fleet.view(), goal).waiting)
+        limit_s = self._config.prepare_timeout_s
+        return DeadlinePassed(f"nothing was changed: not prepared within {limit_s:g} s: {waiting}", model=goal.model)
+
+    # ---- smaller changes ----------------------------------------------------------------------------------------------
+
+    def confirm(self, deployment: Deployment, note: Note) -> tuple[str, ...]:
+        """Waits until the workers have a committed deployment in force. Returns a text for each that has not."""
+        goal = Commitment(deployment.model, _route(deployment), self._desired.state().revision, _lives(self._fleet.view()))
+        return self._acknowledge(goal, self._config.acknowledge_timeout_s, note)
+
+    def change_alias(self, model: str, preparing: Preparing, write: Callable[[], Model], note: Note) -> Model:
+        """Prepares the version that an alias will name, writes the alias and brings it to the workers. Raises as `change`."""
+        try:
+            self._prepare(model, preparing, note)
+            written = write()
+        except BaseException as error:
+            self._undo(model, frozenset(), error, note)
+        self.bring_aliases(written)
+        return written
+
+    def bring_aliases(self, model: Model) -> None:
         """Brings a model's aliases, as the registry has them, to the workers."""
-        self.taken(self._wanted.change_model(model))
+        self.applied(self._desired.change_model(model))
+
+    def applied(self, revision: int) -> bool:
+        """Waits up to ``acknowledge_timeout_s`` until every attached worker has applied the desired state; whether all have."""
+        return self._fleet.wait(lambda view: _is_applied(view, revision), self._config.acknowledge_timeout_s)
+
+    def _are_ready(self, model: str, numbers: frozenset[int]) -> bool:
+        workers = self._fleet.view().attached.values()
+        versions = [worker.version(model, number) for worker in workers for number in numbers]
+        return bool(versions) and all(one is not None and one.state is VersionState.READY for one in versions)
 
 
 def _names(numbers: frozenset[int]) -> str:
@@ -183,11 +210,11 @@ def _attached(view: FleetView) -> FleetView | None:
     return view if view.attached else None
 
 
-def _settled(stand: Stand) -> Stand | None:
-    return stand if stand.is_done or stand.failure else None
+def _settled(progress: Progress) -> Progress | None:
+    return progress if progress.is_done or progress.failure else None
 
 
-def _is_taken(view: FleetView, revision: int) -> bool:
+def _is_applied(view: FleetView, revision: int) -> bool:
     return all(worker.observed is not None and worker.observed.revision >= revision for worker in view.lives())
 
 

@@ -87,7 +87,7 @@ class Preparation:
 
 
 @dataclass(frozen=True, slots=True)
-class Stand:
+class Progress:
     """How a preparation stands: done, or ``failure`` says why it never will be, or ``waiting`` what is missing."""
 
     is_done: bool = False
@@ -95,7 +95,7 @@ class Stand:
     waiting: tuple[str, ...] = ()
 
 
-def prepared(view: FleetView, goal: Preparation) -> Stand:
+def prepared(view: FleetView, goal: Preparation) -> Progress:
     """
     Whether every worker holds every version READY: the workers attached now, in all their lives, and those that were when
     it began.
@@ -107,17 +107,17 @@ def prepared(view: FleetView, goal: Preparation) -> Stand:
     for worker in sorted({*goal.start.attached, *view.attached}):
         left = view.departures.get(worker, 0) - goal.start.departures.get(worker, 0)
         if left >= STOPS_THAT_CONDEMN:
-            return Stand(failure=f"worker {worker} stopped {left} times while it prepared {_names(goal)}")
+            return Progress(failure=f"worker {worker} stopped {left} times while it prepared {_names(goal)}")
         waiting += _lacks(view.attached.get(worker), worker, goal)
     for life in view.beside:
         waiting += _lacks(life, life.hello.worker, goal)
     failures = [text for text in waiting if text.startswith("!")]
     if failures:
-        return Stand(failure="; ".join(text[1:] for text in failures))
-    return Stand(is_done=not waiting and bool(view.attached), waiting=tuple(waiting))
+        return Progress(failure="; ".join(text[1:] for text in failures))
+    return Progress(is_done=not waiting and bool(view.attached), waiting=tuple(waiting))
 
 
-def held_still(view: FleetView, revision: int, model: str, numbers: frozenset[int]) -> tuple[str, ...]:
+def not_unloaded(view: FleetView, revision: int, model: str, numbers: frozenset[int]) -> tuple[str, ...]:
     """What of these versions the attached workers have not freed since they were told to by the desired state ``revision``."""
     found = []
     for number, worker in sorted(view.attached.items()):

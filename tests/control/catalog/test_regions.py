@@ -156,4 +156,4 @@ def test_they_last_as_long_as_the_gateway(
     first.close()
     first.control.stop()
     again = start_control(**config)
-    assert [region.name for region in again.wanted.state().regions] == names
+    assert [region.name for region in again.desired.state().regions] == names

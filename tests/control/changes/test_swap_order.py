@@ -121,5 +121,5 @@ def test_control_that_dies_between_freeing_and_loading_leaves_the_old_deployment
     world.control.traffic.promote("digits", "2")
     wait_for(lambda: numbers(worker.states[-1]) == [2])
     again = make_world()  # reads what the dead one left
-    assert numbers(again.control.wanted.state()) == [1]
-    assert again.control.wanted.state().models[0].route.default == 1
+    assert numbers(again.control.desired.state()) == [1]
+    assert again.control.desired.state().models[0].route.default == 1

@@ -71,7 +71,7 @@ def test_a_failed_change_ends_when_every_worker_has_let_go(world: World, wait_fo
     bad.dies_at = lambda state: ("digits", 2) in bad.loaded and not may_let_go.wait(20)
     operation = world.control.traffic.promote("digits", "2")
     wait_for(lambda: ("digits", 2) in bad.loaded)
-    wait_for(lambda: held(world.control.wanted.state()) == [1])
+    wait_for(lambda: held(world.control.desired.state()) == [1])
     world.control.fleet.wait(lambda _: world.control.operations.get(operation.name).is_done, 0.2)
     assert not world.control.operations.get(operation.name).is_done
     may_let_go.set()
@@ -92,7 +92,7 @@ def test_a_version_that_is_not_ready_in_time_changes_nothing(world: World, wait_
     slow.gate.clear()
     operation = world.control.traffic.promote("digits", "2")
     wait_for(lambda: world.control.operations.get(operation.name).steps)
-    wait_for(lambda: held(world.control.wanted.state()) == [1])
+    wait_for(lambda: held(world.control.desired.state()) == [1])
     slow.gate.set()
     with pytest.raises(DeadlinePassed, match=r"within 0.2 s: worker 1: digits v2 is LOADING"):
         world.done(operation)

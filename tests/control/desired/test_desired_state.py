@@ -25,7 +25,7 @@ def on_disk(world: World) -> DesiredState:
 def test_the_last_state_is_on_disk(world: World) -> None:
     (worker,) = world.deployed(1)
     world.done(world.control.traffic.promote("digits", "2"))
-    assert on_disk(world) == worker.states[-1] == world.control.wanted.state()
+    assert on_disk(world) == worker.states[-1] == world.control.desired.state()
     assert on_disk(world).models[0].route.default == 2
 
 
@@ -34,9 +34,9 @@ def test_a_restart_wants_the_same_with_a_higher_revision(world: World, make_worl
     world.register()
     world.done(world.control.traffic.split("digits", {"1": 70, "2": 30}))
     world.done(world.control.traffic.shadow("digits", "3"))
-    before = world.control.wanted.state()
+    before = world.control.desired.state()
     world.control.stop()
-    after = make_world().control.wanted.state()
+    after = make_world().control.desired.state()
     assert after.models == before.models
     assert after.revision > before.revision
 
@@ -46,12 +46,12 @@ def test_the_revision_grows_even_when_the_clock_was_set_back(make_world: Make) -
     first = make_world(clock=clock).control
     first.stop()
     clock.time -= 3600
-    assert make_world(clock=clock).control.wanted.state().revision > first.wanted.state().revision
+    assert make_world(clock=clock).control.desired.state().revision > first.desired.state().revision
 
 
 def test_a_worker_that_attaches_gets_the_whole_state(world: World) -> None:
     world.deployed(1)
-    assert world.worker(1).states[0] == world.control.wanted.state()
+    assert world.worker(1).states[0] == world.control.desired.state()
 
 
 def test_the_predecessor_is_let_go_when_the_rollback_window_is_over(make_world: Make) -> None:
@@ -61,10 +61,10 @@ def test_the_predecessor_is_let_go_when_the_rollback_window_is_over(make_world: 
     world.done(world.control.traffic.promote("digits", "2"))
     clock.time += 3599
     world.control.tick()
-    assert numbers(world.control.wanted.state()) == [1, 2]
+    assert numbers(world.control.desired.state()) == [1, 2]
     clock.time += 2
     world.control.tick()
-    assert numbers(world.control.wanted.state()) == [2]
+    assert numbers(world.control.desired.state()) == [2]
 
 
 def test_rollback_after_the_window_loads_first(make_world: Make) -> None:
@@ -82,8 +82,8 @@ def test_rollback_after_the_window_loads_first(make_world: Make) -> None:
 def test_what_another_process_deployed_is_taken_in(world: World, wait_for: Callable[..., object]) -> None:
     (worker,) = world.deployed(1)
     world.registry.commit(promoted(world.registry.deployment("digits"), 2), expected_revision=1)
-    world.control.wanted.refresh()
-    world.control.wanted.publish()
+    world.control.desired.refresh()
+    world.control.desired.publish()
     wait_for(lambda: worker.route_default == {"digits": 2})
 
 
@@ -93,7 +93,7 @@ def test_a_damaged_artifact_stops_only_its_own_model(world: World, make_world: M
     world.done(world.control.traffic.deploy("other", "1"))
     world.registry.artifact_path(world.registry.version("digits", 1)).unlink()
     world.control.stop()
-    state = make_world().control.wanted.state()
+    state = make_world().control.desired.state()
     assert {model.name: [version.path == "" for version in model.versions] for model in state.models} == {
         "digits": [True],
         "other": [False],

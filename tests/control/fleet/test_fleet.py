@@ -136,7 +136,7 @@ def test_workers_attach_over_the_socket_too(world: World, wait_for: Wait) -> Non
     ours = link.connect(world.control.config.socket)
     ours.send(world.worker(1).hello)
     wait_for(lambda: world.control.fleet.view().departures)  # the same worker, so the earlier connection goes
-    assert ours.receive() == world.control.wanted.state()
+    assert ours.receive() == world.control.desired.state()
     ours.close()
 
 

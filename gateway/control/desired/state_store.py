@@ -28,7 +28,7 @@ PAGE_SIZE = 1000
 _log = structlog.get_logger("interlock.control")
 
 
-class Wanted:
+class DesiredStateStore:
     """
     The current plans and the desired state made of them. Thread-safe; ``broadcast`` gets every new state, in order.
     ``met(version)`` is told of each version before it is wanted for the first time. ``keeps_regions``: shared memory regions
@@ -188,13 +188,13 @@ class Wanted:
             self._freed.pop(model, None)
             return self.publish().revision
 
-    def release(self, model: str) -> int:
+    def drop_prepared(self, model: str) -> int:
         """Holds no longer what was prepared. Gives the desired state's revision."""
         with self._lock:
             is_held = self._preparing.pop(model, None) is not None
             return (self.publish() if is_held else self.state()).revision
 
-    def commit(self, deployment: Deployment) -> int:
+    def put_in_force(self, deployment: Deployment) -> int:
         """Puts a deployment that the registry has committed in the place of what was prepared. Gives the revision."""
         with self._lock:
             self._preparing.pop(deployment.model, None)
