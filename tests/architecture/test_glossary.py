@@ -17,10 +17,6 @@ RENAME = "to be renamed"
 EXCEPTIONS = {
     "gateway.client.spread.Place": RENAME,
     "gateway.contract.asks.Wish": RENAME,
-    "gateway.control.changes.two_phase.Rollover": RENAME,
-    "gateway.control.desired.wanted": RENAME,
-    "gateway.control.desired.wanted.Wanted": RENAME,
-    "gateway.control.fleet.progress.Stand": RENAME,
     "gateway.process.orders.Line": RENAME,
     "gateway.process.rolling.Patience": RENAME,
     "gateway.serving.shadow.mirror.ShadowCopy": "copies of a request, not of a loaded version",
