@@ -1,4 +1,4 @@
-# Everything is made here: `make` lists the targets. Each one makes what it needs, the environment (.venv) first.
+# `make` lists the targets. Each target makes what it needs, beginning with the environment (.venv).
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,10 +10,10 @@ IMAGE ?= interlock
 .DEFAULT_GOAL := help
 .PHONY: help setup lock demo serve test check proto bench bench-compare soak bench-peers loadtest image clean
 
-help: ## list the targets
+help: ## lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-setup: $(READY) ## the environment in .venv, exactly as locked
+setup: $(READY) ## makes the environment in .venv, exactly as locked
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo \
@@ -26,23 +26,23 @@ $(READY): requirements.lock pyproject.toml
 
 LOCK := build/lock/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
 
-lock: ## the three requirements*.lock files and the peers' anew (UPGRADE=1 takes newer versions)
+lock: ## rewrites the three requirements*.lock files and the peers' (UPGRADE=1 takes newer versions)
 	@test -x build/lock/bin/uv || { $(PYTHON) -m venv build/lock && build/lock/bin/python -m pip install -qq --disable-pip-version-check uv; }
 	$(LOCK) pyproject.toml --extra dev -o requirements.lock $(if $(UPGRADE),--upgrade)
 	$(LOCK) pyproject.toml -c requirements.lock -o requirements-runtime.lock
 	for peer in loadtests/peers/*/requirements.in; do $(LOCK) $$peer -o $${peer%.in}.txt $(if $(UPGRADE),--upgrade) || exit 1; done
 	echo setuptools | $(LOCK) - -c requirements.lock -o requirements-build.lock
 
-demo: $(READY) ## the tour: serve, split, shadow, promote, measure and roll back a real model (KEEP=1 leaves it running)
+demo: $(READY) ## runs the tour: serve, split, shadow, promote, measure, roll back (KEEP=1 leaves it running)
 	@$(BIN)/python -m gateway.demo $(if $(KEEP),--keep)
 
-serve: $(READY) ## the gateway with its default settings, data in ./home
+serve: $(READY) ## runs the gateway with its default settings; its data is in ./home
 	@$(BIN)/interlock serve --home home
 
-test: $(READY) ## every test
+test: $(READY) ## runs every test
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-check: $(READY) ## format, lint, strict types, architecture, generated code up to date
+check: $(READY) ## checks format, lint, strict types, architecture, and that generated code is current
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -50,29 +50,29 @@ check: $(READY) ## format, lint, strict types, architecture, generated code up t
 	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && PYTHON=$(BIN)/python protos/generate.sh "$$out" \
 	  && diff -r -x __pycache__ "$$out" gateway/protocol/pb || { echo "generated code is stale: run make proto" >&2; exit 1; }
 
-proto: $(READY) ## gateway/protocol/pb anew from protos/
+proto: $(READY) ## generates gateway/protocol/pb from protos/
 	PYTHON=$(BIN)/python protos/generate.sh
 
-bench: $(READY) ## the request path, large tensors, swaps, overload and more, judged against goals (SCENARIO=path runs one)
+bench: $(READY) ## measures the request path, swaps, overload and more against goals (SCENARIO=path runs one)
 	@$(BIN)/python -m loadtests.bench $(if $(SCENARIO),--scenario $(SCENARIO))
 
-bench-compare: $(READY) ## this tree and revision BASE in alternation (BASE=main SCENARIO=path)
-	@test -n "$(BASE)" || { echo "say what to compare with: make bench-compare BASE=main" >&2; exit 1; }
+bench-compare: $(READY) ## compares this tree and revision BASE in alternation (BASE=main SCENARIO=path)
+	@test -n "$(BASE)" || { echo "name the revision to compare with: make bench-compare BASE=main" >&2; exit 1; }
 	@$(BIN)/python -m loadtests.bench.compare $(BASE) $(if $(SCENARIO),--scenario $(SCENARIO))
 
-soak: $(READY) ## 1,000 swaps under load with misbehaving callers: nothing may leak (SWAPS=200 is shorter)
+soak: $(READY) ## runs 1,000 swaps under load with misbehaving callers and looks for leaks (SWAPS=200 is shorter)
 	@$(BIN)/python -m loadtests.bench --scenario soak --out out/soak.json $(if $(SWAPS),--swaps $(SWAPS))
 
-bench-peers: $(READY) ## beside MLServer, KServe and PyTriton, each in its own environment (PEERS="--only mlserver")
+bench-peers: $(READY) ## compares with MLServer, KServe and PyTriton, each in its own environment (PEERS="--only mlserver")
 	@$(BIN)/python -m loadtests.peers $(PEERS)
 
-loadtest: $(READY) ## every load scenario with locust (SCENARIO=steady runs one)
+loadtest: $(READY) ## runs every load scenario with locust (SCENARIO=steady runs one)
 	@$(BIN)/python -m loadtests.run $(or $(SCENARIO),all)
 
-image: ## the container image (needs a Docker engine)
+image: ## builds the container image (needs a Docker engine)
 	@docker info >/dev/null 2>&1 || { echo "make image needs a running Docker engine: 'docker info' fails here" >&2; exit 1; }
 	docker build --tag $(IMAGE) .
 
-clean: ## removes what was made, the environment too; ./home stays
+clean: ## removes everything that make made, the environment too; ./home stays
 	rm -rf $(VENV) build out .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find gateway registry tests loadtests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,5 +1,5 @@
 """
-When a failed call is worth another try. Pure but for the budget's lock.
+When a failed call is worth another try.
 
 Only `Unavailable` and `Overloaded` are tried again. The wait that the gateway asked for (pushback, RetryInfo) wins over
 the client's own back-off; a negative pushback means no. A budget shared by all calls of a client keeps retries from

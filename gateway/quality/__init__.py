@@ -1,1 +1,1 @@
-"""Ground truth and live quality: ids, the prediction log, the join, the metrics. Statistics here are pure."""
+"""Ground truth and live quality: ids, the prediction log, the join, the metrics."""

@@ -1,4 +1,4 @@
-"""A handle by which another thread ends a run. Pure but for its lock."""
+"""A handle by which another thread ends a run."""
 
 from __future__ import annotations
 

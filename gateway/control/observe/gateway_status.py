@@ -1,4 +1,4 @@
-"""What the gateway is doing, put together from what is wanted, what workers say and what they counted. Pure values out."""
+"""What the gateway is doing, put together from what is wanted, what workers say and what they counted. Values out."""
 
 from __future__ import annotations
 

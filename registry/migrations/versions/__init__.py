@@ -1,1 +1,1 @@
-"""One module a schema revision, each naming the one before."""
+"""One module per schema revision; each names the revision before it. A published revision is never edited: add the next."""
