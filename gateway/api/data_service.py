@@ -18,7 +18,7 @@ import grpc
 from gateway.api.forwarded import FEEDBACK_RPCS, INFERENCE_RPCS, Forwarded
 from gateway.api.model_messages import config_message, metadata_message
 from gateway.api.status_codes import guarded
-from gateway.contract.questions import AnyAnswered, AnyQuestion
+from gateway.contract.questions import AnyAnswerValue, AnyQuestion
 from gateway.errors import ModelNotFound, NotAllowed, NotReady
 from gateway.protocol.pb import feedback_pb2, inference_pb2
 from gateway.protocol.services import FEEDBACK, INFERENCE, INFERENCE_NAME, WORKER_KEY, Behaviour, handlers
@@ -59,7 +59,7 @@ class Backend(Protocol):
         """Whether the worker takes requests: started, and not about to stop."""
         ...
 
-    def ask(self, question: AnyQuestion, timeout_s: float) -> AnyAnswered:
+    def ask(self, question: AnyQuestion, timeout_s: float) -> AnyAnswerValue:
         """Returns control's answer. Raises AskRefused with control's error; NotReady if control is away or late."""
         ...
 

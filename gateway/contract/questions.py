@@ -94,11 +94,11 @@ AnyQuestion = (
 # ---- answers --------------------------------------------------------------------------------------------------------
 
 
-class Answered(msgspec.Struct, frozen=True, tag=True):
+class AnswerValue(msgspec.Struct, frozen=True, tag=True):
     """Base of every answer."""
 
 
-class Done(Answered, frozen=True):
+class Done(AnswerValue, frozen=True):
     """It is done; ``model`` is the one concerned, "" if none."""
 
     model: str = ""
@@ -113,7 +113,7 @@ class VersionStatistics(msgspec.Struct, frozen=True):
     memory_bytes: int = 0
 
 
-class Statistics(Answered, frozen=True):
+class Statistics(AnswerValue, frozen=True):
     """Answers a `StatisticsQuestion`."""
 
     versions: tuple[VersionStatistics, ...]
@@ -128,31 +128,31 @@ class IndexEntry(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-class Index(Answered, frozen=True):
+class Index(AnswerValue, frozen=True):
     """Answers an `IndexQuestion`."""
 
     entries: tuple[IndexEntry, ...]
 
 
-class LoadingVersion(Answered, frozen=True):
+class LoadingVersion(AnswerValue, frozen=True):
     """Answers a `LoadVersionQuestion`: the number that was meant; it is loaded or being loaded."""
 
     number: int
 
 
-class Regions(Answered, frozen=True):
+class RegionList(AnswerValue, frozen=True):
     """Answers a `RegionsQuestion`."""
 
     regions: tuple[Region, ...]
 
 
-class Verdicts(Answered, frozen=True):
+class Verdicts(AnswerValue, frozen=True):
     """Answers a `FeedbackQuestion`: one verdict per item, in order."""
 
     verdicts: tuple[Verdict, ...]
 
 
-AnyAnswered = Done | Statistics | Index | LoadingVersion | Regions | Verdicts
+AnyAnswerValue = Done | Statistics | Index | LoadingVersion | RegionList | Verdicts
 
 
 class AskError(msgspec.Struct, frozen=True):
@@ -188,5 +188,5 @@ class Answer(msgspec.Struct, frozen=True):
     """Control answers the `Ask` of this token: ``value``, or ``error``."""
 
     token: int
-    value: AnyAnswered | None = None
+    value: AnyAnswerValue | None = None
     error: AskError | None = None

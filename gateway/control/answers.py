@@ -1,20 +1,20 @@
 """
-Answers what only control knows: the questions of its workers, and the same ones from the admin port.
+Answering what only control knows: the questions of its workers, and the same ones from the admin port.
 
 Values in, values out: `gateway.api` maps the services' messages. Errors are of the tree; `reply` tells a worker which one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import structlog
 
-from gateway.contract.feedback import Feedback
+from gateway.contract.feedback import Feedback, Verdict
 from gateway.contract.questions import (
     Answer,
-    AnyAnswered,
+    AnyAnswerValue,
     AnyQuestion,
     Ask,
     AskError,
@@ -26,7 +26,7 @@ from gateway.contract.questions import (
     LoadingVersion,
     LoadModelQuestion,
     LoadVersionQuestion,
-    Regions,
+    RegionList,
     RegionsQuestion,
     RegisterRegionQuestion,
     Statistics,
@@ -37,16 +37,19 @@ from gateway.contract.questions import (
     ask_error,
 )
 from gateway.contract.version_state import VersionState
-from gateway.control.changes.operations import Operation
+from gateway.control.catalog.loading import Loading
+from gateway.control.catalog.shared_regions import SharedRegions
+from gateway.control.changes.operations import Operation, Operations
+from gateway.control.changes.traffic import Traffic
 from gateway.control.desired.reconcile import ON_DEMAND
-from gateway.control.observe.gateway_status import ModelStatus, VersionStatus
+from gateway.control.fleet.workers import Fleet
+from gateway.control.observe.gateway_status import GatewayStatus, ModelStatus, VersionStatus
 from gateway.control.observe.statistics import version_statistics
 from gateway.errors import InvalidRequest, NotReady
+from gateway.telemetry.aggregate import Merged
 from registry.errors import ExpectedError
 from registry.names import version_number
-
-if TYPE_CHECKING:
-    from gateway.control.control import Control
+from registry.registry import Registry
 
 MAX_FEEDBACK_ITEMS = 10_000  # items of ground truth in one question
 _INDEX_STATES = {
@@ -61,11 +64,39 @@ _INDEX_STATES = {
 _log = structlog.get_logger("interlock.control")
 
 
-class Answers:
-    """Answers questions. Thread-safe; loading and unloading wait for the workers."""
+class FeedbackLog(Protocol):
+    """The prediction log, as far as ground truth needs it."""
 
-    def __init__(self, control: Control) -> None:
-        self._control = control
+    def accept(self, items: Sequence[Feedback]) -> list[Verdict]:
+        """Returns one verdict per item, in order; they are durable then."""
+        ...
+
+
+class Answering:
+    """
+    Answers questions. Thread-safe; loading and unloading wait for the workers.
+
+    ``status()`` is the gateway's, ``counts()`` are those of all workers merged. Both are asked after every worker has sent a
+    fresh report, or ``report_timeout_s`` has passed.
+    """
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        fleet: Fleet,
+        traffic: Traffic,
+        operations: Operations,
+        loading: Loading,
+        regions: SharedRegions,
+        feedback: FeedbackLog,
+        status: Callable[[], GatewayStatus],
+        counts: Callable[[], Merged],
+        report_timeout_s: float,
+    ) -> None:
+        self._registry, self._fleet, self._traffic, self._operations = registry, fleet, traffic, operations
+        self._loading, self._regions, self._feedback = loading, regions, feedback
+        self._status, self._counts, self._report_timeout_s = status, counts, report_timeout_s
 
     def reply(self, ask: Ask) -> Answer:
         """Returns the answer to a worker. Raises nothing: an error becomes part of the answer."""
@@ -77,7 +108,7 @@ class Answers:
             _log.error("internal_error", question=type(ask.question).__name__, exc_info=error)
             return Answer(ask.token, error=AskError("", "INTERNAL", "internal error"))
 
-    def to(self, question: AnyQuestion) -> AnyAnswered:  # one case per question
+    def to(self, question: AnyQuestion) -> AnyAnswerValue:  # one case per question
         """Returns the answer to a question. Raises errors of the tree."""
         match question:
             case StatisticsQuestion(model, version):
@@ -89,13 +120,13 @@ class Answers:
             case UnloadModelQuestion(model):
                 return self._unload(_named(model))
             case LoadVersionQuestion(model, version):
-                return LoadingVersion(self._control.loading.ask(model, version))
+                return LoadingVersion(self._loading.ask(model, version))
             case RegionsQuestion(name):
-                return Regions(self._control.regions.status(name))
+                return RegionList(self._regions.status(name))
             case RegisterRegionQuestion(region):
-                self._control.regions.register(region)
+                self._regions.register(region)
             case UnregisterRegionQuestion(name):
-                self._control.regions.unregister(name)
+                self._regions.unregister(name)
             case FeedbackQuestion(items):
                 return self._accept(items)
         return Done()
@@ -103,28 +134,27 @@ class Answers:
     def _accept(self, items: Sequence[Feedback]) -> Verdicts:
         if len(items) > MAX_FEEDBACK_ITEMS:
             raise InvalidRequest(f"items: at most {MAX_FEEDBACK_ITEMS} a request, got {len(items)}", field="items")
-        return Verdicts(tuple(self._control.prediction_log.accept(items)))
+        return Verdicts(tuple(self._feedback.accept(items)))
 
     def _statistics(self, model: str, version: str) -> Statistics:
         """Exact counts over all workers at this moment. Raises ModelNotFound, VersionUnknown."""
-        control = self._control
-        control.fleet.report(control.config.report_timeout_s)
+        self._fleet.report(self._report_timeout_s)
         number = version_number(version) if version else 0
         if model and number is None:
-            number = control.registry.version(model, version).number
-        models = control.status().models
+            number = self._registry.version(model, version).number
+        models = self._status().models
         served = {one.model: [version.version for version in one.versions] for one in models}
         memory = {(one.model, version.version): version.memory_bytes for one in models for version in one.versions}
         named = None if not version else number or -1  # a number that no version can have is named, and found nowhere
-        return Statistics(version_statistics(control.counts.merged(), model, named, served=served, memory_bytes=memory))
+        return Statistics(version_statistics(self._counts(), model, named, served=served, memory_bytes=memory))
 
     def _index(self, *, is_ready: bool) -> Iterator[IndexEntry]:
         """
         Every version that is loaded or being loaded, with its state. Of a model that is not deployed: the versions loaded
         on demand, else the latest one as unavailable.
         """
-        loaded = {one.model: _answering(one) for one in self._control.status().models}
-        for model in self._control.registry.all_models():
+        loaded = {one.model: _answering(one) for one in self._status().models}
+        for model in self._registry.all_models():
             for version in loaded.get(model.name, ()):
                 state = _INDEX_STATES.get(version.state, "UNAVAILABLE")
                 if state == "READY" or not is_ready:
@@ -133,27 +163,27 @@ class Answers:
                 yield IndexEntry(model.name, model.latest, "UNAVAILABLE", "not deployed")
 
     def _load(self, name: str) -> Done:
-        deployment = self._control.registry.deployment(name)
+        deployment = self._registry.deployment(name)
         if deployment is None or deployment.default is None:
-            self._wait(self._control.traffic.deploy(name, "latest"))
+            self._wait(self._traffic.deploy(name, "latest"))
         else:
             self._check_ready(name)
         return Done(name)
 
     def _check_ready(self, name: str) -> None:
-        loaded = (one.versions for one in self._control.status().models if one.model == name)
+        loaded = (one.versions for one in self._status().models if one.model == name)
         for version in (version for versions in loaded for version in versions if "default" in version.roles):
             if version.state != VersionState.READY:
                 raise NotReady(f"{name} v{version.version} is {version.state} {version.reason}".strip(), model=name)
 
     def _unload(self, name: str) -> Done:
-        deployment = self._control.registry.deployment(name)
+        deployment = self._registry.deployment(name)
         if deployment is not None and deployment.default is not None:
-            self._wait(self._control.traffic.undeploy(name))
+            self._wait(self._traffic.undeploy(name))
         return Done(name)
 
     def _wait(self, operation: Operation) -> None:
-        done = self._control.operations.wait(operation.name)
+        done = self._operations.wait(operation.name)
         if done.error is not None:
             raise done.error
 

@@ -18,14 +18,14 @@ from gateway.contract.handshake import Hello
 from gateway.contract.predictions import PredictionBatch
 from gateway.contract.questions import Answer, Ask
 from gateway.contract.traces import Traces
-from gateway.control.answers import Answers
+from gateway.control.answers import Answering
 from gateway.control.catalog import uploads
 from gateway.control.catalog.layout_store import FORMAT, Build, Layouts
 from gateway.control.catalog.loading import Loading
 from gateway.control.catalog.machine import layout_key, memory_bytes
 from gateway.control.catalog.memory_budget import MemoryBudget, limit_of
 from gateway.control.catalog.registration import Registering, Trial
-from gateway.control.catalog.shared_regions import Regions
+from gateway.control.catalog.shared_regions import SharedRegions
 from gateway.control.changes.aliases import Aliases
 from gateway.control.changes.operations import Operation, Operations
 from gateway.control.changes.rolling_restart import Restarts
@@ -129,15 +129,9 @@ class Control:
         trace_export: TraceExport | None = None,
         ask_restart: Callable[[], None] | None = None,
     ) -> None:
-        self.config, self.registry, self.prediction_log, self.counts, self.clock = (
-            config,
-            registry,
-            prediction_log,
-            counts,
-            clock,
-        )
+        self.config, self.registry, self.clock = config, registry, clock
+        self.prediction_log, self.counts = prediction_log, counts
         self.started_at = clock.now()
-        self.answers = Answers(self)
         self.fleet = Fleet(self, clock, expected=config.workers)
         self.layouts = Layouts(config.layouts, layout_key(FORMAT), clock, build=build_layout)
         self.desired = DesiredStateStore(
@@ -156,17 +150,32 @@ class Control:
         two_phase = TwoPhase(config, self.fleet, self.desired, MemoryBudget(limit_bytes, self.desired, self.layouts))
         self.traffic = Traffic(registry, self.operations, two_phase)
         self.aliases = Aliases(registry, self.operations, two_phase, self.fleet)
-        self.regions = Regions(config, self.desired, two_phase)
+        self.regions = SharedRegions(config, self.desired, two_phase)
         self.restarts = Restarts(config, self.operations, self.fleet, ask_restart)
         self.registering = Registering(
             config, registry, self.operations, self.aliases, trial=trial, lay_out=self.desired.lay_out
         )
         self.loading = Loading(config.on_demand, registry, self.fleet, self.desired, clock, patience_s=config.prepare_timeout_s)
+        self.answers = self._answering()
         self._recorder = Recorder(prediction_log, clock)
         self._trace_export = trace_export or TraceExport(environ={})
         self._stopping = threading.Event()
         self._listener: socket.socket | None = None
         self._refreshed_at = clock.monotonic()
+
+    def _answering(self) -> Answering:
+        return Answering(
+            registry=self.registry,
+            fleet=self.fleet,
+            traffic=self.traffic,
+            operations=self.operations,
+            loading=self.loading,
+            regions=self.regions,
+            feedback=self.prediction_log,
+            status=lambda: self.status(),
+            counts=self.counts.merged,
+            report_timeout_s=self.config.report_timeout_s,
+        )
 
     # ---- its life --------------------------------------------------------------------------------------------------
 
@@ -299,7 +308,7 @@ class Control:
         self.counts.forget(hello.worker, hello.incarnation)
 
     def asked(self, ask: Ask) -> Answer:
-        """Answers a worker's question."""
+        """Answering a worker's question."""
         return self.answers.reply(ask)
 
     def _met(self, version: ModelVersion) -> None:

@@ -16,7 +16,7 @@ from gateway.serving.refusals import Refusals
 from gateway.serving.resolve import unrouted
 from gateway.serving.route import SPACE, position
 from gateway.serving.shared_memory.placing import take_inputs
-from gateway.serving.shared_memory.regions import Regions
+from gateway.serving.shared_memory.regions import OpenRegions
 from gateway.serving.stages import Received, Routed
 from gateway.serving.table import RoutingTable
 from gateway.telemetry.tracing import Tracing
@@ -38,7 +38,7 @@ class Intake:
     def __init__(
         self,
         refusals: Refusals,
-        regions: Regions,
+        regions: OpenRegions,
         tracing: Tracing,
         *,
         unit_header: str,

@@ -36,7 +36,7 @@ from gateway.serving.prediction_records import PredictionIds, Records
 from gateway.serving.refusals import Describe, Refusals
 from gateway.serving.route import Route
 from gateway.serving.shadow.mirror import Mirror
-from gateway.serving.shared_memory.regions import Regions
+from gateway.serving.shared_memory.regions import OpenRegions
 from gateway.serving.stages import Routed
 from gateway.serving.table import RoutingTable, compile_table
 from gateway.telemetry.tracing import Tracing
@@ -92,7 +92,7 @@ class DataPlane:
         self.counters = Counters()
         self._ids = PredictionIds(epoch)
         self._records = Records(epoch, config.sample_rate)
-        self._regions = Regions(is_on=config.is_shared_memory)
+        self._regions = OpenRegions(is_on=config.is_shared_memory)
         self._mirror = Mirror(self._route_of, self.counters.shadow, self._is_busy, seed=seed)
         self._table = RoutingTable()
         self._ask: Ask | None = None

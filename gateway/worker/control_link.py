@@ -18,7 +18,7 @@ from gateway.contract.desired import DesiredState
 from gateway.contract.handshake import PROTOCOL, Hello, HelloRefused, Welcome, mismatch
 from gateway.contract.link import Link, LinkClosed, MalformedFrame, Message
 from gateway.contract.observed import Report
-from gateway.contract.questions import Answer, AnyAnswered, AnyQuestion, Ask
+from gateway.contract.questions import Answer, AnyAnswerValue, AnyQuestion, Ask
 from gateway.errors import AskRefused, NotReady
 
 FIRST_DELAY_S, LAST_DELAY_S = 0.05, 1.0  # seconds between two attempts to connect: doubled from the first to the last
@@ -92,7 +92,7 @@ class ControlLink:
             return False
         return True
 
-    def ask(self, question: AnyQuestion, timeout_s: float) -> AnyAnswered:
+    def ask(self, question: AnyQuestion, timeout_s: float) -> AnyAnswerValue:
         """
         Returns control's answer. Raises AskRefused with control's error; NotReady if control is away, goes away, or does
         not answer in time.

@@ -26,7 +26,7 @@ from gateway.clock import Clock
 from gateway.contract.desired import DesiredState
 from gateway.contract.handshake import PROTOCOL, Hello
 from gateway.contract.link import Link
-from gateway.contract.questions import AnyAnswered, AnyQuestion, LoadVersionQuestion
+from gateway.contract.questions import AnyAnswerValue, AnyQuestion, LoadVersionQuestion
 from gateway.errors import NotReady
 from gateway.quality.prediction_id import EPOCHS
 from gateway.runtime.scheduling import least_important, reading_the_network, starting_threads
@@ -215,7 +215,7 @@ class Worker:
         self._executor.shutdown(wait=False)
         _log.info("worker_stopped", worker=self._config.number)
 
-    def ask(self, question: AnyQuestion, timeout_s: float) -> AnyAnswered:
+    def ask(self, question: AnyQuestion, timeout_s: float) -> AnyAnswerValue:
         """Returns control's answer. Raises AskRefused with control's error; NotReady when control is unreachable."""
         return self._upkeep.link.ask(question, timeout_s)
 

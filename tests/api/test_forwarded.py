@@ -15,7 +15,7 @@ from gateway.contract.questions import (
     IndexEntry,
     IndexQuestion,
     LoadModelQuestion,
-    Regions,
+    RegionList,
     RegisterRegionQuestion,
     Statistics,
     StatisticsQuestion,
@@ -37,7 +37,7 @@ def test_a_model_to_load_is_named_in_both_dialects(field: str) -> None:
 
 def test_every_response_is_of_its_rpc() -> None:
     """A message of another type would reach the client as garbage."""
-    answers = {"ModelStatistics": Statistics(()), "RepositoryIndex": Index(()), "SystemSharedMemoryStatus": Regions(())}
+    answers = {"ModelStatistics": Statistics(()), "RepositoryIndex": Index(()), "SystemSharedMemoryStatus": RegionList(())}
     for service, rpcs in ((INFERENCE, INFERENCE_RPCS), (FEEDBACK, FEEDBACK_RPCS)):
         for name, rpc in rpcs.items():
             answer = Verdicts(()) if service is FEEDBACK else answers.get(name, Done("m"))
@@ -60,7 +60,7 @@ def test_regions() -> None:
     request = pb.SystemSharedMemoryRegisterRequest(name="r", key="/k", offset=8, byte_size=64)
     region = Region("r", "/k", 8, 64, identity="")
     assert INFERENCE_RPCS["SystemSharedMemoryRegister"].question(request) == RegisterRegionQuestion(region)
-    told = INFERENCE_RPCS["SystemSharedMemoryStatus"].response(Regions((region,))).regions["r"]
+    told = INFERENCE_RPCS["SystemSharedMemoryStatus"].response(RegionList((region,))).regions["r"]
     assert (told.name, told.key, told.offset, told.byte_size) == ("r", "/k", 8, 64)
 
 

@@ -16,7 +16,6 @@ RENAME = "to be renamed"
 # Names with a word of the column *not*, each with the reason. A test fails until an entry that is gone is deleted.
 EXCEPTIONS = {
     "gateway.client.spread.Place": RENAME,
-    "gateway.contract.asks.Wish": RENAME,
     "gateway.process.orders.Line": RENAME,
     "gateway.process.rolling.Patience": RENAME,
     "gateway.serving.shadow.mirror.ShadowCopy": "copies of a request, not of a loaded version",

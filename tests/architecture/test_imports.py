@@ -82,6 +82,7 @@ ONLY_IN = {
 PURE = """
     gateway.contract.desired gateway.contract.observed gateway.contract.counts gateway.contract.predictions
     gateway.contract.traces gateway.contract.questions gateway.contract.version_state
+    gateway.contract.handshake gateway.contract.feedback
     gateway.process.rolling_messages gateway.versions.states gateway.versions.policy gateway.serving.route
     gateway.versions.run_times gateway.versions.pace
     gateway.serving.overload.delay_control gateway.serving.overload.adaptive_limit

@@ -41,7 +41,6 @@ NAMESAKES = {
     "QualitySource": RENAME,
     "Readiness": RENAME,
     "Received": RENAME,
-    "Regions": RENAME,
     "RuleForbids": CLIENT,
     "Settings": RENAME,
     "Traffic": RENAME,

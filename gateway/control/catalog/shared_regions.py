@@ -24,7 +24,7 @@ MAX_NAME = 255
 _log = structlog.get_logger("interlock.control")
 
 
-class Regions:
+class SharedRegions:
     """Registers and unregisters; returns when every worker has taken it. Thread-safe. Raises NotAllowed where it is off."""
 
     def __init__(self, config: ControlConfig, desired: DesiredStateStore, two_phase: TwoPhase) -> None:

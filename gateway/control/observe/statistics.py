@@ -1,5 +1,5 @@
 """
-Statistics of versions as Triton means them, selected from the merged counts. Pure.
+Statistics of versions as Triton means them, selected from the merged counts. Decides only.
 
 Counts of all arms of a version are summed, its shadow runs included: Triton knows no arms (/metrics tells them apart).
 """

@@ -9,11 +9,11 @@ from gateway.runtime.tensors import to_raw, to_typed
 from gateway.serving.batch import decode_input, split_rows
 from gateway.serving.lane.call import Call
 from gateway.serving.oip.placed_response import Answered, placed_response
-from gateway.serving.shared_memory.regions import Memory, Regions
+from gateway.serving.shared_memory.regions import Memory, OpenRegions
 from gateway.serving.stages import Routed
 
 
-def take_inputs(request: Routed, regions: Regions) -> None:
+def take_inputs(request: Routed, regions: OpenRegions) -> None:
     """
     Reads every input of a request into an array of its own. So the caller may change the region once it is answered,
     although a shadow still reads the input. A request with outputs there keeps its regions open. Raises GatewayError.

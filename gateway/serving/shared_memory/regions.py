@@ -97,7 +97,7 @@ class Memory:
         return Placement(placement.region, placement.offset, len(data))
 
 
-class Regions:
+class OpenRegions:
     """The regions that control has registered. With ``is_on`` False no request may use shared memory."""
 
     def __init__(self, *, is_on: bool) -> None:
