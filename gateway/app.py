@@ -19,21 +19,21 @@ import structlog
 from gateway import __version__
 from gateway.clock import SystemClock
 from gateway.process.backoff import EXIT_MISCONFIGURED
-from gateway.process.home import Home, write_note
+from gateway.process.home import write_note
 from gateway.process.orders import REPLACED, Line, Orders
 from gateway.process.signals import Stop, join
 from gateway.process.sockets import ClosesFirst
-from gateway.settings.values import Address, CannotStart, Settings, cores
+from gateway.settings.address import Address
+from gateway.settings.paths import Home
+from gateway.settings.values import CannotStart, Settings
 
 if TYPE_CHECKING:
     from gateway.contract.link import Link
-    from gateway.control.config import ControlConfig
     from gateway.control.control import Control
     from gateway.worker.worker import Worker
 
 READY_LOOK_S = 0.05
 COLLECT_EVERY = 20_000  # new objects; a batch makes some ten for each request, nearly all freed without the collector
-REPLACE_MARGIN_S = 60.0  # more than the supervisor's own, which then says why
 
 _log = structlog.get_logger("interlock.app")
 
@@ -164,29 +164,26 @@ def build_control(
     from gateway.api.admin_server import AdminServer
     from gateway.control.control import Control
     from gateway.control.observe.http import HttpServer
-    from gateway.quality.log import LogConfig, PredictionLog
+    from gateway.quality.log import PredictionLog
     from gateway.telemetry.aggregate import Aggregate
     from gateway.telemetry.otel import TraceExport
     from registry.registry import open_registry
 
     clock = SystemClock()
-    config = _control_config(settings, home, is_restarted=is_restarted)
-    log_config = LogConfig(
-        sample_rate=settings.prediction_sample,
-        window_s=settings.prediction_window_s,
-        max_bytes=settings.prediction_bytes,
-    )
-    log = PredictionLog(home.predictions, log_config, clock)
+    log = PredictionLog(home.predictions, settings.predictions, clock)
     parts.callback(log.close)
     registry = open_registry(home.folder, clock)
     control = Control(
-        config,
+        settings,
+        home,
         registry=registry,
         prediction_log=log,
         counts=Aggregate(),
         clock=clock,
         trace_export=TraceExport(),
         ask_restart=ask_restart,
+        is_restarted=is_restarted,
+        version=__version__,
     )
     control.start()
     parts.callback(control.stop)
@@ -199,53 +196,12 @@ def build_control(
     return control
 
 
-def _control_config(settings: Settings, home: Home, *, is_restarted: bool) -> ControlConfig:
-    from gateway.control.config import ControlConfig
-
-    return ControlConfig(
-        home=home.folder,
-        workers=max(1, settings.workers),
-        prepare_timeout_s=settings.load_timeout_s,
-        memory_budget_bytes=settings.memory_budget_bytes,
-        replace_timeout_s=settings.load_timeout_s + settings.grace_s + REPLACE_MARGIN_S,
-        is_shared_memory=settings.shared_memory,
-        is_restarted=is_restarted,
-        on_demand=settings.on_demand,
-        data_address=str(settings.data_address),
-        http_address=str(settings.http_address),
-        version=__version__,
-    )
-
-
 def build_worker(orders: Orders, home: Home, connect: Callable[[], Link]) -> Worker:
-    """A worker that is not started yet."""
-    from gateway.worker.worker import Worker, WorkerConfig
+    """Builds a worker that is not started yet."""
+    from gateway.worker.worker import Worker, WorkerLife
 
-    settings = orders.settings
-    config = WorkerConfig(
-        number=orders.number,
-        data_address=str(settings.data_address),
-        lane=settings.lane,
-        max_message_bytes=settings.max_message_bytes,
-        is_model_control=settings.model_control,
-        is_shared_memory=settings.shared_memory,
-        has_reflection=settings.reflection,
-        max_connection_age_s=settings.max_connection_age_s,
-        max_concurrent_streams=settings.max_concurrent_streams,
-        drain_delay_s=settings.drain_delay_s,
-        grace_s=settings.grace_s,
-        start_timeout_s=settings.load_timeout_s,
-        sample_rate=settings.prediction_sample,
-        trace_ratio=settings.trace_ratio,
-        threads=max(1, cores() // max(1, settings.workers)),
-        unit_key=settings.unit_header,
-        restarts=orders.restarts,
-        replacements=orders.replacements,
-        must_be_ready=orders.must_be_ready,
-        siblings=max(1, settings.workers),
-        is_on_demand=settings.on_demand > 0,
-    )
-    return Worker(config, connect=connect, state_file=home.desired_state, clock=SystemClock())
+    life = WorkerLife(orders.number, orders.restarts, orders.replacements, orders.must_be_ready)
+    return Worker(orders.settings, life, connect=connect, state_file=home.desired_state, clock=SystemClock())
 
 
 def joined_to(control: Control) -> Callable[[], Link]:

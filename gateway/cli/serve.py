@@ -104,9 +104,7 @@ def _announce(settings: Settings, home: Path, pid: int, *, as_json: bool) -> Non
         print_json(
             {
                 "status": "ready",
-                "data_address": str(settings.data_address),
-                "admin_address": str(settings.admin_address),
-                "http_address": str(settings.http_address),
+                **{name: str(address) for name, address in settings.addresses.items()},
                 "home": str(home),
                 "workers": settings.workers,
                 "pid": pid,
@@ -115,6 +113,6 @@ def _announce(settings: Settings, home: Path, pid: int, *, as_json: bool) -> Non
         return
     count = {0: "all in one process", 1: "1 worker"}.get(settings.workers, f"{settings.workers} workers")
     typer.echo(
-        f"ready: predictions on {settings.data_address}, admin on {settings.admin_address}, "
+        f"ready: predictions on {settings.data_port.data_address}, admin on {settings.admin_address}, "
         f"metrics and health on http://{settings.http_address} ({count}, home {home}, pid {pid})"
     )

@@ -37,7 +37,7 @@ from gateway.contract.questions import (
     ask_error,
 )
 from gateway.contract.version_state import VersionState
-from gateway.control.catalog.loading import Loading
+from gateway.control.catalog.loading import OnDemand
 from gateway.control.catalog.shared_regions import SharedRegions
 from gateway.control.changes.operations import Operation, Operations
 from gateway.control.changes.traffic import Traffic
@@ -87,7 +87,7 @@ class Answering:
         fleet: Fleet,
         traffic: Traffic,
         operations: Operations,
-        loading: Loading,
+        loading: OnDemand,
         regions: SharedRegions,
         feedback: FeedbackLog,
         status: Callable[[], GatewayStatus],

@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import replace
 from pathlib import Path
 
 from gateway.process.handle import environment
-from gateway.process.home import Home, lock, prepare
+from gateway.process.home import lock, prepare
 from gateway.process.sockets import reserve
-from gateway.settings.values import Address, Settings
+from gateway.settings.address import Address
+from gateway.settings.paths import Home
+from gateway.settings.values import Settings
 
 Announce = Callable[[Settings, Path, int], None]
 Report = Callable[[str], None]
@@ -28,7 +29,7 @@ def run_gateway(settings: Settings, *, announce: Announce, report: Report) -> in
     with ExitStack() as held:
         home = prepare(settings.home)
         # A gateway that was killed leaves children that drain first: that long its home is not free.
-        handle = lock(home, patience_s=settings.drain_delay_s + settings.grace_s + 5, report=report)
+        handle = lock(home, patience_s=settings.data_port.drain_delay_s + settings.grace_s + 5, report=report)
         held.callback(os.close, handle)
         ready = _with_ports(settings, home, held)
 
@@ -46,13 +47,8 @@ def _with_ports(settings: Settings, home: Home, held: ExitStack) -> Settings:
         held.enter_context(closing(keeper))
         return address
 
-    return replace(
-        settings,
-        home=home.folder,
-        data_address=take("data_address", settings.data_address),
-        admin_address=take("admin_address", settings.admin_address),
-        http_address=take("http_address", settings.http_address),
-    )
+    addresses = {name: take(name, address) for name, address in settings.addresses.items()}
+    return settings.replaced(home=home.folder, **addresses)
 
 
 def _supervised(settings: Settings, home: Home, handle: int, on_ready: Callable[[], None], report: Report) -> int:

@@ -13,7 +13,7 @@ from sources import GENERATED, Module, internal, is_within, modules
 KERNEL = ("gateway", "gateway.errors", "gateway.clock")
 CONTROL_SIDE = ("gateway.control",)
 WORKER_SIDE = ("gateway.serving", "gateway.versions")
-SHARED = ("gateway.contract", "gateway.quality", "gateway.runtime", "gateway.telemetry", "registry")
+SHARED = ("gateway.contract", "gateway.quality", "gateway.runtime", "gateway.settings", "gateway.telemetry", "registry")
 ARROWS: dict[str, tuple[str, ...]] = {
     "gateway": (),
     "gateway.errors": ("registry",),
@@ -23,7 +23,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "gateway.settings": (),
     "gateway.process": ("gateway.app", "gateway.settings", "gateway.telemetry"),
     "gateway.telemetry": ("gateway.contract",),
-    "gateway.quality": ("gateway.contract", "registry"),
+    "gateway.quality": ("gateway.contract", "gateway.settings", "registry"),
     "gateway.runtime": ("registry",),
     "gateway.versions": SHARED,
     "gateway.serving": (*SHARED, "gateway.versions", "gateway.protocol"),
@@ -82,7 +82,7 @@ ONLY_IN = {
 PURE = """
     gateway.contract.desired gateway.contract.observed gateway.contract.counts gateway.contract.predictions
     gateway.contract.traces gateway.contract.questions gateway.contract.version_state
-    gateway.contract.handshake gateway.contract.feedback
+    gateway.contract.handshake gateway.contract.feedback gateway.settings.sections gateway.settings.address
     gateway.process.rolling_messages gateway.versions.states gateway.versions.policy gateway.serving.route
     gateway.versions.run_times gateway.versions.pace
     gateway.serving.overload.delay_control gateway.serving.overload.adaptive_limit

@@ -15,7 +15,6 @@ CLIENT = "public name of the client, which imports nothing that serves"
 # Names that two modules or two classes have, each with the reason. A test fails until an entry that is single is deleted.
 NAMESAKES = {
     # modules
-    "config": RENAME,
     "configuring": RENAME,
     "errors": "one tree of errors in gateway, one in registry, which imports nothing from gateway",
     "examples": RENAME,
@@ -42,7 +41,6 @@ NAMESAKES = {
     "Readiness": RENAME,
     "Received": RENAME,
     "RuleForbids": CLIENT,
-    "Settings": RENAME,
     "Traffic": RENAME,
     "Verdict": CLIENT,
     "_Handler": RENAME,

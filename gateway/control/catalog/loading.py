@@ -1,5 +1,5 @@
 """
-Loading on demand: takes what workers ask for on behalf of callers, has it held for as long as `on_demand` lets it, and sees
+OnDemand on demand: takes what workers ask for on behalf of callers, has it held for as long as `on_demand` lets it, and sees
 what becomes of it. Nothing of it is durable: after a restart of control callers ask again.
 
 `ask` only notes a wish, so it is quick; one thread carries wishes out. A worker repeats its wish while callers wait, and
@@ -41,7 +41,7 @@ class _Failure:
     until: float
 
 
-class Loading:
+class OnDemand:
     """At most ``cap`` versions held on demand; 0 = none, and whoever asks is refused. Thread-safe."""
 
     def __init__(

@@ -12,8 +12,9 @@ from gateway.control.catalog.uploads import Part, Received, check_relative, spoo
 from gateway.control.changes.aliases import Aliases
 from gateway.control.changes.operations import Note, Operation, Operations, Request, Result
 from gateway.control.changes.traffic import ANONYMOUS, Change
-from gateway.control.config import ControlConfig
+from gateway.control.limits import ControlLimits
 from gateway.errors import ForbiddenNow, GatewayError, InvalidRequest
+from gateway.settings.paths import Home
 from registry.errors import InvalidValue, RegistryError
 from registry.examples import Example, check_examples
 from registry.names import check_alias, check_model_name, check_tags
@@ -48,7 +49,8 @@ class Registering:
 
     def __init__(
         self,
-        config: ControlConfig,
+        home: Home,
+        limits: ControlLimits,
         registry: Registry,
         operations: Operations,
         aliases: Aliases,
@@ -57,7 +59,7 @@ class Registering:
         lay_out: Callable[[str, int], None] = lambda model, number: None,
     ) -> None:
         """``lay_out(model, number)`` makes a stored version's serving layout, so that its first load need not wait for it."""
-        self._config, self._registry, self._operations = config, registry, operations
+        self._home, self._limits, self._registry, self._operations = home, limits, registry, operations
         self._aliases, self._trial, self._lay_out = aliases, trial, lay_out
 
     def register(
@@ -83,7 +85,7 @@ class Registering:
         note("receiving")
         examples: list[Example] = []
         chunks = without_examples(parts, examples)
-        with spooled(self._config.uploads, chunks, max_bytes=self._config.upload_bytes, size_bytes=size_bytes) as received:
+        with spooled(self._home.uploads, chunks, max_bytes=self._limits.upload_bytes, size_bytes=size_bytes) as received:
             note("checking", f"{len(received.files)} files, {received.size_bytes} bytes")
             path = received.folder / self._model_file(submission, received)
             signature = read_model(path).signature
