@@ -1,6 +1,6 @@
 """
-From settings to a running gateway: takes the home and the ports, then hands over to the supervisor, or with
-``workers`` 0 runs everything in this process.
+Launches a gateway from its settings: takes the home and the ports, then runs the supervisor, or with ``workers`` 0 all in
+this process.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from gateway.settings.values import Settings
 
 Announce = Callable[[Settings, Path, int], None]
 Report = Callable[[str], None]
+RunInProcess = Callable[[Settings, Home, Callable[[], None], Report], int]
 
 
-def run_gateway(settings: Settings, *, announce: Announce, report: Report) -> int:
+def run_gateway(settings: Settings, *, announce: Announce, report: Report, run_in_process: RunInProcess) -> int:
     """
-    Runs a gateway until it is stopped by a signal; the exit code. ``announce(settings with real ports, home, pid)`` is
-    called once when it serves, ``report(text)`` with progress for people. Raises CannotStart.
+    Runs a gateway until a signal stops it. Returns the exit code. Calls ``announce(settings with real ports, home, pid)``
+    once, when it serves, and ``report(text)`` with progress for people. ``run_in_process(settings, home, on_ready, report)``
+    runs all parts in this process (`gateway.app.run_in_process`). Raises CannotStart.
     """
     with ExitStack() as held:
         home = prepare(settings.home)
@@ -37,7 +39,8 @@ def run_gateway(settings: Settings, *, announce: Announce, report: Report) -> in
             announce(ready, home.folder, os.getpid())
 
         if settings.workers == 0:
-            return _in_process(ready, home, on_ready, report)
+            os.environ.update(environment("worker"))  # before gRPC is imported
+            return run_in_process(ready, home, on_ready, report)
         return _supervised(ready, home, handle, on_ready, report)
 
 
@@ -57,10 +60,3 @@ def _supervised(settings: Settings, home: Home, handle: int, on_ready: Callable[
 
     configure_logs(settings.log_level, role="supervisor")
     return Supervisor(Plan(settings, home, handle), on_ready=on_ready, report=report).run()
-
-
-def _in_process(settings: Settings, home: Home, on_ready: Callable[[], None], report: Report) -> int:
-    os.environ.update(environment("worker"))  # before gRPC is imported
-    from gateway.app import run_in_process
-
-    return run_in_process(settings, home, on_ready=on_ready, report=report)
