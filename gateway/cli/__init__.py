@@ -1,7 +1,8 @@
 """
-The `interlock` command: arguments in, calls of the Python client, tables or JSON out. No decisions about models live here.
+The `interlock` command: reads arguments, calls the Python client, prints tables or JSON.
 
-Exit codes: 0 done, 1 refused or failed, 2 used wrongly, 130 interrupted.
+No decision about models lives here, and nothing here imports what serves, but for `serve`. Exit codes: 0 done, 1 refused or
+failed, 2 used wrongly, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -11,7 +12,13 @@ from collections.abc import Sequence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line (``argv`` without the program's name; None: the process's own) and gives the exit code."""
-    from gateway.cli.root import run  # imports typer and rich, which `import gateway.cli` should not
+    """Runs the command line (``argv`` without the program's name; None: the process's own). Returns the exit code."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    if arguments == ["--version"]:  # needs no command tree
+        from gateway import __version__
 
-    return run(sys.argv[1:] if argv is None else list(argv))
+        print(f"interlock {__version__}")
+        return 0
+    from gateway.cli.root import run  # imports typer
+
+    return run(arguments)

@@ -7,11 +7,12 @@ import os
 import sys
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+if TYPE_CHECKING:  # rich is imported by the first table or progress, protobuf by the client
+    from rich.console import Console
 
-from gateway.protocol.messages import Timestamp
+    from gateway.protocol.messages import Timestamp
 
 PIPE_WIDTH = 120  # columns when the output is no terminal
 
@@ -27,6 +28,8 @@ def stderr() -> Console:
 
 
 def _console(file: Any) -> Console:
+    from rich.console import Console
+
     width = None if file.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
     return Console(file=file, width=width, highlight=False, soft_wrap=False)
 

@@ -12,7 +12,6 @@ import typer
 from gateway.cli.options import byte_count
 from gateway.cli.output import print_json, say
 from gateway.cli.problems import CommandError
-from gateway.settings.environment import read_settings
 from gateway.settings.paths import Home
 from gateway.settings.values import SECTIONS, CannotStart, Settings
 
@@ -104,6 +103,8 @@ def _run(settings: Settings, *, as_json: bool) -> int:
 
 
 def _settings(**options: Any) -> Settings:
+    from gateway.settings.environment import read_settings  # imports pydantic
+
     try:
         return read_settings(**options)
     except CannotStart as error:

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
-
 from gateway.cli.options import DEFAULT_DATA
 from gateway.cli.output import print_json, say, size, stderr, stdout
 from gateway.cli.problems import NoGateway
@@ -64,6 +62,8 @@ class Progress:
         """The finished operation. Raises CallError when it failed."""
         if self._console is None:
             return updates.result()
+        from rich.markup import escape
+
         shown = 0
         with self._status:
             for operation in updates:

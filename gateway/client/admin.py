@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from gateway.client.call_errors import CallError, error_of
 from gateway.client.grpc_channel import Channel
-from gateway.client.tensors import Array
-from gateway.client.upload import Lineage, Upload, example_message, parts
 from gateway.protocol.messages import admin
+
+if TYPE_CHECKING:  # numpy is imported by the first registration
+    from gateway.client.tensors import Array
+    from gateway.client.upload import Lineage
 
 DEFAULT_ADDRESS = "127.0.0.1:9001"
 DEFAULT_TIMEOUT_S = 30.0
@@ -111,6 +113,8 @@ class AdminClient:
         called from another thread.
         Raises `UploadError` when there is nothing proper to upload.
         """
+        from gateway.client.upload import Upload, example_message, parts
+
         upload = Upload.of(Path(path), model_file=model_file)
         header = admin.RegisterVersionRequest.Header(
             model=model,
