@@ -82,7 +82,7 @@ def test_memory_stays_bounded_over_many_deaths_and_nothing_is_lost() -> None:
     for life in range(module.MAX_DEAD * 3):
         aggregate.update(0, sent(f"life {life}", counted(ok=1)))
     assert requests(aggregate) == module.MAX_DEAD * 3
-    assert len(aggregate._latest) <= module.MAX_DEAD + module.MAX_LIVES
+    assert len(aggregate._latest) <= module.MAX_DEAD + module.MAX_ALIVE
 
 
 def test_a_summed_life_can_not_be_counted_again() -> None:

@@ -71,7 +71,7 @@ def test_a_worker_that_does_not_take_it_is_told_of(make_world: Callable[..., Wor
     caller = Caller(world)
     world.worker(1).is_silent = True
     answer = caller.register("r", make_object(bytes(8)), 8)
-    assert (told(answer)[0], "not every worker has taken it" in told(answer)[2]) == ("UNAVAILABLE", True)
+    assert (told(answer)[0], "not every worker has applied it" in told(answer)[2]) == ("UNAVAILABLE", True)
 
 
 def test_the_status_tells_of_one_or_of_all(caller: Caller, make_object: Callable[..., str]) -> None:

@@ -1,4 +1,4 @@
-"""How much the prediction log keeps, for how long, and what it has counted. Pure values."""
+"""The prediction log's configuration, its counts, and the key under which predictions are counted. Pure values."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from gateway.errors import InvalidRequest
 @dataclass(frozen=True, slots=True)
 class LogConfig:
     """
-    sample_rate: share of predictions that are recorded, 0 to 1, chosen by `prediction_id.is_sampled`; 0 = none.
-    window_s: seconds for which a prediction is kept (by the time in its id).
-    max_bytes: bytes of the database in use; the oldest predictions go first.
-    pending_s: seconds for which a label waits for a prediction that is not in the log yet; 0 = not at all.
-    max_pending: labels that may wait at a time; more are refused as an overload.
+    Configuration of the prediction log.
+
+    sample_rate: share of the predictions that are recorded, 0 to 1, chosen by `prediction_id.is_sampled`; 0 records none.
+    window_s: seconds for which a prediction is kept, from the time in its id.
+    max_bytes: bytes that the database may use; beyond it, the oldest predictions are deleted.
+    pending_s: seconds for which a label waits for a prediction that is not in the log yet; 0 does not wait.
+    max_pending: labels that may wait at the same time; further ones are refused as an overload.
     """
 
     sample_rate: float = 1.0
@@ -36,9 +38,11 @@ class LogConfig:
 @dataclass(slots=True)
 class LogCounts:
     """
-    Counted since the log was opened. ``recorded`` predictions (requests) were written, ``dropped`` could not be (a full
-    disk, a malformed batch, older than what is kept). ``joined_late`` labels waited for their prediction, ``lapsed`` ones
-    waited in vain, ``refused_late`` ones turned out not to fit it.
+    Counts since the log was opened.
+
+    ``recorded`` predictions (requests) were written; ``dropped`` ones could not be (full disk, malformed batch, older than
+    the log keeps). Of the labels that waited for their prediction, ``joined_late`` were joined with it, ``lapsed`` waited in
+    vain and were deleted, ``refused_late`` did not fit it.
     """
 
     recorded: int = 0
@@ -50,7 +54,7 @@ class LogCounts:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Who predicted: predictions and labels are counted per series. ``kind`` is class or value."""
+    """The key under which predictions and labels are counted. ``kind`` is class or value."""
 
     model: str
     version: int

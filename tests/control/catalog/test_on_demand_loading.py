@@ -1,4 +1,4 @@
-"""Loading on demand in control: what is held, what is refused, and what stays whatever callers name."""
+"""OnDemandLoading on demand in control: what is held, what is refused, and what stays whatever callers name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from control_fakes import told
 from world import World
 
 from gateway.contract.questions import Ask, LoadVersionQuestion
-from gateway.control.catalog.loading import MAX_WISHES
+from gateway.control.catalog.on_demand_loading import MAX_REQUESTED
 from gateway.errors import ForbiddenNow, Overloaded
 from registry.errors import ModelUnknown, VersionUnknown
 
@@ -42,7 +42,7 @@ def test_a_named_version_is_loaded_beside_what_is_deployed(world: World, load: L
     world.deployed(2)
     load("digits", "2")
     assert _held(world) == {1: ("default",), 2: ("on-demand",)}
-    assert world.control.loading.counts().held == 1
+    assert world.control.loading.counts().loaded == 1
 
 
 def test_a_model_that_is_not_deployed_is_held_without_a_route_but_with_its_aliases(world: World, load: Load) -> None:
@@ -68,7 +68,7 @@ def test_a_version_that_gets_deployed_leaves_its_place(world: World, load: Load,
     load("digits", "2")
     world.done(world.control.traffic.promote("digits", "2"))
     load("digits", "1")
-    wait_for(lambda: world.control.loading.counts().held == 0)
+    wait_for(lambda: world.control.loading.counts().loaded == 0)
     assert set(_held(world)) == {1, 2}
 
 
@@ -80,7 +80,7 @@ def test_a_version_that_fails_to_load_is_let_go_and_says_why_for_a_while(world: 
     with pytest.raises(ForbiddenNow, match=r"digits v2 cannot be loaded: .*no such operator"):
         world.control.loading.ask("digits", "2")
     wait_for(lambda: _held(world) == {1: ("default",)})
-    assert world.control.loading.counts().held == 0
+    assert world.control.loading.counts().loaded == 0
 
 
 @pytest.mark.parametrize("ref", ["9", "stranger", "latest", "02"])
@@ -95,9 +95,9 @@ def test_a_model_that_is_not_registered_is_unknown(world: World) -> None:
         world.control.loading.ask("nobody", "1")
 
 
-def test_wishes_are_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.control.catalog.loading.MAX_WISHES", 1)
-    assert MAX_WISHES > 1
+def test_requests_for_versions_are_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.control.catalog.on_demand_loading.MAX_REQUESTED", 1)
+    assert MAX_REQUESTED > 1
     world.deployed(1)
     world.register()
     world.control.loading.stop()

@@ -7,12 +7,12 @@ from collections import OrderedDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.control.catalog.eviction import HOLD_S, MAX_LOADING, Choice, Use, choose
+from gateway.control.catalog.eviction import MAX_LOADING, MIN_STAY_S, Choice, Use, choose
 
 KEYS = [("m", number) for number in range(8)]
 NOW = 1000.0
 keys = st.sampled_from(KEYS)
-ages = st.sampled_from([0.0, HOLD_S / 2, HOLD_S, 5.0])
+ages = st.sampled_from([0.0, MIN_STAY_S / 2, MIN_STAY_S, 5.0])
 uses = st.builds(
     lambda asked, used, ready: Use(NOW - asked, NOW - used, None if ready is None else NOW - ready),
     ages, st.floats(0, 100), st.none() | ages,
@@ -44,7 +44,7 @@ def test_whatever_waits_nobody_is_evicted_too_early_and_no_place_is_left_unused(
     waiting = [key for key in named if key not in held]
     choice = choose(held, waiting, cap=cap, now=NOW)
     ready = {key for key, use in held.items() if use.ready_at is not None}
-    settled = {key for key in ready if NOW - held[key].ready_at >= HOLD_S}
+    settled = {key for key in ready if NOW - held[key].ready_at >= MIN_STAY_S}
     stays = held.keys() - set(choice.evicted)
     loading = sum(held[key].ready_at is None for key in stays) + len(choice.admitted)
     assert list(choice.admitted) == waiting[: len(choice.admitted)]
@@ -61,5 +61,5 @@ def test_whatever_waits_nobody_is_evicted_too_early_and_no_place_is_left_unused(
 
 def test_who_was_admitted_last_is_served_before_the_next_takes_its_place():
     held = {("m", 1): Use(NOW, NOW, NOW)}
-    assert choose(held, [("m", 2)], cap=1, now=NOW + HOLD_S / 2) == Choice()
-    assert choose(held, [("m", 2)], cap=1, now=NOW + HOLD_S) == Choice((("m", 2),), (("m", 1),))
+    assert choose(held, [("m", 2)], cap=1, now=NOW + MIN_STAY_S / 2) == Choice()
+    assert choose(held, [("m", 2)], cap=1, now=NOW + MIN_STAY_S) == Choice((("m", 2),), (("m", 1),))
