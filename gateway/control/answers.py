@@ -46,7 +46,7 @@ from gateway.control.observe.gateway_status import GatewayStatus, ModelStatus, V
 from gateway.control.observe.statistics import version_statistics
 from gateway.errors import InvalidRequest, NotReady
 from gateway.quality.prediction_store import PredictionStore
-from gateway.telemetry.aggregate import Merged
+from gateway.telemetry.merged_counts import Merged
 from registry.errors import ExpectedError
 from registry.names import version_number
 from registry.registry import Registry

@@ -1,6 +1,6 @@
 """
-`PredictionStore`, the protocol of the prediction log for everything that uses it. `quality.log.PredictionLog` implements it
-on SQLite, and tests have a fake. No implementation lives here.
+`PredictionStore`: the interface of the prediction log, for all its users. `quality.log.PredictionLog` implements it on SQLite,
+and tests have a fake. No implementation lives here.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class PredictionStore(Protocol):
 
     def record(self, batches: Sequence[PredictionBatch]) -> None:
         """
-        Writes predictions and joins the labels that wait for them. Ignores predictions that are already there. Counts what
-        cannot be written as dropped, and does not raise for it.
+        Writes predictions and joins the labels that wait for them. Ignores predictions that are already there. Predictions
+        that cannot be written are counted as dropped; this method does not raise for them.
         """
         ...
 
@@ -69,5 +69,5 @@ class PredictionStore(Protocol):
         ...
 
     def tick(self) -> None:
-        """Deletes what is too old or too much, and labels that waited too long. Called about once a second."""
+        """Deletes old predictions, predictions beyond the size bound, and labels that waited too long. Called once a second."""
         ...

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gateway.contract.version_state import VersionState
-from gateway.telemetry.aggregate import Merged
+from gateway.telemetry.merged_counts import Merged
 
 # s; upper bounds of the buckets of a swap's duration. One more bucket is +Inf.
 SWAP_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)

@@ -52,7 +52,7 @@ _WORKER_GAUGES: tuple[tuple[str, str, Callable[[WorkerFacts], float]], ...] = (
 )
 _FEEDBACK_COUNTERS: tuple[tuple[str, str, Callable[[FeedbackCounts], float]], ...] = (
     ("feedback_joined_late", "Labels that arrived early and were joined later.", lambda feedback: feedback.joined_late),
-    ("feedback_lapsed", "Labels that waited in vain for their prediction.", lambda feedback: feedback.lapsed),
+    ("feedback_lapsed", "Labels deleted because their prediction did not arrive.", lambda feedback: feedback.lapsed),
     ("feedback_refused_late", "Labels that waited and did not fit their prediction.", lambda feedback: feedback.refused_late),
 )
 _QUALITY_GAUGES: tuple[tuple[str, str, Callable[[QualityFacts], float | None]], ...] = (

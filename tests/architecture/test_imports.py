@@ -94,7 +94,8 @@ PURE = """
     gateway.api.model_messages gateway.cli.changes gateway.client.call_errors gateway.client.spread
     gateway.control.catalog.eviction gateway.control.fleet.progress gateway.process.backoff
     gateway.quality.log.log_config gateway.runtime.layout_choice gateway.runtime.tensors
-    gateway.telemetry.trace_sampling
+    gateway.telemetry.trace_sampling gateway.telemetry.merged_counts
+    gateway.control.observe.gateway_status gateway.control.observe.statistics
     registry.paging registry.prediction registry.records registry.requests
 """.split()
 # Errors and messages: values too, though not the project's decisions.

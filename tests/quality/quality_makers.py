@@ -1,4 +1,4 @@
-"""Makers of what the quality tests need."""
+"""Makers of ids, batches and verdicts for the quality tests, and a clock that they can move."""
 
 from __future__ import annotations
 

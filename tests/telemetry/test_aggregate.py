@@ -9,7 +9,8 @@ from telemetry_values import counted, sent
 
 from gateway.contract.counts import LATENCY_BOUNDS_S, ArmCounts, ShadowCounts
 from gateway.telemetry import aggregate as module
-from gateway.telemetry.aggregate import Aggregate, quantile
+from gateway.telemetry.aggregate import Aggregate
+from gateway.telemetry.merged_counts import quantile
 
 KEY = ("digits", 2, "default")
 
@@ -97,7 +98,7 @@ STEPS = st.lists(st.tuples(st.integers(0, 2), st.sampled_from(("count", "die", "
 
 
 @given(STEPS)
-def test_the_sum_is_all_that_was_ever_counted_whoever_dies_or_disconnects(steps: list[tuple[int, str, int]]) -> None:
+def test_the_sum_has_every_count_even_if_workers_die_or_disconnect(steps: list[tuple[int, str, int]]) -> None:
     aggregate, lives, counts, total = Aggregate(), [0, 0, 0], [0, 0, 0], 0
     for worker, step, number in steps:
         if step == "count":

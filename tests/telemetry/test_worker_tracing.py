@@ -1,4 +1,4 @@
-"""Which requests a worker traces, and what it keeps for control."""
+"""A worker's sampling of requests, and its buffer of traces."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ class LayoutStore:
         os.utime(folder, (self._clock.now(), self._clock.now()))
 
     def _read(self, folder: Path) -> ServingLayout | None:
-        """The layout in a folder; None if any byte differs from what was written."""
+        """The layout in a folder; None if a byte of it has changed."""
         try:
             layout = msgspec.json.decode((folder / NOTE).read_bytes(), type=ServingLayout)
             damaged = [file.name for file in layout.files if not self._is_intact(folder / file.name, file)]
@@ -199,7 +199,7 @@ class LayoutStore:
         return ChosenLayout(layout, str(path))
 
     def _completed(self, built: Built, folder: Path) -> ServingLayout:
-        """The description of what was built, after each weight's file is shared with all layouts that have the same content."""
+        """Shares each weight's file with all layouts that have the same weight, and returns the layout's description."""
         weights = tuple(self._shared(folder / name) for name in built.blobs)
         model = folder / MODEL_FILE
         files = (_described(model), *weights) if weights else ()

@@ -1,4 +1,4 @@
-"""This machine, as far as control decides by it: its memory, and the processor that serving layouts are made for. Linux."""
+"""Facts about this machine that control decides by: its memory, and the key of its processor for serving layouts. Linux."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """
-Loading on demand. Takes the versions that workers request for their callers, puts them into the desired state for as long as
-`eviction` keeps them, and follows what becomes of them. Nothing here is durable: after a restart of control, callers request
-their versions again.
+Loading on demand. Takes the versions that workers request for their callers, keeps them in the desired state until `eviction`
+removes them, and watches their loads. Nothing here is durable: after a restart of control, callers request their versions
+again.
 
 `OnDemandLoading.ask` only records a request, so it returns at once; one thread carries the requests out. A worker repeats
 its request while callers wait, and the repetition tells it if the version cannot be loaded.
@@ -31,7 +31,7 @@ from registry.registry import Registry
 MAX_REQUESTED = 256  # versions that may wait to be loaded; more are refused as an overload
 REQUEST_S = 2.0  # s; a request that no worker repeats within this time is dropped: its callers are gone
 FAILED_S = 30.0  # s; a version that failed to load is not tried again for this time
-POLL_S = 0.02  # s between two looks at the workers' progress while a version loads or waits
+POLL_S = 0.02  # s between two checks of the workers' progress while a version loads or waits
 RETRY_S = 1.0  # s; pause after an unexpected error
 STOP_S = 5.0  # s; longest wait for the thread at stop
 
@@ -191,7 +191,7 @@ class OnDemandLoading:
         self._failed = {key: failure for key, failure in self._failed.items() if failure.until > now}
 
     def _is_sound(self, key: VersionKey) -> bool:
-        """Checks every byte against the registry; a damaged version counts as failed, so its callers are told."""
+        """Checks every byte against the registry. A damaged version counts as failed, so its callers get the reason."""
         try:
             self._desired.verify(key[0], frozenset({key[1]}))
         except RegistryError as error:

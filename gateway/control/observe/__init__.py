@@ -8,5 +8,5 @@ Where is a metric rendered? Workers count (`serving.account`, `contract.counts`)
 `metrics_facts` here collects control's part, `telemetry.facts` is the value of one scrape, `telemetry.prometheus` renders it,
 and docs/metrics.md lists it.
 
-Not here: decisions about what runs, rendering for people (`cli`), and protobuf messages (`api`).
+Not here: decisions about versions and routes, rendering for people (`cli`), and protobuf messages (`api`).
 """

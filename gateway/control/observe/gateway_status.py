@@ -1,5 +1,5 @@
 """
-The gateway's status, composed from the plans of its models, the workers' reports and their counts. Values in, values out.
+The gateway's status, composed from the plans of its models, the workers' reports and their counts. Pure.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from gateway.contract.observed import ObservedVersion
 from gateway.contract.version_state import VersionState
 from gateway.control.desired.reconcile import ModelPlan, roles
 from gateway.control.fleet.progress import FleetView, WorkerView
-from gateway.telemetry.aggregate import Merged, by_version, quantile, summed
+from gateway.telemetry.merged_counts import Merged, by_version, quantile, summed
 from registry.deployment import PARTS, Deployment
 
 # From the least to the most advanced state. An unknown state counts as the least advanced.
@@ -97,7 +97,7 @@ class ModelStatus:
 class GatewayReadiness:
     """
     Readiness of the gateway: ``is_ready`` if a worker serves and every default version is READY in some worker.
-    ``problems`` lists what is missing, including what does not prevent readiness.
+    ``problems`` also lists problems that do not prevent readiness, such as an absent worker.
     """
 
     is_ready: bool

@@ -25,7 +25,7 @@ import structlog
 from gateway.telemetry.prometheus import CONTENT_TYPE
 
 READ_TIMEOUT_S = 5.0  # s; longest wait for the next bytes of a request
-CONNECTION_TIMEOUT_S = 15.0  # s; longest life of a connection, also of one that sends bytes slowly
+CONNECTION_TIMEOUT_S = 15.0  # s; longest duration of a connection, even if bytes still arrive
 MAX_CONNECTIONS = 64  # connections at a time, each with a thread; further ones get 503
 JSON_TYPE = "application/json"
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"

@@ -1,5 +1,5 @@
 """
-Statistics of versions in Triton's sense, selected from the merged counts. Values in, values out.
+Statistics of versions in Triton's sense, selected from the merged counts. Pure.
 
 The counts of all arms of a version are summed, including its shadow runs: Triton knows no arms (/metrics has them apart).
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from gateway.contract.questions import VersionStatistics
 from gateway.errors import ModelNotFound
-from gateway.telemetry.aggregate import Merged, by_version, summed
+from gateway.telemetry.merged_counts import Merged, by_version, summed
 
 
 def version_statistics(

@@ -1,5 +1,5 @@
 """
-Deletion from the prediction log: predictions by age and by the log's size, and labels that waited in vain. It works in short
+Deletion from the prediction log: predictions by age and by the log's size, and labels that waited too long. It works in short
 steps, so that others can write in between.
 """
 

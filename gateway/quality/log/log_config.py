@@ -41,8 +41,8 @@ class LogCounts:
     Counts since the log was opened.
 
     ``recorded`` predictions (requests) were written; ``dropped`` ones could not be (full disk, malformed batch, older than
-    the log keeps). Of the labels that waited for their prediction, ``joined_late`` were joined with it, ``lapsed`` waited in
-    vain and were deleted, ``refused_late`` did not fit it.
+    the log keeps). Of the labels that waited for their prediction, ``joined_late`` were joined with it, ``lapsed`` waited
+    longer than ``pending_s`` and were deleted, ``refused_late`` did not fit it.
     """
 
     recorded: int = 0

@@ -49,7 +49,9 @@ class PredictionLog:
             return _opened(self._path)
         except sqlite3.OperationalError as error:
             raise NotReady(f"the prediction log {self._path} cannot be opened: {error}") from error
-        except sqlite3.DatabaseError as error:  # not a database, or a damaged one: start anew, so that serving goes on
+        except (
+            sqlite3.DatabaseError
+        ) as error:  # not a database, or a damaged one: start with an empty log, so that serving goes on
             aside = set_aside(self._path, suffix=f"damaged-{self._now_ms()}")
             _log.error("prediction_log_damaged", path=str(self._path), kept_as=str(aside), error=str(error))
             return _opened(self._path)
@@ -117,7 +119,7 @@ class PredictionLog:
 
     def tick(self) -> None:
         """
-        Deletes predictions that are too old or exceed the bound, oldest first, and labels that waited in vain. Works in short
+        Deletes predictions that are too old or exceed the bound, oldest first, and labels that waited too long. Works in short
         transactions, between which others may write, and at most STEPS_A_TICK of them; the next call continues.
         """
         now_ms = self._now_ms()

@@ -35,7 +35,7 @@ def is_whole(batch: PredictionBatch) -> bool:
 
 
 def rows_of(batch: PredictionBatch, series_of: Callable[[Series], int], *, rate: float) -> Iterator[Row]:
-    """Yields the table rows of a batch, as far as the sampling ``rate`` selects them."""
+    """Yields the table rows of a batch that the sampling ``rate`` selects."""
     ids = {arm: series_of(Series(batch.model, batch.version, arm, batch.kind)) for arm in set(batch.arms)}
     columns = batch.times_ms, batch.counters, batch.arms, batch.inference_ids, batch.rows, _packed(batch)
     for time_ms, counter, arm, inference_id, rows, predicted in zip(*columns, strict=True):

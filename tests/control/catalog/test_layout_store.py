@@ -145,7 +145,7 @@ def test_small_models_are_left_alone(layouts: Callable[..., LayoutStore], tmp_pa
     assert not (tmp_path / "layouts").exists()
 
 
-def test_what_nobody_needs_is_collected(layouts: Callable[..., LayoutStore], tmp_path: Path) -> None:
+def test_unused_layouts_and_weights_are_collected(layouts: Callable[..., LayoutStore], tmp_path: Path) -> None:
     clock = SetClock()
     store = layouts(writes(b"old"), key="0-before", clock=clock)
     path_of(store), path_of(store, 2)

@@ -66,7 +66,9 @@ def test_a_worker_that_comes_later_gets_them(world: World, caller: Caller, make_
     assert [region.name for region in world.worker(1).states[-1].regions] == ["r"]
 
 
-def test_a_worker_that_does_not_take_it_is_told_of(make_world: Callable[..., World], make_object: Callable[..., str]) -> None:
+def test_a_worker_that_does_not_apply_a_registration_is_reported(
+    make_world: Callable[..., World], make_object: Callable[..., str]
+) -> None:
     world = make_world(acknowledge_timeout_s=0.2, **ON)
     caller = Caller(world)
     world.worker(1).is_silent = True
