@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> int:
-    """The exit code."""
+    """Runs a child or a command. Returns the exit code."""
     from gateway.process.orders import take_orders
 
     orders = take_orders()

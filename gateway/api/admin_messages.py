@@ -8,7 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway.api.status_codes import failure
 from gateway.control.catalog.registration import Submission
-from gateway.control.changes.configuring import NO_CHANGE, BatchingChange, Settings
+from gateway.control.changes.configuring import NO_CHANGE, BatchingChange, DeploymentSettings
 from gateway.control.changes.operations import Operation, Result, Step
 from gateway.control.changes.traffic import Change
 from gateway.control.observe.gateway_status import GatewayStatus, ModelStatus, VersionStatus, WorkerStatus
@@ -262,9 +262,9 @@ def example_of(message: pb.Example) -> Example:
     return Example(tuple(inputs), message.name)
 
 
-def settings_of(request: pb.ConfigureRequest) -> Settings:
+def settings_of(request: pb.ConfigureRequest) -> DeploymentSettings:
     """What is to be set."""
-    return Settings(
+    return DeploymentSettings(
         batching=_batching_change(request.batching) if request.HasField("batching") else NO_CHANGE,
         rollback_window_s=_told(request, "rollback_window_s"),
         swap_order=request.swap_order or None,

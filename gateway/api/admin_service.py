@@ -214,15 +214,15 @@ class AdminService:
 
     def get_status(self, request: pb.GetStatusRequest, context: grpc.ServicerContext) -> pb.Status:
         """Workers, models and versions with their counts at this moment."""
-        control, config = self._control, self._control.config
+        control, addresses = self._control, self._control.settings.addresses
         if request.model:
             self._registry.model(request.model)
-        control.fleet.report(config.report_timeout_s)
+        control.fleet.report(control.limits.report_timeout_s)
         message = pb.Status(
-            gateway_version=config.version,
+            gateway_version=control.version,
             start_time=messages.timestamp(control.started_at),
-            data_address=config.data_address,
-            http_address=config.http_address,
+            data_address=str(addresses["data_address"]),
+            http_address=str(addresses["http_address"]),
         )
         messages.add_status(message, control.status(), model=request.model)
         return message

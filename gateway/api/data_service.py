@@ -23,6 +23,7 @@ from gateway.errors import ModelNotFound, NotAllowed, NotReady
 from gateway.protocol.pb import feedback_pb2, inference_pb2
 from gateway.protocol.services import FEEDBACK, INFERENCE, INFERENCE_NAME, WORKER_KEY, Behaviour, handlers
 from gateway.serving.resolve import resolve
+from gateway.settings.sections import RequestSettings
 from gateway.versions.snapshot import Snapshot
 from registry.names import version_number
 
@@ -77,10 +78,10 @@ class _Optional:
 class DataServices:
     """The behaviours; errors are raised and become statuses in `gateway.api.status_codes`."""
 
-    def __init__(self, backend: Backend, *, is_model_control: bool, is_shared_memory: bool = False) -> None:
+    def __init__(self, backend: Backend, requests: RequestSettings) -> None:
         self._backend = backend
-        self._model_control = _Optional(is_model_control, "--model-control", LOAD_TIMEOUT_S, MODEL_CONTROL_OFF)
-        self._shared_memory = _Optional(is_shared_memory, "--shared-memory", SHARED_MEMORY_TIMEOUT_S, SHARED_MEMORY_OFF)
+        self._model_control = _Optional(requests.model_control, "--model-control", LOAD_TIMEOUT_S, MODEL_CONTROL_OFF)
+        self._shared_memory = _Optional(requests.shared_memory, "--shared-memory", SHARED_MEMORY_TIMEOUT_S, SHARED_MEMORY_OFF)
         self._asking = ThreadPoolExecutor(ASKING_THREADS, thread_name_prefix="ask")
         self._streaming = ThreadPoolExecutor(STREAMING_THREADS, thread_name_prefix="stream")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +13,10 @@ from gateway.cli.options import byte_count
 from gateway.cli.output import print_json, say
 from gateway.cli.problems import CommandError
 from gateway.settings.environment import read_settings
-from gateway.settings.values import CannotStart, Settings
+from gateway.settings.paths import Home
+from gateway.settings.values import SECTIONS, CannotStart, Settings
+
+OPTIONS = frozenset(item.name for section in (Settings, *SECTIONS.values()) for item in fields(section))
 
 
 def _option(help_text: str, metavar: str | None = None) -> Any:
@@ -20,6 +25,7 @@ def _option(help_text: str, metavar: str | None = None) -> Any:
 
 
 def serve(
+    context: typer.Context,
     home: Annotated[
         Path | None,
         _option("Folder of the registry.  [default: ~/.local/share/interlock]", "DIR"),
@@ -72,13 +78,18 @@ def serve(
     so are prediction_window_s, prediction_bytes, max_connection_age_s, max_concurrent_streams and
     unit_header.
     """
-    options = {name: value for name, value in locals().items() if name not in ("as_json", "memory_budget")}
-    options["memory_budget_bytes"] = memory_budget
-    return _run(_settings(options), as_json=as_json)
+    options = {name: value for name, value in context.params.items() if name in OPTIONS}
+    settings = _settings(**options, memory_budget_bytes=memory_budget)
+    return _run(settings, as_json=as_json)
 
 
 def _run(settings: Settings, *, as_json: bool) -> int:
     from gateway.process.launch import run_gateway
+
+    def in_process(ready: Settings, home: Home, on_ready: Callable[[], None], report: Callable[[str], None]) -> int:
+        from gateway.app import run_in_process  # imports gRPC, whose environment has to be set before
+
+        return run_in_process(ready, home, on_ready=on_ready, report=report)
 
     def announce(ready: Settings, home: Path, pid: int) -> None:
         try:
@@ -87,12 +98,12 @@ def _run(settings: Settings, *, as_json: bool) -> int:
             pass  # nobody reads standard output any more: no reason to stop serving
 
     try:
-        return run_gateway(settings, announce=announce, report=say)
+        return run_gateway(settings, announce=announce, report=say, run_in_process=in_process)
     except CannotStart as error:
         raise CommandError(str(error)) from error
 
 
-def _settings(options: dict[str, Any]) -> Settings:
+def _settings(**options: Any) -> Settings:
     try:
         return read_settings(**options)
     except CannotStart as error:
@@ -104,9 +115,7 @@ def _announce(settings: Settings, home: Path, pid: int, *, as_json: bool) -> Non
         print_json(
             {
                 "status": "ready",
-                "data_address": str(settings.data_address),
-                "admin_address": str(settings.admin_address),
-                "http_address": str(settings.http_address),
+                **{name: str(address) for name, address in settings.addresses.items()},
                 "home": str(home),
                 "workers": settings.workers,
                 "pid": pid,
@@ -115,6 +124,6 @@ def _announce(settings: Settings, home: Path, pid: int, *, as_json: bool) -> Non
         return
     count = {0: "all in one process", 1: "1 worker"}.get(settings.workers, f"{settings.workers} workers")
     typer.echo(
-        f"ready: predictions on {settings.data_address}, admin on {settings.admin_address}, "
+        f"ready: predictions on {settings.data_port.data_address}, admin on {settings.admin_address}, "
         f"metrics and health on http://{settings.http_address} ({count}, home {home}, pid {pid})"
     )

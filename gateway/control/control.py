@@ -29,9 +29,9 @@ from gateway.control.changes.operations import Operation, Operations
 from gateway.control.changes.rolling_restart import Restarts
 from gateway.control.changes.traffic import Traffic
 from gateway.control.changes.two_phase import TwoPhase
-from gateway.control.config import ControlConfig
 from gateway.control.desired.state_store import DesiredStateStore
 from gateway.control.fleet.workers import Fleet
+from gateway.control.limits import ControlLimits
 from gateway.control.observe.gateway_status import GatewayStatus, gateway_status, readiness
 from gateway.control.observe.http import HealthReport
 from gateway.control.observe.metrics_facts import SWAPS, QualityCache, route_facts, version_facts, worker_facts
@@ -39,6 +39,8 @@ from gateway.control.observe.prediction_recorder import PredictionRecorder
 from gateway.errors import NotReady
 from gateway.quality.prediction_store import PredictionStore
 from gateway.runtime.layout_rewrite import build
+from gateway.settings.paths import Home
+from gateway.settings.values import Settings
 from gateway.telemetry.aggregate import Aggregate
 from gateway.telemetry.facts import FeedbackCounts, MetricsFacts, SwapRecorder
 from gateway.telemetry.otel import TraceExport
@@ -71,7 +73,8 @@ class Control:
 
     def __init__(
         self,
-        config: ControlConfig,
+        settings: Settings,
+        home: Home,
         *,
         registry: Registry,
         prediction_log: PredictionStore,
@@ -81,35 +84,41 @@ class Control:
         build_layout: BuildLayout = build,
         trace_export: TraceExport | None = None,
         ask_restart: Callable[[], None] | None = None,
+        is_restarted: bool = False,
+        version: str = "",
+        limits: ControlLimits = ControlLimits(),
     ) -> None:
-        self.config, self.registry, self.clock = config, registry, clock
+        self.settings, self.home, self.limits, self.version = settings, home, limits, version
+        self.registry, self.clock = registry, clock
         self.prediction_log, self.counts = prediction_log, counts
         self.started_at = clock.now()
-        self.fleet = Fleet(self, clock, expected=config.workers)
-        self.layouts = LayoutStore(config.layouts, layout_key(FORMAT), clock, build=build_layout)
+        self.fleet = Fleet(self, clock, expected=settings.worker_processes)
+        self.layouts = LayoutStore(home.layouts, layout_key(FORMAT), clock, build=build_layout)
         self.desired = DesiredStateStore(
             registry,
             clock,
-            config.desired_file,
+            home.desired_state,
             broadcast=self.fleet.broadcast,
             met=self._met,
-            keeps_regions=config.is_shared_memory and config.is_restarted,
+            keeps_regions=settings.requests.shared_memory and is_restarted,
             layouts=self.layouts,
         )
         self._swaps = SwapRecorder()
         self._quality = QualityCache(prediction_log, clock)
-        self.operations = Operations(clock, history=config.history, ended=self._ended)
-        limit_bytes = limit_of(config.memory_budget_bytes, memory_bytes())
-        two_phase = TwoPhase(config, self.fleet, self.desired, MemoryBudget(limit_bytes, self.desired, self.layouts))
+        self.operations = Operations(clock, history=limits.history, ended=self._ended)
+        loading = settings.loading
+        limit_bytes = limit_of(loading.memory_budget_bytes, memory_bytes())
+        budget = MemoryBudget(limit_bytes, self.desired, self.layouts)
+        two_phase = TwoPhase(loading, limits, self.fleet, self.desired, budget)
         self.traffic = Traffic(registry, self.operations, two_phase)
         self.aliases = Aliases(registry, self.operations, two_phase, self.fleet)
-        self.regions = SharedRegions(config, self.desired, two_phase)
-        self.restarts = Restarts(config, self.operations, self.fleet, ask_restart)
+        self.regions = SharedRegions(settings.requests, limits, self.desired, two_phase)
+        self.restarts = Restarts(settings, limits, self.operations, self.fleet, ask_restart)
         self.registering = Registrations(
-            config, registry, self.operations, self.aliases, trial=trial, lay_out=self.desired.lay_out
+            home, limits, registry, self.operations, self.aliases, trial=trial, lay_out=self.desired.lay_out
         )
         self.loading = OnDemandLoading(
-            config.on_demand, registry, self.fleet, self.desired, clock, load_timeout_s=config.prepare_timeout_s
+            settings.requests.on_demand, registry, self.fleet, self.desired, clock, load_timeout_s=loading.load_timeout_s
         )
         self.answers = self._answering()
         self._recorder = PredictionRecorder(prediction_log, clock)
@@ -129,24 +138,24 @@ class Control:
             feedback=self.prediction_log,
             status=lambda: self.status(),
             counts=self.counts.merged,
-            report_timeout_s=self.config.report_timeout_s,
+            report_timeout_s=self.limits.report_timeout_s,
         )
 
     # ---- its life --------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Reads the registry, makes the desired state, and lets workers attach. Raises RegistryError, OSError."""
-        self.config.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        uploads.clear(self.config.uploads)
+        self.home.control_socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        uploads.clear(self.home.uploads)
         self._recorder.start()
         state = self.desired.start()
         self.desired.collect_layouts()
-        self._listener = link.listen(self.config.socket)
+        self._listener = link.listen(self.home.control_socket)
         self._listener.settimeout(None)
         threading.Thread(target=self._accept, args=(self._listener,), name="accept", daemon=True).start()
         self.loading.start()
         threading.Thread(target=self._tick_on, name="control-tick", daemon=True).start()
-        _log.info("control_started", models=len(state.models), revision=state.revision, socket=str(self.config.socket))
+        _log.info("control_started", models=len(state.models), revision=state.revision, socket=str(self.home.control_socket))
 
     def stop(self) -> None:
         """Ends connections, waits for running operations (which then fail or have ended). Safe to call twice."""
@@ -175,7 +184,7 @@ class Control:
             threading.Thread(target=self.fleet.attach, args=(worker,), name="attached-worker", daemon=True).start()
 
     def _tick_on(self) -> None:
-        while not self._stopping.wait(self.config.tick_interval_s):
+        while not self._stopping.wait(self.limits.tick_interval_s):
             try:
                 self.tick()
             except RegistryError as error:
@@ -219,8 +228,8 @@ class Control:
             predictions_recorded=counts.recorded,
             predictions_dropped=counts.dropped + self._recorder.dropped,
             feedback=FeedbackCounts(counts.joined_late, counts.lapsed, counts.refused_late),
-            loading=self.loading.counts() if self.config.on_demand else None,
-            build={"version": self.config.version},
+            loading=self.loading.counts() if self.settings.requests.on_demand else None,
+            build={"version": self.version},
         )
         return render_metrics(facts)
 
@@ -230,8 +239,8 @@ class Control:
 
     def fresh_predictions(self) -> None:
         """Waits until what workers have predicted so far is in the prediction log, for ``report_timeout_s`` at most."""
-        self.fleet.report(self.config.report_timeout_s)
-        self._recorder.flush(self.config.report_timeout_s)
+        self.fleet.report(self.limits.report_timeout_s)
+        self._recorder.flush(self.limits.report_timeout_s)
 
     @property
     def predictions_dropped(self) -> int:

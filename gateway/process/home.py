@@ -1,5 +1,5 @@
 """
-The home folder of a gateway on disk: its paths, its lock and the note of what runs on it.
+The home folder of a running gateway: made, locked, and with a note of what runs on it. `settings.paths` has its paths.
 
 The lock is one open file description that every process of the gateway holds, so it is free only when all are gone.
 """
@@ -12,49 +12,12 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.settings.paths import Home
 from gateway.settings.values import CannotStart, Settings
 
 POLL_S = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Home:
-    """Names of everything that a gateway keeps under ``folder``."""
-
-    folder: Path
-
-    @property
-    def lock(self) -> Path:
-        """Held by all processes of the running gateway."""
-        return self.folder / "gateway.lock"
-
-    @property
-    def run(self) -> Path:
-        """What only concerns the running gateway: socket, last state, note."""
-        return self.folder / "run"
-
-    @property
-    def control_socket(self) -> Path:
-        """Where workers find control."""
-        return self.run / "control.sock"
-
-    @property
-    def desired_state(self) -> Path:
-        """The last desired state, for workers that start while control is away."""
-        return self.run / "desired.json"
-
-    @property
-    def note(self) -> Path:
-        """Addresses and process ids of the running gateway, as JSON."""
-        return self.run / "gateway.json"
-
-    @property
-    def predictions(self) -> Path:
-        """The prediction log."""
-        return self.folder / "predictions.db"
 
 
 def prepare(folder: Path) -> Home:
@@ -104,9 +67,7 @@ def write_note(
     """
     facts = {
         "pid": os.getpid(),
-        "data_address": str(settings.data_address),
-        "admin_address": str(settings.admin_address),
-        "http_address": str(settings.http_address),
+        **{name: str(address) for name, address in settings.addresses.items()},
         "control_pid": control_pid,
         "workers": [
             {"number": number, "pid": pid, "restarts": restarts, "replacements": replacements}

@@ -1,6 +1,6 @@
 """
-From settings to a running gateway: takes the home and the ports, then hands over to the supervisor, or with
-``workers`` 0 runs everything in this process.
+Launches a gateway from its settings: takes the home and the ports, then runs the supervisor, or with ``workers`` 0 all in
+this process.
 """
 
 from __future__ import annotations
@@ -8,27 +8,30 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import replace
 from pathlib import Path
 
 from gateway.process.handle import environment
-from gateway.process.home import Home, lock, prepare
+from gateway.process.home import lock, prepare
 from gateway.process.sockets import reserve
-from gateway.settings.values import Address, Settings
+from gateway.settings.address import Address
+from gateway.settings.paths import Home
+from gateway.settings.values import Settings
 
 Announce = Callable[[Settings, Path, int], None]
 Report = Callable[[str], None]
+RunInProcess = Callable[[Settings, Home, Callable[[], None], Report], int]
 
 
-def run_gateway(settings: Settings, *, announce: Announce, report: Report) -> int:
+def run_gateway(settings: Settings, *, announce: Announce, report: Report, run_in_process: RunInProcess) -> int:
     """
-    Runs a gateway until it is stopped by a signal; the exit code. ``announce(settings with real ports, home, pid)`` is
-    called once when it serves, ``report(text)`` with progress for people. Raises CannotStart.
+    Runs a gateway until a signal stops it. Returns the exit code. Calls ``announce(settings with real ports, home, pid)``
+    once, when it serves, and ``report(text)`` with progress for people. ``run_in_process(settings, home, on_ready, report)``
+    runs all parts in this process (`gateway.app.run_in_process`). Raises CannotStart.
     """
     with ExitStack() as held:
         home = prepare(settings.home)
         # A gateway that was killed leaves children that drain first: that long its home is not free.
-        handle = lock(home, patience_s=settings.drain_delay_s + settings.grace_s + 5, report=report)
+        handle = lock(home, patience_s=settings.data_port.drain_delay_s + settings.grace_s + 5, report=report)
         held.callback(os.close, handle)
         ready = _with_ports(settings, home, held)
 
@@ -36,7 +39,8 @@ def run_gateway(settings: Settings, *, announce: Announce, report: Report) -> in
             announce(ready, home.folder, os.getpid())
 
         if settings.workers == 0:
-            return _in_process(ready, home, on_ready, report)
+            os.environ.update(environment("worker"))  # before gRPC is imported
+            return run_in_process(ready, home, on_ready, report)
         return _supervised(ready, home, handle, on_ready, report)
 
 
@@ -46,13 +50,8 @@ def _with_ports(settings: Settings, home: Home, held: ExitStack) -> Settings:
         held.enter_context(closing(keeper))
         return address
 
-    return replace(
-        settings,
-        home=home.folder,
-        data_address=take("data_address", settings.data_address),
-        admin_address=take("admin_address", settings.admin_address),
-        http_address=take("http_address", settings.http_address),
-    )
+    addresses = {name: take(name, address) for name, address in settings.addresses.items()}
+    return settings.replaced(home=home.folder, **addresses)
 
 
 def _supervised(settings: Settings, home: Home, handle: int, on_ready: Callable[[], None], report: Report) -> int:
@@ -61,10 +60,3 @@ def _supervised(settings: Settings, home: Home, handle: int, on_ready: Callable[
 
     configure_logs(settings.log_level, role="supervisor")
     return Supervisor(Plan(settings, home, handle), on_ready=on_ready, report=report).run()
-
-
-def _in_process(settings: Settings, home: Home, on_ready: Callable[[], None], report: Report) -> int:
-    os.environ.update(environment("worker"))  # before gRPC is imported
-    from gateway.app import run_in_process
-
-    return run_in_process(settings, home, on_ready=on_ready, report=report)

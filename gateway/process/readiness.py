@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 
-from gateway.settings.values import Address
+from gateway.settings.address import Address
 
 ASK_EVERY_S = 0.1
 FIRST_REPORT_S = 3.0

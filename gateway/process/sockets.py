@@ -14,7 +14,8 @@ import resource
 import socket
 import stat
 
-from gateway.settings.values import Address, CannotStart
+from gateway.settings.address import Address
+from gateway.settings.values import CannotStart
 
 HIGHEST_DESCRIPTOR = 65_536  # the kernel's table of descriptors grows up to the highest one in use
 SPARE_DESCRIPTORS = 64  # room for the copies

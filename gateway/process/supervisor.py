@@ -20,12 +20,13 @@ import structlog
 
 from gateway.process import backoff as restarts
 from gateway.process.handle import Child, end_of
-from gateway.process.home import Home, write_note
+from gateway.process.home import write_note
 from gateway.process.orders import Orders
 from gateway.process.readiness import Readiness
 from gateway.process.rolling import Patience, RollingRestart
 from gateway.process.rolling_messages import RestartNews, line_of
 from gateway.process.signals import Terminal
+from gateway.settings.paths import Home
 from gateway.settings.values import CannotStart, Settings
 
 KILL_WAIT_S = 5.0  # for processes that were killed to be gone
@@ -102,7 +103,7 @@ class Supervisor:
                 self._tell(RestartNews("refused", reason=reason))
             return
         settings = self._plan.settings
-        patience = Patience(settings.load_timeout_s + START_MARGIN_S, settings.grace_s + MARGIN_S)
+        patience = Patience(settings.loading.load_timeout_s + START_MARGIN_S, settings.grace_s + MARGIN_S)
         self._rolling = RollingRestart(self._workers, patience, self._tell)
 
     def _tell(self, news: RestartNews) -> None:
@@ -142,7 +143,7 @@ class Supervisor:
         """Workers first, which drain while control still takes their last counts and predictions; then control."""
         _log.info("stopping", grace_s=self._plan.settings.grace_s)
         settings = self._plan.settings
-        patience_s = settings.drain_delay_s + settings.grace_s + MARGIN_S
+        patience_s = settings.data_port.drain_delay_s + settings.grace_s + MARGIN_S
         is_drained = self._end([*self._workers, *self._beside], patience_s)
         is_graceful = self._end([self._control], settings.grace_s + MARGIN_S) and is_drained
         _log.info("stopped", graceful=is_graceful)

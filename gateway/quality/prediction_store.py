@@ -10,7 +10,7 @@ from typing import Protocol
 
 from gateway.contract.feedback import Feedback, Verdict
 from gateway.contract.predictions import PredictionBatch
-from gateway.quality.log.log_config import LogCounts
+from gateway.quality.log.log_values import LogCounts
 from gateway.quality.metrics import VersionQuality
 
 

@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import structlog
 
@@ -39,6 +38,7 @@ from gateway.serving.shadow.mirror import Mirror
 from gateway.serving.shared_memory.regions import OpenRegions
 from gateway.serving.stages import Routed
 from gateway.serving.table import RoutingTable, compile_table
+from gateway.settings.sections import PredictionSettings, RequestSettings
 from gateway.telemetry.worker_tracing import Tracing
 from gateway.versions.loaded import LoadedVersion
 from gateway.versions.recent_inputs import RecentInputs
@@ -46,27 +46,12 @@ from gateway.versions.snapshot import Snapshot
 
 TAKE_TIMEOUT_S = 0.2  # seconds that the lane waits for calls before it checks whether it is closed
 MAX_REROUTES = 8  # times that a request is routed again because its version was retired meanwhile
-UNIT_KEY = "x-unit-id"
+MAX_CALLS = 256  # calls taken from the lane at once
 SWITCH_INTERVAL_S = 0.0001  # seconds that a thread back from the runtime waits for the GIL; Python's default is 5 ms
 # Seconds. While all calls are for overloaded queues, refusals are gathered: each by itself takes the core from a run, which
 # costs a quarter of a millisecond, and the requests that are accepted wait for longer anyway.
 OVERLOADED_PAUSE_S = 0.002
 _log = structlog.get_logger("interlock.serving")
-
-
-@dataclass(frozen=True, slots=True)
-class PlaneConfig:
-    """
-    ``max_calls``: most calls taken from the lane at once. ``threads``: intra-op threads of a model. ``sample_rate`` (0 to
-    1): share of predictions recorded for feedback. ``unit_key``: the metadata key that carries the unit id.
-    ``is_shared_memory``: tensors may lie in shared memory.
-    """
-
-    max_calls: int = 256
-    threads: int = 1
-    sample_rate: float = 1.0
-    unit_key: str = UNIT_KEY
-    is_shared_memory: bool = False
 
 
 class DataPlane:
@@ -77,7 +62,8 @@ class DataPlane:
 
     def __init__(
         self,
-        config: PlaneConfig,
+        requests: RequestSettings,
+        predictions: PredictionSettings,
         *,
         epoch: int,
         incarnation: str,
@@ -87,12 +73,12 @@ class DataPlane:
         clock: Clock,
         seed: int | None = None,
     ) -> None:
-        self._config, self._incarnation, self._describe = config, incarnation, describe
+        self._requests, self._incarnation, self._describe = requests, incarnation, describe
         self._tracing, self._recent, self._clock, self._seed = tracing, recent, clock, seed
         self.counters = Counters()
         self._ids = PredictionIds(epoch)
-        self._records = Records(epoch, config.sample_rate)
-        self._regions = OpenRegions(is_on=config.is_shared_memory)
+        self._records = Records(epoch, predictions.prediction_sample)
+        self._regions = OpenRegions(is_on=requests.shared_memory)
         self._mirror = Mirror(self._route_of, self.counters.shadow, self._is_busy, seed=seed)
         self._table = RoutingTable()
         self._ask: Ask | None = None
@@ -131,8 +117,14 @@ class DataPlane:
         if self._ask is not None:
             self._parking = Parking(lane, self._ask, refusals, self._clock)
         park = self._parking.park if self._parking is not None else None
-        header = self._config.unit_key
-        self._intake = Intake(refusals, self._regions, self._tracing, unit_header=header, seed=self._seed, park=park)
+        self._intake = Intake(
+            refusals,
+            self._regions,
+            self._tracing,
+            unit_header=self._requests.unit_header,
+            seed=self._seed,
+            park=park,
+        )
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         self._mirror.start()
         self._thread = threading.Thread(target=self._loop, name="lane", daemon=True)
@@ -146,10 +138,10 @@ class DataPlane:
 
     def _loop(self) -> None:
         in_foreground()
-        lane, most, parking = self._lane, self._config.max_calls, self._parking
+        lane, parking = self._lane, self._parking
         while not lane.is_closed():
-            calls = lane.take(most, TAKE_TIMEOUT_S if parking is None else parking.poll_s)
-            self._is_lane_full = len(calls) >= most
+            calls = lane.take(MAX_CALLS, TAKE_TIMEOUT_S if parking is None else parking.poll_s)
+            self._is_lane_full = len(calls) >= MAX_CALLS
             try:
                 if parking is not None and parking.parked:
                     calls += parking.due(self._table)

@@ -1,5 +1,6 @@
 """
-Every setting as one validated value, and how it is read from options and `INTERLOCK_*` variables.
+Every setting of a gateway as one validated value (`values.Settings`), made of the sections that its parts are given whole.
 
-Nothing here starts anything.
+`environment` reads options and `INTERLOCK_*` variables, under the same names. Nothing here starts anything, and nothing here
+imports another room.
 """

@@ -1,4 +1,4 @@
-"""Settings from `INTERLOCK_*` variables and the options given: the only place that knows pydantic-settings."""
+"""Reads settings from options and `INTERLOCK_*` variables. The only place that knows pydantic-settings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any, get_type_hints
 from pydantic import ValidationError, create_model
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from gateway.settings.values import Address, CannotStart, Settings
+from gateway.settings.address import Address
+from gateway.settings.values import SECTIONS, CannotStart, Settings
 
 PREFIX = "INTERLOCK_"
 
@@ -21,8 +22,8 @@ class _Variables(BaseSettings):
 
 def read_settings(**options: Any) -> Settings:
     """
-    The settings: an option that is not None wins over its variable, which wins over the default. Addresses are texts.
-    Raises CannotStart naming option, variable and what was expected.
+    Returns the settings. An option that is not None wins over its variable, which wins over the default. Addresses are
+    texts. Raises CannotStart naming option, variable and what was expected.
     """
     given = {name: value for name, value in options.items() if value is not None}
     try:
@@ -30,19 +31,20 @@ def read_settings(**options: Any) -> Settings:
     except ValidationError as error:
         raise CannotStart("\n".join(_text(problem) for problem in error.errors())) from error
     try:
-        return Settings(**{name: _value(name, getattr(read, name)) for name in read.model_fields_set})
+        return Settings.of(**{name: _value(name, getattr(read, name)) for name in read.model_fields_set})
     except ValueError as error:
         raise CannotStart(str(error)) from error
 
 
 def _reader() -> type[BaseSettings]:
-    """A pydantic class with the fields of Settings, so that each is written down once."""
-    hints = get_type_hints(Settings)
+    """Makes a pydantic class with the fields of Settings and of its sections, so that each is written down once."""
     columns: dict[str, Any] = {}
-    for item in fields(Settings):
-        kind = str if hints[item.name] is Address else hints[item.name]
-        default = item.default if item.default is not MISSING else None
-        columns[item.name] = (kind, default)
+    for section in (Settings, *SECTIONS.values()):
+        hints = get_type_hints(section)
+        for item in fields(section):
+            if item.name not in SECTIONS:
+                kind = str if hints[item.name] is Address else hints[item.name]
+                columns[item.name] = (kind, item.default if item.default is not MISSING else None)
     return create_model("Variables", __base__=_Variables, **columns)
 
 

@@ -33,80 +33,48 @@ from gateway.runtime.scheduling import least_important, reading_the_network, sta
 from gateway.serving.lane.gate import LaneGate
 from gateway.serving.lane.opening import STANDARD_THREADS, open_lane
 from gateway.serving.lane.server import (
-    DEFAULT_MAX_CONCURRENT_STREAMS,
-    DEFAULT_MAX_MESSAGE_BYTES,
-    ServerOptions,
     begin_stop,
     listen,
     make_server,
 )
+from gateway.settings.values import Settings, cores
 from gateway.versions.loaded import Loader
 from gateway.versions.snapshot import Snapshot
 from gateway.worker.state_file import read_state
 from gateway.worker.upkeep import Plane, Upkeep
 
+SERVICE_THREADS = 8  # threads for all methods but the lane's
 CHECK_S = 0.05  # seconds after which a waiting start notices that the worker was stopped
 GOAWAY_S = 0.03  # seconds, more than a network round trip; a stop delays answers by that much, once
 _log = structlog.get_logger("interlock.worker")
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerConfig:
+class WorkerLife:
     """
-    ``number`` tells the workers of a gateway apart. ``data_address`` is ``host:port``, port 0 any free one.
-    ``lane`` is fast or standard. ``max_message_bytes`` bounds a message. ``is_model_control`` lets callers load and unload
-    models, ``is_shared_memory`` keep tensors in shared memory. ``has_reflection`` adds server reflection. ``is_port_shared``
-    lets siblings listen on the same port. ``max_connection_age_s`` asks clients to reconnect, 0 = never.
-    ``max_concurrent_streams`` bounds the calls under way on a connection, 0 = not.
-
-    ``drain_delay_s``: seconds between health NOT_SERVING and the stop, for load balancers to notice; 0 = none.
-    ``grace_s``: seconds that calls under way have to end. ``control_wait_s``: seconds to wait for control before the
-    state on disk is used. ``start_timeout_s``: seconds that routed versions have to get ready before the port opens.
-
-    ``sample_rate`` (0 to 1) of predictions are recorded, ``trace_ratio`` (0 to 1) of requests traced. ``threads``:
-    intra-op threads of a model. ``load_threads``: versions loading at once. ``unit_key``: metadata key of the unit id.
-    ``report_period_s``: seconds between two reports of counts to control. ``restarts``: how often it was started again,
-    ``replacements``: how often another process took its place. ``must_be_ready``: it ends instead of serving without all
-    that is routed. ``siblings``: workers on the port, itself included. ``is_on_demand``: requests wait for a version that
-    they name while control has it loaded.
+    What this worker process is told beside the settings. ``number`` tells the workers of a gateway apart. ``restarts``
+    counts the deaths after which it was started again, ``replacements`` the rolling restarts that put another process in its
+    place. ``must_be_ready``: it ends instead of serving without every routed version, as another one serves until then.
     """
 
     number: int = 0
-    data_address: str = "127.0.0.1:8001"
-    lane: str = "fast"
-    max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES
-    is_model_control: bool = False
-    is_shared_memory: bool = False
-    has_reflection: bool = False
-    is_port_shared: bool = True
-    max_connection_age_s: float = 0.0
-    max_concurrent_streams: int = DEFAULT_MAX_CONCURRENT_STREAMS
-    drain_delay_s: float = 0.0
-    grace_s: float = 30.0
-    control_wait_s: float = 2.0
-    start_timeout_s: float = 120.0
-    sample_rate: float = 1.0
-    trace_ratio: float = 0.01
-    threads: int = 1
-    load_threads: int = 1
-    unit_key: str = "x-unit-id"
-    report_period_s: float = 0.25
     restarts: int = 0
     replacements: int = 0
     must_be_ready: bool = False
-    siblings: int = 1
-    is_on_demand: bool = False
 
-    def __post_init__(self) -> None:
-        """Raises ValueError naming the field."""
-        if self.lane not in ("fast", "standard"):
-            raise ValueError(f"lane: expected fast or standard, got {self.lane!r}")
-        for name in ("sample_rate", "trace_ratio"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}: expected 0 to 1, got {getattr(self, name):g}")
-        for name in ("drain_delay_s", "grace_s", "max_connection_age_s", "max_concurrent_streams"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name):g}")
+
+@dataclass(frozen=True, slots=True)
+class WorkerLimits:
+    """
+    Limits of a worker that are no settings: tests set others. ``control_wait_s``: seconds to wait for control before the
+    state on disk is used. ``report_period_s``: seconds between two reports of counts to control. ``load_threads``: versions
+    loaded at once. ``is_port_shared``: other workers may listen on the same port.
+    """
+
+    control_wait_s: float = 2.0
+    report_period_s: float = 0.25
+    load_threads: int = 1
+    is_port_shared: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +85,7 @@ class Parts:
     loader: Loader
 
 
-MakeParts = Callable[[WorkerConfig, Hello, Clock], Parts]
+MakeParts = Callable[[Settings, Hello, Clock], Parts]
 
 
 class Worker:
@@ -128,36 +96,38 @@ class Worker:
 
     def __init__(
         self,
-        config: WorkerConfig,
+        settings: Settings,
+        life: WorkerLife,
         *,
         connect: Callable[[], Link],
         state_file: Path,
         clock: Clock,
+        limits: WorkerLimits = WorkerLimits(),
         make_parts: MakeParts | None = None,
     ) -> None:
-        self._config, self._state_file = config, state_file
+        self._settings, self._life, self._limits, self._state_file = settings, life, limits, state_file
         epoch = secrets.randbelow(EPOCHS)
         hello = Hello(
-            config.number,
+            life.number,
             os.getpid(),
             uuid.uuid4().hex,
             epoch,
-            config.lane,
-            config.restarts,
-            config.replacements,
+            settings.data_port.lane,
+            life.restarts,
+            life.replacements,
             clock.now(),
             PROTOCOL,
         )
         self.incarnation = hello.incarnation
         self.address = ""
-        self.place = f"{config.number}/{max(config.siblings, config.number + 1)}"
+        self.place = f"{life.number}/{max(settings.worker_processes, life.number + 1)}"
         self.snapshot = Snapshot()
         self.is_serving = False
-        parts = (make_parts or _serving_parts)(config, hello, clock)
+        parts = (make_parts or _serving_parts)(settings, hello, clock)
         self._plane = parts.plane
         # Loading yields to serving. Not if ONNX Runtime makes threads for runs: they would inherit the low priority.
-        yielding = least_important if config.threads == 1 else None
-        self._executor = ThreadPoolExecutor(config.load_threads, thread_name_prefix="load", initializer=yielding)
+        yielding = least_important if model_threads(settings) == 1 else None
+        self._executor = ThreadPoolExecutor(limits.load_threads, thread_name_prefix="load", initializer=yielding)
         self._health = Health()
         self._upkeep = Upkeep(
             self._plane,
@@ -167,9 +137,9 @@ class Worker:
             publish=self._publish,
             executor=self._executor,
             clock=clock,
-            report_period_s=config.report_period_s,
+            report_period_s=limits.report_period_s,
         )
-        if config.is_on_demand:
+        if settings.requests.on_demand:
             self._plane.load_on_demand(self._load_version)
         self._stopping = threading.Event()
         self._port_changing = threading.RLock()  # opened and closed by different threads, at any moment
@@ -208,12 +178,12 @@ class Worker:
         self._upkeep.show_serving(False)
         with self._port_changing:
             if self._server is not None:
-                threading.Event().wait(0.0 if is_replaced else self._config.drain_delay_s)
+                threading.Event().wait(0.0 if is_replaced else self._settings.data_port.drain_delay_s)
                 self._close_port()
         self._upkeep.stop()
         self._upkeep.manager.apply(DesiredState(revision=0))  # frees what is loaded, in the executor's threads
         self._executor.shutdown(wait=False)
-        _log.info("worker_stopped", worker=self._config.number)
+        _log.info("worker_stopped", worker=self._life.number)
 
     def ask(self, question: AnyQuestion, timeout_s: float) -> AnyAnswerValue:
         """Returns control's answer. Raises AskRefused with control's error; NotReady when control is unreachable."""
@@ -226,19 +196,19 @@ class Worker:
     # ---- starting and stopping ----------------------------------------------------------------------------------------
 
     def _wait_until_ready(self) -> None:
-        upkeep, config = self._upkeep, self._config
-        if not self._wait(upkeep.has_state, config.control_wait_s):
-            if config.must_be_ready and upkeep.link.refusal:
+        upkeep, life, timeout_s = self._upkeep, self._life, self._settings.loading.load_timeout_s
+        if not self._wait(upkeep.has_state, self._limits.control_wait_s):
+            if life.must_be_ready and upkeep.link.refusal:
                 raise NotReady(upkeep.link.refusal)  # the worker that this one is to replace goes on serving
             stored = read_state(self._state_file)
             if stored is not None:
                 _log.warning("control_away_state_from_disk", revision=stored.revision, path=str(self._state_file))
                 upkeep.desire_first(stored)
-        if not self._wait(upkeep.has_state, config.start_timeout_s):
+        if not self._wait(upkeep.has_state, timeout_s):
             raise NotReady(f"control did not answer and there is no state in {self._state_file}: nothing to serve")
-        if not self._wait(upkeep.is_settled, config.start_timeout_s):
-            _log.error("versions_not_ready_in_time", timeout_s=config.start_timeout_s)
-        lacking = upkeep.manager.lacking() if config.must_be_ready and not self._stopping.is_set() else ()
+        if not self._wait(upkeep.is_settled, timeout_s):
+            _log.error("versions_not_ready_in_time", timeout_s=timeout_s)
+        lacking = upkeep.manager.lacking() if life.must_be_ready and not self._stopping.is_set() else ()
         if lacking:
             raise NotReady(f"not everything that is routed is ready: {'; '.join(lacking)}")
 
@@ -251,22 +221,16 @@ class Worker:
         return True
 
     def _open_port(self) -> None:
-        config = self._config
-        threads = 8 + (STANDARD_THREADS if config.lane == "standard" else 0)
-        options = ServerOptions(
-            config.max_message_bytes,
-            threads,
-            config.is_port_shared,
-            config.max_connection_age_s,
-            config.max_concurrent_streams,
-        )
-        self._services = DataServices(self, is_model_control=config.is_model_control, is_shared_memory=config.is_shared_memory)
-        server = make_server(options, self._services.handlers())
+        port = self._settings.data_port
+        threads = SERVICE_THREADS + (STANDARD_THREADS if port.lane == "standard" else 0)
+        self._services = DataServices(self, self._settings.requests)
+        is_shared = self._limits.is_port_shared
+        server = make_server(port, self._services.handlers(), threads=threads, is_shared=is_shared)
         self._health.add_to(server)
-        if config.has_reflection:
+        if port.reflection:
             enable_reflection(server)
-        self._lane = LaneGate(open_lane(server, config.lane, max_stream_age_s=config.max_connection_age_s))
-        self.address = listen(server, config.data_address)
+        self._lane = LaneGate(open_lane(server, port.lane, max_stream_age_s=port.max_connection_age_s))
+        self.address = listen(server, str(port.data_address))
         starting_threads(reading_the_network, server.start)
         self._server = server
         self._lane.start()
@@ -275,19 +239,19 @@ class Worker:
         self._upkeep.connections.watch_port(int(self.address.rpartition(":")[2]))
         self._health.serve()
         self._upkeep.show_serving(True)
-        _log.info("worker_serving", worker=config.number, address=self.address, lane=self._lane.kind)
+        _log.info("worker_serving", worker=self._life.number, address=self.address, lane=self._lane.kind)
 
     def _close_port(self) -> None:
         pause = threading.Event().wait
         self._lane.hold()
         pause(GOAWAY_S)  # calls on the network arrive
-        wait = begin_stop(self._server, self._config.grace_s)
+        wait = begin_stop(self._server, self._settings.grace_s)
         self.is_serving = False
         pause(GOAWAY_S)  # the GOAWAY frame reaches callers before their answers do
         self._lane.release()
         self._health.end_watches()
         if not wait():  # the lane's thread is still busy with them; the process ends without waiting for it
-            _log.error("calls_still_open", grace_s=self._config.grace_s)
+            _log.error("calls_still_open", grace_s=self._settings.grace_s)
             return
         self._services.close()
         self._lane.server_stopped()
@@ -299,28 +263,28 @@ class Worker:
         self._health.show(snapshot)
 
 
-def _serving_parts(config: WorkerConfig, hello: Hello, clock: Clock) -> Parts:
+def model_threads(settings: Settings) -> int:
+    """Returns the intra-op threads of each model: the worker's share of the cores."""
+    return max(1, cores() // settings.worker_processes)
+
+
+def _serving_parts(settings: Settings, hello: Hello, clock: Clock) -> Parts:
     """Builds the real parts. Imported late, so that a worker around other parts needs no runtime."""
     from gateway.api.status_codes import describe
-    from gateway.serving.plane import DataPlane, PlaneConfig
+    from gateway.serving.plane import DataPlane
     from gateway.telemetry.worker_tracing import Tracing
     from gateway.versions.onnx_loader import OnnxLoader
     from gateway.versions.recent_inputs import RecentInputs
 
-    plane_config = PlaneConfig(
-        threads=config.threads,
-        sample_rate=config.sample_rate,
-        unit_key=config.unit_key,
-        is_shared_memory=config.is_shared_memory,
-    )
     recent = RecentInputs()
     plane = DataPlane(
-        plane_config,
+        settings.requests,
+        settings.predictions,
         epoch=hello.epoch,
         incarnation=hello.incarnation,
         describe=describe,
-        tracing=Tracing(config.trace_ratio),
+        tracing=Tracing(settings.requests.trace_ratio),
         recent=recent,
         clock=clock,
     )
-    return Parts(plane, OnnxLoader(config.threads, recent))
+    return Parts(plane, OnnxLoader(model_threads(settings), recent))

@@ -13,7 +13,7 @@ from sources import GENERATED, Module, internal, is_within, modules
 KERNEL = ("gateway", "gateway.errors", "gateway.clock")
 CONTROL_SIDE = ("gateway.control",)
 WORKER_SIDE = ("gateway.serving", "gateway.versions")
-SHARED = ("gateway.contract", "gateway.quality", "gateway.runtime", "gateway.telemetry", "registry")
+SHARED = ("gateway.contract", "gateway.quality", "gateway.runtime", "gateway.settings", "gateway.telemetry", "registry")
 ARROWS: dict[str, tuple[str, ...]] = {
     "gateway": (),
     "gateway.errors": ("registry",),
@@ -21,9 +21,9 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "gateway.contract": ("registry",),
     "gateway.protocol": (),
     "gateway.settings": (),
-    "gateway.process": ("gateway.app", "gateway.settings", "gateway.telemetry"),
+    "gateway.process": ("gateway.settings", "gateway.telemetry", "registry"),
     "gateway.telemetry": ("gateway.contract",),
-    "gateway.quality": ("gateway.contract", "registry"),
+    "gateway.quality": ("gateway.contract", "gateway.settings", "registry"),
     "gateway.runtime": ("registry",),
     "gateway.versions": SHARED,
     "gateway.serving": (*SHARED, "gateway.versions", "gateway.protocol"),
@@ -32,7 +32,15 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "gateway.worker": (*SHARED, *WORKER_SIDE, "gateway.api"),
     "gateway.app": ("gateway", "registry"),
     "gateway.client": ("gateway.protocol", "registry"),
-    "gateway.cli": ("gateway.client", "gateway.protocol", "gateway.settings", "gateway.process", "gateway.runtime", "registry"),
+    "gateway.cli": (
+        "gateway.app",
+        "gateway.client",
+        "gateway.protocol",
+        "gateway.settings",
+        "gateway.process",
+        "gateway.runtime",
+        "registry",
+    ),
     "gateway.demo": ("gateway.client", "gateway.protocol"),
     "gateway.__main__": ("gateway",),
     "registry": (),
@@ -82,7 +90,7 @@ ONLY_IN = {
 PURE = """
     gateway.contract.desired gateway.contract.observed gateway.contract.counts gateway.contract.predictions
     gateway.contract.traces gateway.contract.questions gateway.contract.version_state
-    gateway.contract.handshake gateway.contract.feedback
+    gateway.contract.handshake gateway.contract.feedback gateway.settings.sections gateway.settings.address
     gateway.process.rolling_messages gateway.versions.states gateway.versions.policy gateway.serving.route
     gateway.versions.run_times gateway.versions.pace
     gateway.serving.overload.delay_control gateway.serving.overload.adaptive_limit
@@ -93,7 +101,7 @@ PURE = """
     registry.signature registry.versions registry.deployment registry.examples registry.names
     gateway.api.model_messages gateway.cli.changes gateway.client.call_errors gateway.client.spread
     gateway.control.catalog.eviction gateway.control.fleet.progress gateway.process.backoff
-    gateway.quality.log.log_config gateway.runtime.layout_choice gateway.runtime.tensors
+    gateway.quality.log.log_values gateway.runtime.layout_choice gateway.runtime.tensors
     gateway.telemetry.trace_sampling gateway.telemetry.merged_counts
     gateway.control.observe.gateway_status gateway.control.observe.statistics
     registry.paging registry.prediction registry.records registry.requests

@@ -35,7 +35,6 @@ NAMESAKES = {
     "Prediction": CLIENT,
     "Progress": RENAME,
     "RuleForbids": CLIENT,
-    "Settings": RENAME,
     "Traffic": RENAME,
     "Verdict": CLIENT,
     "_Seat": "the connection pools of the blocking and of the asyncio client are twins",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,15 @@ from control_fakes import FakeLog
 from world import World, facts_of
 
 from gateway.clock import SystemClock
-from gateway.control.config import ControlConfig
 from gateway.control.control import Control
+from gateway.control.limits import ControlLimits
+from gateway.settings.address import Address
+from gateway.settings.paths import Home
+from gateway.settings.values import Settings
 from gateway.telemetry.aggregate import Aggregate
 from registry.registry import Registry, open_registry
+
+LIMITS = [item.name for item in fields(ControlLimits)]
 
 
 @pytest.fixture
@@ -25,9 +31,14 @@ def start_control(tmp_path: Path) -> Iterator[Callable[..., Control]]:
     def start(*, clock: object = None, log: FakeLog | None = None, **config: object) -> Control:
         clock = clock or SystemClock()
         registries.append(open_registry(tmp_path, clock))
-        settings = {"attach_timeout_s": 0.2, "prepare_timeout_s": 20.0, "acknowledge_timeout_s": 10.0} | config
+        more = {name: config.pop(name) for name in ("is_restarted", "version") if name in config}
+        limits = {name: config.pop(name) for name in LIMITS if name in config}
+        given = {"workers": 1, "load_timeout_s": 20.0, "data_address": Address("127.0.0.1", 0)} | config
         control = Control(
-            ControlConfig(tmp_path, **settings),
+            Settings.of(home=tmp_path, **given),
+            Home(tmp_path),
+            limits=ControlLimits(**{"attach_timeout_s": 0.2, "acknowledge_timeout_s": 10.0} | limits),
+            **more,
             registry=registries[-1],
             prediction_log=log or FakeLog(),
             counts=Aggregate(),

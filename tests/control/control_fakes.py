@@ -18,7 +18,7 @@ from gateway.contract.predictions import PredictionBatch
 from gateway.contract.questions import Answer, AnyQuestion, Ask
 from gateway.control.control import Control
 from gateway.errors import AskRefused
-from gateway.quality.log.log_config import LogCounts
+from gateway.quality.log.log_values import LogCounts
 
 
 def told(answer: Answer) -> tuple[str, str, str]:

@@ -20,6 +20,7 @@ from gateway.control.changes.traffic import Change
 from gateway.protocol.pb import admin_pb2 as pb
 from gateway.protocol.pb import inference_pb2
 from gateway.protocol.services import ADMIN, INFERENCE, INFERENCE_NAME, Stub
+from gateway.settings.address import Address
 from registry.deployment import Batching
 from registry.examples import Example, ExampleTensor, from_file
 
@@ -83,7 +84,7 @@ def test_a_folder_arrives_whole(admin: Stub, world: World) -> None:
     files = {"deep/m.onnx": model_bytes(), "deep/notes.txt": b"", "labels.txt": b"a\nb\n"}
     *_, last = admin.RegisterVersion(upload(Header(model="digits", model_file="deep/m.onnx"), files))
     assert sorted(file.path for file in last.version.files) == sorted(files)
-    assert not list(world.control.config.uploads.iterdir())
+    assert not list(world.control.home.uploads.iterdir())
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../m.onnx", "a/../../m.onnx", "a//b", "", ".", "a\\b", "a\0b"])
@@ -135,7 +136,7 @@ def test_a_client_that_goes_away_while_sending_registers_nothing(
         list(call)
     wait_for(lambda: [one.is_done for one in world.control.operations.newest_first()] == [True])
     assert world.registry.models() == ((), "")
-    assert not list(world.control.config.uploads.iterdir())
+    assert not list(world.control.home.uploads.iterdir())
 
 
 @pytest.mark.parametrize("off", [-1, 1])
@@ -149,7 +150,7 @@ def test_an_upload_of_another_size_than_announced_is_not_stored(admin: Stub, wor
 
 
 def test_an_upload_announced_as_too_large_is_refused_before_it_is_sent(admin: Stub, world: World) -> None:
-    size_bytes = world.control.config.upload_bytes + 1
+    size_bytes = world.control.limits.upload_bytes + 1
 
     def endless() -> Iterator[pb.RegisterVersionRequest]:
         yield pb.RegisterVersionRequest(header=Header(model="digits", size_bytes=size_bytes))
@@ -462,7 +463,7 @@ def test_a_failed_operation_is_watched_without_failing_the_watch(admin: Stub, wo
 # ---- what is going on -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("config", [{"workers": 2, "version": "1.2.3", "data_address": "127.0.0.1:1"}])
+@pytest.mark.parametrize("config", [{"workers": 2, "version": "1.2.3", "data_address": Address("127.0.0.1", 1)}])
 def test_status_tells_workers_versions_and_roles(admin: Stub, world: World) -> None:
     world.deployed(1)
     world.done(world.control.traffic.promote("digits", "2"))

@@ -42,7 +42,7 @@ class World:
     """A control under test; what is attached to it leaves with `close`."""
 
     def __init__(self, control: Control) -> None:
-        self.control, self.registry, self.home = control, control.registry, control.config.home
+        self.control, self.registry, self.home = control, control.registry, control.home.folder
         self.workers: list[FakeWorker] = []
         self._seed = 0
 

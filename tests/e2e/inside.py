@@ -11,7 +11,8 @@ from gateway.app import build_control, build_worker, joined_to
 from gateway.process.home import prepare
 from gateway.process.orders import Orders
 from gateway.process.sockets import reserve
-from gateway.settings.values import Address, Settings
+from gateway.settings.address import Address
+from gateway.settings.values import Settings
 from gateway.versions.loaded import LoadedVersion
 from gateway.worker.worker import Worker
 
@@ -39,7 +40,7 @@ def gateway_inside(folder: Path) -> Iterator[Inside]:
             parts.enter_context(keeper)
             addresses.append(address)
         data, admin, http = addresses
-        settings = Settings(
+        settings = Settings.of(
             home=folder, workers=0, data_address=data, admin_address=admin, http_address=http, drain_delay_s=0, grace_s=5
         )
         home = prepare(folder)

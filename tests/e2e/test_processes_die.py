@@ -280,7 +280,7 @@ def _wait_gone(pid: int, timeout_s: float) -> None:
 
 def _ready(gateway: Running) -> bool:
     from gateway.process.readiness import problems
-    from gateway.settings.values import Address
+    from gateway.settings.address import Address
 
     return not problems(Address.parse(gateway.http))
 

@@ -15,7 +15,8 @@ import pytest
 
 from gateway.process.home import lock, prepare
 from gateway.process.sockets import ClosesFirst, reserve
-from gateway.settings.values import Address, CannotStart
+from gateway.settings.address import Address
+from gateway.settings.values import CannotStart
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from quality_makers import EPOCH, MovableClock
 
-from gateway.quality.log import LogConfig, PredictionLog
+from gateway.quality.log import PendingLimits, PredictionLog
+from gateway.settings.sections import PredictionSettings
 
 
 @pytest.fixture
@@ -24,7 +25,8 @@ def open_log(tmp_path: Path, clock: MovableClock) -> Iterator[Callable[..., Pred
     def make(**config: float) -> PredictionLog:
         for log in opened:
             log.close()
-        opened[:] = [PredictionLog(tmp_path / "predictions.db", LogConfig(**config), clock)]  # type: ignore[arg-type]
+        limits = PendingLimits(**{name: config.pop(name) for name in ("pending_s", "max_pending") if name in config})
+        opened[:] = [PredictionLog(tmp_path / "predictions.db", PredictionSettings(**config), clock, limits)]
         opened[0].know_epoch(EPOCH, "life-1")
         return opened[0]
 

@@ -22,8 +22,9 @@ from gateway.clock import SystemClock
 from gateway.contract.feedback import Feedback, VerdictKind
 from gateway.contract.predictions import PredictionBatch
 from gateway.errors import ForbiddenNow, NotReady
-from gateway.quality.log import LogConfig, PredictionLog
+from gateway.quality.log import PredictionLog
 from gateway.quality.log.log_tables import open_reader, used_bytes
+from gateway.settings.sections import PredictionSettings
 
 Open = Callable[..., PredictionLog]
 
@@ -143,8 +144,9 @@ sys.path[:0] = [sys.argv[2]]
 from quality_makers import EPOCH, classes, id_at
 from gateway.clock import SystemClock
 from gateway.contract.feedback import Feedback
-from gateway.quality.log import LogConfig, PredictionLog
-log = PredictionLog(Path(sys.argv[1]), LogConfig(), SystemClock())
+from gateway.quality.log import PredictionLog
+from gateway.settings.sections import PredictionSettings
+log = PredictionLog(Path(sys.argv[1]), PredictionSettings(), SystemClock())
 log.know_epoch(EPOCH, "w")
 now_s = float(sys.argv[3])
 for i in range(10**6):
@@ -170,7 +172,7 @@ def test_kill_9_of_the_writer_loses_nothing_that_was_accepted(tmp_path: Path) ->
             os.kill(writer.pid, signal.SIGKILL)
             told = after + len(writer.stdout.read().split())
         accepted += told
-        log = PredictionLog(path, LogConfig(), clock)
+        log = PredictionLog(path, PredictionSettings(), clock)
         (one,) = log.quality("m")
         assert one.labelled >= accepted
         assert log.pending() >= after
@@ -181,7 +183,7 @@ def test_kill_9_of_the_writer_loses_nothing_that_was_accepted(tmp_path: Path) ->
 
 def test_the_byte_bound_drops_the_oldest_and_keeps_the_newest(open_log: Open, tmp_path: Path) -> None:
     bound = 1_000_000
-    log = open_log(max_bytes=bound)
+    log = open_log(prediction_bytes=bound)
     ids = [id_at(i, time_s=START_S - 600 + i * 0.01) for i in range(60_000)]
     log.record([classes(ids, ["cat"] * len(ids))])
     log.accept([Feedback(prediction_id=i, label="cat") for i in ids[::6]])
@@ -199,7 +201,7 @@ def test_the_byte_bound_drops_the_oldest_and_keeps_the_newest(open_log: Open, tm
 
 
 def test_a_file_beyond_the_bound_shrinks(open_log: Open, tmp_path: Path) -> None:
-    log = open_log(max_bytes=500_000)
+    log = open_log(prediction_bytes=500_000)
     log.record([classes([id_at(i, time_s=START_S - 60 + i * 0.001) for i in range(50_000)], ["cat"] * 50_000)])
     for _ in range(8):
         log.tick()
@@ -208,7 +210,7 @@ def test_a_file_beyond_the_bound_shrinks(open_log: Open, tmp_path: Path) -> None
 
 
 def test_a_big_expiry_is_spread_over_ticks(open_log: Open, clock: MovableClock) -> None:
-    log = open_log(window_s=60)
+    log = open_log(prediction_window_s=60)
     log.record([classes([id_at(i, time_s=START_S + i * 1e-3) for i in range(250_000)], ["cat"] * 250_000)])
     clock.advance(3600)
     log.tick()
@@ -278,13 +280,13 @@ def test_a_file_of_a_newer_release_is_refused(open_log: Open, tmp_path: Path) ->
     newer.execute("PRAGMA user_version=99")
     newer.close()
     with pytest.raises(ForbiddenNow, match="newer release"):
-        PredictionLog(tmp_path / "predictions.db", LogConfig(), SystemClock())
+        PredictionLog(tmp_path / "predictions.db", PredictionSettings(), SystemClock())
 
 
 def test_a_damaged_file_is_set_aside_and_the_gateway_starts(tmp_path: Path, clock: MovableClock) -> None:
     path = tmp_path / "predictions.db"
     path.write_bytes(b"this is no database, whatever its name says" * 100)
-    log = PredictionLog(path, LogConfig(), clock)
+    log = PredictionLog(path, PredictionSettings(), clock)
     log.record([classes([id_at(1)], ["cat"])])
     assert verdict(log, Feedback(prediction_id=id_at(1), label="cat")) is VerdictKind.JOINED
     log.close()
@@ -294,7 +296,7 @@ def test_a_damaged_file_is_set_aside_and_the_gateway_starts(tmp_path: Path, cloc
 
 def test_a_log_that_cannot_be_opened_says_which(tmp_path: Path, clock: MovableClock) -> None:
     with pytest.raises(NotReady, match=r"nowhere/predictions\.db cannot be opened"):
-        PredictionLog(tmp_path / "nowhere" / "predictions.db", LogConfig(), clock)
+        PredictionLog(tmp_path / "nowhere" / "predictions.db", PredictionSettings(), clock)
 
 
 def test_quality_over_minutes_is_that_of_all_rows_however_they_came(open_log: Open) -> None:

@@ -48,7 +48,7 @@ def test_an_id_of_an_epoch_never_announced_is_unknown(log: PredictionLog) -> Non
 
 
 def test_a_prediction_that_was_sampled_out_is_unknown_and_says_so(open_log: Open) -> None:
-    log = open_log(sample_rate=0.25)
+    log = open_log(prediction_sample=0.25)
     log.record([classes([id_at(i) for i in range(400)], ["cat"] * 400)])
     found = log.accept([Feedback(prediction_id=id_at(i), label="cat") for i in range(400)])
     assert {one.kind for one in found} == {JOINED, UNKNOWN}
@@ -58,7 +58,7 @@ def test_a_prediction_that_was_sampled_out_is_unknown_and_says_so(open_log: Open
 
 
 def test_a_prediction_older_than_the_window_is_expired_before_any_tick(open_log: Open, clock: MovableClock) -> None:
-    log = open_log(window_s=3600)
+    log = open_log(prediction_window_s=3600)
     log.record([classes([id_at(1), id_at(2)], ["cat", "cat"], own=["mine", ""])])
     clock.advance(3601)
     items = [Feedback(prediction_id=id_at(1), label="cat"), Feedback(inference_id="mine", label="cat")]

@@ -20,7 +20,8 @@ from gateway.runtime.trial import Order, examine
 from gateway.serving.lane.call import Lane
 from gateway.serving.lane.opening import open_lane
 from gateway.serving.on_demand.parking import Ask
-from gateway.serving.plane import DataPlane, PlaneConfig
+from gateway.serving.plane import DataPlane
+from gateway.settings.sections import PredictionSettings, RequestSettings
 from gateway.telemetry.worker_tracing import Tracing
 from gateway.versions.loaded import LoadedVersion
 from gateway.versions.onnx_loader import OnnxLoader
@@ -106,7 +107,8 @@ def open_gate(tmp_path: Path) -> Iterator[Callable[..., Gate]]:
         assert lane.kind == kind
         recent = RecentInputs()
         plane = DataPlane(
-            PlaneConfig(**config),
+            RequestSettings(**{name: config.pop(name) for name in ("shared_memory", "unit_header") if name in config}),
+            PredictionSettings(**config),
             epoch=EPOCH,
             incarnation="test",
             describe=describe,

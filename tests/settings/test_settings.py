@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from gateway.settings.address import Address
 from gateway.settings.environment import read_settings
-from gateway.settings.values import Address, CannotStart, Settings
+from gateway.settings.values import SECTIONS, CannotStart, Settings
 
 
 @pytest.mark.parametrize(
@@ -63,7 +67,7 @@ def test_a_wrong_setting_is_refused_by_name(options: dict[str, object], message:
 
 def test_free_ports_do_not_clash() -> None:
     settings = read_settings(data_address=":0", admin_address=":0", http_address=":0")
-    assert settings.data_address == settings.http_address
+    assert settings.data_port.data_address == settings.http_address
 
 
 def test_an_option_wins_over_its_variable_and_that_over_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,8 +75,8 @@ def test_an_option_wins_over_its_variable_and_that_over_the_default(monkeypatch:
     monkeypatch.setenv("INTERLOCK_ADMIN_ADDRESS", "[::1]:7")
     monkeypatch.setenv("INTERLOCK_MODEL_CONTROL", "true")
     settings = read_settings(workers=5, home=None)
-    assert (settings.workers, str(settings.admin_address), settings.model_control) == (5, "[::1]:7", True)
-    assert settings.lane == Settings().lane
+    assert (settings.workers, str(settings.admin_address), settings.requests.model_control) == (5, "[::1]:7", True)
+    assert settings.data_port == Settings().data_port
 
 
 def test_a_variable_of_other_programs_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,3 +88,27 @@ def test_a_variable_that_does_not_fit_names_itself(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("INTERLOCK_GRACE_S", "soon")
     with pytest.raises(CannotStart, match=r"INTERLOCK_GRACE_S.*'soon'"):
         read_settings()
+
+
+def test_every_option_has_one_place() -> None:
+    """So that an option reaches the section that is named for it, and only that."""
+    names = [item.name for section in (Settings, *SECTIONS.values()) for item in fields(section)]
+    assert len(names) == len(set(names))
+
+
+@given(st.sampled_from([(section, item.name) for section, kind in SECTIONS.items() for item in fields(kind)]))
+def test_a_replaced_option_changes_its_section_only(option: tuple[str, str]) -> None:
+    section, name = option
+    values = {"data_address": Address("host", 1), "lane": "standard", "unit_header": "x"}
+    value = values.get(name, {bool: True, int: 3_000_000, float: 1.0}.get(type(getattr(getattr(Settings(), section), name))))
+    if name in ("on_demand", "max_concurrent_streams"):
+        value = 7
+    changed = Settings().replaced(**{name: value})
+    assert getattr(getattr(changed, section), name) == value
+    others = [one for one in SECTIONS if one != section]
+    assert [getattr(changed, one) for one in others] == [getattr(Settings(), one) for one in others]
+
+
+def test_an_unknown_name_is_a_mistake() -> None:
+    with pytest.raises(TypeError, match="warp"):
+        Settings.of(warp=9)

@@ -57,7 +57,7 @@ def control() -> FakeControl:
 
 @pytest.fixture
 def worker(bench: WorkerBench, control: FakeControl, wait_for) -> Worker:
-    worker = bench.started(control, has_reflection=True)
+    worker = bench.started(control, reflection=True)
     wait_for(lambda: worker.snapshot.states["idle"] == {1: "READY"} and set(worker.snapshot.ready["digits"]) == {1, 2, 4})
     return worker
 
@@ -231,7 +231,7 @@ def test_load_and_unload_are_off_unless_switched_on(channel: grpc.Channel, contr
 def test_load_and_unload_reach_control_when_switched_on(bench: WorkerBench, control: FakeControl) -> None:
     for kind in (LoadModelQuestion, UnloadModelQuestion):
         control.answers[kind] = lambda question: Done(question.model)
-    worker = bench.started(control, is_model_control=True)
+    worker = bench.started(control, model_control=True)
     with triton.InferenceServerClient(worker.address) as client:
         client.load_model("digits")
         client.unload_model("digits")
@@ -249,7 +249,7 @@ def test_shared_memory_is_off_unless_switched_on(channel: grpc.Channel, control:
 
 def test_shared_memory_reaches_control_and_is_announced_when_switched_on(bench: WorkerBench, control: FakeControl) -> None:
     control.answers[RegisterRegionQuestion] = lambda question: Done()
-    worker = bench.started(control, is_shared_memory=True)
+    worker = bench.started(control, shared_memory=True)
     with triton.InferenceServerClient(worker.address) as client:
         assert "system_shared_memory" in client.get_server_metadata().extensions
         client.register_system_shared_memory("r", "/key", 64, offset=8)

@@ -17,7 +17,6 @@ from gateway.contract.traces import RequestTrace, TraceContext, Traces
 from gateway.errors import NotReady
 from gateway.protocol.services import INFER_METHOD
 from gateway.serving.lane.server import CannotListen
-from gateway.worker.worker import WorkerConfig
 
 TRACE = RequestTrace(TraceContext("f" * 32), "a.B/C", "OK", 1, 2, 3, 4, 5, 6)
 
@@ -80,7 +79,7 @@ def test_without_control_and_file_it_says_so(bench: WorkerBench) -> None:
     control = FakeControl(None)
     control.is_away = True
     with pytest.raises(NotReady, match="no state in"):
-        bench.worker(control, start_timeout_s=0.1).start()
+        bench.worker(control, load_timeout_s=0.1).start()
 
 
 def test_a_file_that_is_cut_off_is_no_state(bench: WorkerBench) -> None:
@@ -88,7 +87,7 @@ def test_a_file_that_is_cut_off_is_no_state(bench: WorkerBench) -> None:
     control = FakeControl(None)
     control.is_away = True
     with pytest.raises(NotReady, match="no state in"):
-        bench.worker(control, start_timeout_s=0.1).start()
+        bench.worker(control, load_timeout_s=0.1).start()
 
 
 def test_it_goes_on_serving_when_control_dies_and_reconnects(bench: WorkerBench, wait_for) -> None:
@@ -226,14 +225,6 @@ def test_two_workers_share_a_port(bench: WorkerBench) -> None:
     first = bench.started(FakeControl(served(1, 1)))
     second = bench.started(FakeControl(served(1, 1)), data_address=first.address)
     assert second.address == first.address
-
-
-@pytest.mark.parametrize(
-    ("settings", "field"), [({"lane": "slow"}, "lane"), ({"sample_rate": 2.0}, "sample_rate"), ({"grace_s": -1.0}, "grace_s")]
-)
-def test_a_wrong_setting_is_named(settings: dict[str, object], field: str) -> None:
-    with pytest.raises(ValueError, match=f"^{field}: expected"):
-        WorkerConfig(**settings)
 
 
 def test_a_worker_that_was_replaced_goes_without_saying_that_it_does_not_serve(bench: WorkerBench) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from gateway.contract.observed import Observed
 from gateway.contract.predictions import PredictionBatch
 from gateway.contract.questions import Answer, Ask, AskError
 from gateway.contract.traces import RequestTrace
+from gateway.settings.address import Address
+from gateway.settings.values import Settings
 from gateway.versions.loaded import LoadedVersion
 from gateway.versions.snapshot import Snapshot
 from gateway.versions.warm_up import LoadFailed
-from gateway.worker.worker import Parts, Worker, WorkerConfig
+from gateway.worker.worker import Parts, Worker, WorkerLife, WorkerLimits
 from registry.deployment import Batching
 from registry.signature import Signature, TensorSpec
 
@@ -195,9 +198,15 @@ class WorkerBench:
 
     def worker(self, control: FakeControl, **settings: Any) -> Worker:
         given = {"data_address": "127.0.0.1:0", "control_wait_s": 0.2, "grace_s": 5.0, "report_period_s": 0.05} | settings
+        limits = WorkerLimits(**{item.name: given.pop(item.name) for item in fields(WorkerLimits) if item.name in given})
+        life = WorkerLife(**{item.name: given.pop(item.name) for item in fields(WorkerLife) if item.name in given})
+        given = {"workers": 1, "drain_delay_s": 0.0, "max_connection_age_s": 0.0} | given
+        given["data_address"] = Address.parse(given["data_address"])
         plane = self.plane if not self.workers else FakePlane()
         worker = Worker(
-            WorkerConfig(**given),
+            Settings.of(**given),
+            life,
+            limits=limits,
             connect=control.connect,
             state_file=self.state_file,
             clock=SystemClock(),

@@ -12,8 +12,9 @@ from gateway.control.catalog.uploads import Part, UploadedFiles, check_relative,
 from gateway.control.changes.aliases import Aliases
 from gateway.control.changes.operations import Note, Operation, Operations, Request, Result
 from gateway.control.changes.traffic import ANONYMOUS, Change
-from gateway.control.config import ControlConfig
+from gateway.control.limits import ControlLimits
 from gateway.errors import ForbiddenNow, GatewayError, InvalidRequest
+from gateway.settings.paths import Home
 from registry.errors import InvalidValue, RegistryError
 from registry.examples import Example, check_examples
 from registry.names import check_alias, check_model_name, check_tags
@@ -51,7 +52,8 @@ class Registrations:
 
     def __init__(
         self,
-        config: ControlConfig,
+        home: Home,
+        limits: ControlLimits,
         registry: Registry,
         operations: Operations,
         aliases: Aliases,
@@ -60,7 +62,7 @@ class Registrations:
         lay_out: Callable[[str, int], None] = lambda model, number: None,
     ) -> None:
         """``lay_out(model, number)`` makes a stored version's serving layout, so that its first load does not wait for it."""
-        self._config, self._registry, self._operations = config, registry, operations
+        self._home, self._limits, self._registry, self._operations = home, limits, registry, operations
         self._aliases, self._trial, self._lay_out = aliases, trial, lay_out
 
     def register(
@@ -86,7 +88,7 @@ class Registrations:
         note("receiving")
         examples: list[Example] = []
         chunks = without_examples(parts, examples)
-        with spooled(self._config.uploads, chunks, max_bytes=self._config.upload_bytes, size_bytes=size_bytes) as received:
+        with spooled(self._home.uploads, chunks, max_bytes=self._limits.upload_bytes, size_bytes=size_bytes) as received:
             note("checking", f"{len(received.files)} files, {received.size_bytes} bytes")
             path = received.folder / self._model_file(submission, received)
             signature = read_model(path).signature

@@ -16,10 +16,11 @@ import structlog
 
 from gateway.contract.desired import Region
 from gateway.control.changes.two_phase import TwoPhase
-from gateway.control.config import ControlConfig
 from gateway.control.desired.state_store import DesiredStateStore
+from gateway.control.limits import ControlLimits
 from gateway.errors import AlreadyThere, InvalidRequest, NotAllowed, NotReady, Overloaded, RegionNotFound
 from gateway.runtime.shared_object import open_object
+from gateway.settings.sections import RequestSettings
 
 MAX_REGIONS = 256  # registered regions; each is an open file in every worker, and a process often has at most 1,024
 MAX_NAME = 255  # characters of a region's name
@@ -32,8 +33,10 @@ class SharedRegions:
     raises NotAllowed if shared memory is off.
     """
 
-    def __init__(self, config: ControlConfig, desired: DesiredStateStore, two_phase: TwoPhase) -> None:
-        self._config, self._desired, self._two_phase = config, desired, two_phase
+    def __init__(
+        self, requests: RequestSettings, limits: ControlLimits, desired: DesiredStateStore, two_phase: TwoPhase
+    ) -> None:
+        self._requests, self._limits, self._desired, self._two_phase = requests, limits, desired, two_phase
 
     def status(self, name: str) -> tuple[Region, ...]:
         """Returns the region ``name``, or all regions for an empty name. Raises RegionNotFound."""
@@ -72,10 +75,10 @@ class SharedRegions:
 
     def _wait(self, revision: int, done: str) -> None:
         if not self._two_phase.applied(revision):
-            raise NotReady(f"{done}, but not every worker has applied it within {self._config.acknowledge_timeout_s:g} s")
+            raise NotReady(f"{done}, but not every worker has applied it within {self._limits.acknowledge_timeout_s:g} s")
 
     def _check_on(self) -> None:
-        if not self._config.is_shared_memory:
+        if not self._requests.shared_memory:
             raise NotAllowed("shared memory is off: start the gateway with --shared-memory", option="--shared-memory")
 
 

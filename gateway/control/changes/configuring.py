@@ -29,7 +29,7 @@ NO_CHANGE = BatchingChange()
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class DeploymentSettings:
     """What `Traffic.configure` sets; None = as it is."""
 
     batching: BatchingChange = NO_CHANGE

@@ -15,11 +15,12 @@ import structlog
 
 from gateway.control.changes.operations import Note, Operation, Operations, Request, Result
 from gateway.control.changes.traffic import Change
-from gateway.control.config import ControlConfig
 from gateway.control.fleet.progress import FleetView
 from gateway.control.fleet.workers import Fleet
+from gateway.control.limits import ControlLimits
 from gateway.errors import DeadlinePassed, ForbiddenNow, NotReady, OperationNotFound
 from gateway.process.rolling_messages import RestartNews
+from gateway.settings.values import Settings
 
 VERB = "restart"
 _STEPS = {
@@ -28,14 +29,25 @@ _STEPS = {
     "replaced": "worker {n} ({place} of {count}): pid {pid} in place of {old}",
 }
 
+REPLACE_MARGIN_S = 60.0  # seconds beyond load timeout and grace: more than the supervisor's own, which says why
+
 _log = structlog.get_logger("interlock.control")
 
 
 class Restarts:
     """``ask()`` tells the supervisor to begin; None where there is none, because control and worker share a process."""
 
-    def __init__(self, config: ControlConfig, operations: Operations, fleet: Fleet, ask: Callable[[], None] | None) -> None:
-        self._config, self._operations, self._fleet, self._ask = config, operations, fleet, ask
+    def __init__(
+        self,
+        settings: Settings,
+        limits: ControlLimits,
+        operations: Operations,
+        fleet: Fleet,
+        ask: Callable[[], None] | None,
+    ) -> None:
+        self._limits, self._operations, self._fleet, self._ask = limits, operations, fleet, ask
+        own_s = settings.loading.load_timeout_s + settings.grace_s + REPLACE_MARGIN_S
+        self._timeout_s = limits.replace_timeout_s or own_s
         self._lock = threading.Lock()
         self._running = ""  # the newest restart's operation
         self._news: queue.SimpleQueue[RestartNews] = queue.SimpleQueue()
@@ -94,9 +106,9 @@ class Restarts:
         lives: dict[int, int] = {}
         while True:
             try:
-                said = news.get(timeout=self._config.replace_timeout_s)
+                said = news.get(timeout=self._timeout_s)
             except queue.Empty:
-                raise DeadlinePassed(f"nothing was heard of the restart for {self._config.replace_timeout_s:g} s") from None
+                raise DeadlinePassed(f"nothing was heard of the restart for {self._timeout_s:g} s") from None
             if said.state in ("failed", "refused"):
                 raise _failure(said)
             if said.state == "done":
@@ -110,7 +122,7 @@ class Restarts:
 
     def _missing(self, lives: dict[int, int]) -> tuple[str, ...]:
         """What to tell of replacements that serve and have not told control so: it may have been away."""
-        self._fleet.wait(lambda view: not _unseen(view, lives), self._config.acknowledge_timeout_s)
+        self._fleet.wait(lambda view: not _unseen(view, lives), self._limits.acknowledge_timeout_s)
         return tuple(f"worker {number} has not attached yet" for number in _unseen(self._fleet.view(), lives))
 
 

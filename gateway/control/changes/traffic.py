@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from gateway.control.changes.configuring import Settings
+from gateway.control.changes.configuring import DeploymentSettings
 from gateway.control.changes.operations import Note, Operation, Operations, Request, Result
 from gateway.control.changes.two_phase import Intent, TwoPhase
 from gateway.errors import ForbiddenNow
@@ -111,7 +111,7 @@ class Traffic:
 
         return self._begin("shadow", model, {"version": ref, "percent": percent, "force": force}, change, plan)
 
-    def configure(self, model: str, settings: Settings, *, change: Change = ANONYMOUS) -> Operation:
+    def configure(self, model: str, settings: DeploymentSettings, *, change: Change = ANONYMOUS) -> Operation:
         """Other settings for all versions served."""
 
         def plan(current: Deployment | None) -> tuple[Deployment, frozenset[int]]:

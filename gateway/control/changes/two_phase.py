@@ -16,7 +16,6 @@ from typing import NoReturn
 from gateway.contract.version_state import VersionState
 from gateway.control.catalog.memory_budget import MemoryBudget
 from gateway.control.changes.operations import Note
-from gateway.control.config import ControlConfig
 from gateway.control.desired.reconcile import Preparing, freed_first
 from gateway.control.desired.state_store import DesiredStateStore
 from gateway.control.fleet.progress import (
@@ -30,7 +29,9 @@ from gateway.control.fleet.progress import (
     unacknowledged,
 )
 from gateway.control.fleet.workers import Fleet
+from gateway.control.limits import ControlLimits
 from gateway.errors import DeadlinePassed, ForbiddenNow, GatewayError, NotReady
+from gateway.settings.sections import LoadingSettings
 from registry.deployment import Deployment
 from registry.errors import RegistryError
 from registry.versions import Model
@@ -51,15 +52,18 @@ class Intent:
 class TwoPhase:
     """Brings a change to all workers, or leaves everything as it was."""
 
-    def __init__(self, config: ControlConfig, fleet: Fleet, desired: DesiredStateStore, budget: MemoryBudget) -> None:
-        self._config, self._fleet, self._desired, self._budget = config, fleet, desired, budget
+    def __init__(
+        self, loading: LoadingSettings, limits: ControlLimits, fleet: Fleet, desired: DesiredStateStore, budget: MemoryBudget
+    ) -> None:
+        self._loading, self._limits = loading, limits
+        self._fleet, self._desired, self._budget = fleet, desired, budget
 
     def change(self, intent: Intent, note: Note) -> tuple[Deployment, tuple[str, ...]]:
         """
         Carries out a change. Returns what was committed, and a text for each worker that has not acknowledged in time.
 
         Raises before anything is served differently: NotReady without a worker, ForbiddenNow when a version cannot be
-        loaded or exceeds the memory budget, DeadlinePassed after ``prepare_timeout_s``, ArtifactCorrupt, and as
+        loaded or exceeds the memory budget, DeadlinePassed after ``load_timeout_s``, ArtifactCorrupt, and as
         ``intent.write`` does (RevisionConflict when another change was faster).
         """
         model, before = intent.deployment.model, self._desired.plan(intent.deployment.model).deployment
@@ -96,7 +100,7 @@ class TwoPhase:
             "freeing",
             f"{_names(freed)} before {_names(required)} is loaded (swap order memory): callers get UNAVAILABLE meanwhile",
         )
-        revision, limit_s = self._desired.free(model, freed), self._config.prepare_timeout_s
+        revision, limit_s = self._desired.free(model, freed), self._loading.load_timeout_s
         if not self._fleet.wait(lambda view: not not_unloaded(view, revision, model, freed), limit_s):
             waiting = "; ".join(not_unloaded(self._fleet.view(), revision, model, freed))
             raise DeadlinePassed(f"nothing was changed: not freed within {limit_s:g} s: {waiting}", model=model)
@@ -106,7 +110,7 @@ class TwoPhase:
         if not preparing.versions:
             return
         self._desired.verify(model, preparing.versions)
-        start = self._fleet.wait(_attached, self._config.attach_timeout_s)
+        start = self._fleet.wait(_attached, self._limits.attach_timeout_s)
         if not start:
             raise NotReady(f"no worker is attached, so {model} cannot be prepared", model=model)
         if not self._desired.plan(model).freed:  # else `_free` has checked it
@@ -114,7 +118,7 @@ class TwoPhase:
         workers = f"{len(start.attached)} worker{'s' if len(start.attached) > 1 else ''}"
         note("preparing", f"{_names(preparing.versions)} in {workers}")
         goal = Preparation(model, preparing.versions, self._desired.prepare(model, preparing), start)
-        progress = self._fleet.wait(lambda view: _settled(prepared(view, goal)), self._config.prepare_timeout_s)
+        progress = self._fleet.wait(lambda view: _settled(prepared(view, goal)), self._loading.load_timeout_s)
         if progress is None:
             raise self._late(goal)
         if progress.failure:
@@ -132,7 +136,7 @@ class TwoPhase:
     def _acknowledge_timeout_s(self, before: Deployment | None, written: Deployment) -> float:
         """With other settings versions are built anew behind the running ones, which takes as long as loading."""
         is_rebuilt = before is not None and before.batching != written.batching
-        return self._config.prepare_timeout_s if is_rebuilt else self._config.acknowledge_timeout_s
+        return self._loading.load_timeout_s if is_rebuilt else self._limits.acknowledge_timeout_s
 
     # ---- the failure cases: nothing has been written ------------------------------------------------------------------
 
@@ -155,7 +159,7 @@ class TwoPhase:
         """Has freed versions loaded again. Returns what became of that."""
         note("restoring", f"{_names(freed)} is loaded again")
         goal = Preparation(model, freed, self._desired.hold_again(model), self._fleet.view())
-        progress = self._fleet.wait(lambda view: _settled(prepared(view, goal)), self._config.prepare_timeout_s)
+        progress = self._fleet.wait(lambda view: _settled(prepared(view, goal)), self._loading.load_timeout_s)
         if progress is not None and progress.is_done:
             return "is loaded and serves again"
         return f"is not back everywhere: {progress.failure if progress else 'it is still being loaded'}"
@@ -164,7 +168,7 @@ class TwoPhase:
         if self._fleet.is_closed:
             return NotReady("nothing was changed: control is stopping", model=goal.model)
         waiting = "; ".join(prepared(self._fleet.view(), goal).waiting)
-        limit_s = self._config.prepare_timeout_s
+        limit_s = self._loading.load_timeout_s
         return DeadlinePassed(f"nothing was changed: not prepared within {limit_s:g} s: {waiting}", model=goal.model)
 
     # ---- smaller changes ----------------------------------------------------------------------------------------------
@@ -172,7 +176,7 @@ class TwoPhase:
     def confirm(self, deployment: Deployment, note: Note) -> tuple[str, ...]:
         """Waits until the workers have a committed deployment in force. Returns a text for each that has not."""
         goal = Commitment(deployment.model, _route(deployment), self._desired.state().revision, _lives(self._fleet.view()))
-        return self._acknowledge(goal, self._config.acknowledge_timeout_s, note)
+        return self._acknowledge(goal, self._limits.acknowledge_timeout_s, note)
 
     def change_alias(self, model: str, preparing: Preparing, write: Callable[[], Model], note: Note) -> Model:
         """Prepares the version that an alias will name, writes the alias and brings it to the workers. Raises as `change`."""
@@ -190,7 +194,7 @@ class TwoPhase:
 
     def applied(self, revision: int) -> bool:
         """Waits up to ``acknowledge_timeout_s`` until every attached worker has applied the desired state; whether all have."""
-        return self._fleet.wait(lambda view: _is_applied(view, revision), self._config.acknowledge_timeout_s)
+        return self._fleet.wait(lambda view: _is_applied(view, revision), self._limits.acknowledge_timeout_s)
 
     def _are_ready(self, model: str, numbers: frozenset[int]) -> bool:
         workers = self._fleet.view().attached.values()

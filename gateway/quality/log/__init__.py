@@ -7,7 +7,7 @@ working on a connection that it is given: `log_tables` (schema), `write` (predic
 checks of one item of feedback (`quality.feedback_rules`).
 """
 
-from gateway.quality.log.log_config import LogConfig
+from gateway.quality.log.log_values import PendingLimits
 from gateway.quality.log.prediction_log import PredictionLog
 
-__all__ = ["LogConfig", "PredictionLog"]
+__all__ = ["PendingLimits", "PredictionLog"]

@@ -16,10 +16,11 @@ from hashlib import blake2b
 from gateway.contract.feedback import Feedback, Verdict, VerdictKind
 from gateway.errors import Overloaded
 from gateway.quality.feedback_rules import named_label, problem
-from gateway.quality.log.log_config import LogConfig, LogCounts, Series
+from gateway.quality.log.log_values import LogCounts, PendingLimits, Series
 from gateway.quality.log.rollup import Rollup
 from gateway.quality.log.write import Packed, Row, digest, unpacked
 from gateway.quality.prediction_id import PredictionId, is_sampled, parse
+from gateway.settings.sections import PredictionSettings
 
 Truth = str | float
 _FOUND = "SELECT time_ms, epoch, counter, series, rows, predicted FROM predictions "
@@ -58,8 +59,10 @@ def target_of(time_ms: int, epoch: int, counter: int) -> bytes:
 class Join:
     """Joins labels in one transaction. Changes ``cache``, which must be reloaded if the transaction fails."""
 
-    def __init__(self, db: sqlite3.Connection, config: LogConfig, cache: LogCache, *, now_ms: int) -> None:
-        self._db, self._config, self._cache, self._now_ms = db, config, cache, now_ms
+    def __init__(
+        self, db: sqlite3.Connection, settings: PredictionSettings, limits: PendingLimits, cache: LogCache, *, now_ms: int
+    ) -> None:
+        self._db, self._settings, self._limits, self._cache, self._now_ms = db, settings, limits, cache, now_ms
         self._rollup = Rollup()
 
     def verdicts(self, items: Sequence[Feedback]) -> list[Verdict]:
@@ -105,9 +108,9 @@ class Join:
         return self._missing(parts) or self._wait(target_of(*key), item)
 
     def _missing(self, parts: PredictionId) -> Verdict | None:
-        if not is_sampled(parts.counter, self._config.sample_rate):
+        if not is_sampled(parts.counter, self._settings.prediction_sample):
             return Verdict(VerdictKind.UNKNOWN, "not sampled into the prediction log")
-        if self._now_ms - parts.time_ms >= self._config.pending_s * 1000:
+        if self._now_ms - parts.time_ms >= self._limits.pending_s * 1000:
             return Verdict(VerdictKind.UNKNOWN, "not in the prediction log")
         return None
 
@@ -116,13 +119,13 @@ class Join:
         latest = "WHERE inference = ? ORDER BY time_ms DESC, epoch DESC, counter DESC LIMIT 1"
         found = self._db.execute(_FOUND + latest, (target,)).fetchone()
         if not found:
-            if self._config.pending_s <= 0:
+            if self._limits.pending_s <= 0:
                 return Verdict(VerdictKind.UNKNOWN, "not in the prediction log")
             return self._wait(target, item)
         return _expired() if found[0] < self._oldest_ms() else self._join(found, item.row, item.truth, self._stamp(item))
 
     def _oldest_ms(self) -> float:
-        return max(self._cache.floor_ms, self._now_ms - self._config.window_s * 1000)
+        return max(self._cache.floor_ms, self._now_ms - self._settings.prediction_window_s * 1000)
 
     def _stamp(self, item: Feedback) -> Stamp:
         key = digest(item.idempotency_key) if item.idempotency_key else None
@@ -165,7 +168,7 @@ class Join:
         return _conflict(known[0]) if known else Verdict(VerdictKind.PENDING, "its prediction is not in the log yet")
 
     def _keep(self, target: bytes, row: int, truth: Truth, stamp: Stamp) -> None:
-        if self._cache.pending >= self._config.max_pending:
+        if self._cache.pending >= self._limits.max_pending:
             raise Overloaded(f"{self._cache.pending} labels already wait for their predictions", retry_after_s=5.0)
         self._db.execute(
             "INSERT INTO pending (target, row, truth, received_ms, observed_ms, source, key) VALUES (?, ?, ?, ?, ?, ?, ?)",

@@ -18,9 +18,10 @@ from gateway.contract.predictions import PredictionBatch
 from gateway.errors import NotReady
 from gateway.quality.log import expiry, read, write
 from gateway.quality.log.join import Join, LogCache
-from gateway.quality.log.log_config import LogConfig, LogCounts, Series
 from gateway.quality.log.log_tables import open_reader, open_writer, set_aside, used_bytes
+from gateway.quality.log.log_values import LogCounts, PendingLimits, Series
 from gateway.quality.metrics import VersionQuality
+from gateway.settings.sections import PredictionSettings
 
 STEPS_A_TICK = 50  # deletions of `expiry.STEP` predictions per tick; the rest is left to the next tick
 
@@ -35,8 +36,8 @@ class PredictionLog:
     cannot be read or written, for example because the disk is full.
     """
 
-    def __init__(self, path: Path, config: LogConfig, clock: Clock) -> None:
-        self._path, self._config, self._clock = path, config, clock
+    def __init__(self, path: Path, settings: PredictionSettings, clock: Clock, limits: PendingLimits = PendingLimits()) -> None:
+        self._path, self._settings, self._limits, self._clock = path, settings, limits, clock
         self._lock = threading.Lock()  # guards the writer's connection, the cache and the counts
         self._counts = LogCounts()
         self._db, self._cache = self._open()
@@ -83,7 +84,7 @@ class PredictionLog:
                 counts.recorded += recorded
                 counts.dropped += lost + len(rows) - len(kept)
                 if self._cache.waiting:
-                    Join(db, self._config, self._cache, now_ms=self._now_ms()).arrived(kept, counts)
+                    Join(db, self._settings, self._limits, self._cache, now_ms=self._now_ms()).arrived(kept, counts)
             self._counts = counts
         except NotReady as error:
             self._counts.dropped += sent
@@ -92,7 +93,7 @@ class PredictionLog:
     def accept(self, items: Sequence[Feedback]) -> list[Verdict]:
 
         with self._writing() as db:
-            return Join(db, self._config, self._cache, now_ms=self._now_ms()).verdicts(items)
+            return Join(db, self._settings, self._limits, self._cache, now_ms=self._now_ms()).verdicts(items)
 
     def quality(self, model: str, window_s: float = 0.0) -> tuple[VersionQuality, ...]:
 
@@ -115,7 +116,7 @@ class PredictionLog:
 
         counts = self.counts()
         lost = counts.dropped + dropped_before
-        return self._config.sample_rate * (counts.recorded / (counts.recorded + lost) if lost else 1.0)
+        return self._settings.prediction_sample * (counts.recorded / (counts.recorded + lost) if lost else 1.0)
 
     def tick(self) -> None:
         """
@@ -124,12 +125,12 @@ class PredictionLog:
         """
         now_ms = self._now_ms()
         with self._writing() as db:
-            lapsed = expiry.lapse(db, now_ms - int(self._config.pending_s * 1000))
+            lapsed = expiry.lapse(db, now_ms - int(self._limits.pending_s * 1000))
             if lapsed:
                 self._counts.lapsed += lapsed
                 _recall_pending(db, self._cache)
-        oldest_ms = now_ms - int(self._config.window_s * 1000)
-        limit = self._config.max_bytes
+        oldest_ms = now_ms - int(self._settings.prediction_window_s * 1000)
+        limit: float = self._settings.prediction_bytes
         for _ in range(STEPS_A_TICK):
             with self._writing() as db:
                 is_full = used_bytes(db) > limit
@@ -138,10 +139,10 @@ class PredictionLog:
                     break
                 expiry.drop_before(db, floor_ms)
                 self._cache.floor_ms = max(self._cache.floor_ms, floor_ms)
-            limit = self._config.max_bytes * expiry.FILL if is_full else limit
+            limit = self._settings.prediction_bytes * expiry.FILL if is_full else limit
         with self._lock:
             try:
-                expiry.give_back(self._db, self._config.max_bytes)
+                expiry.give_back(self._db, self._settings.prediction_bytes)
             except sqlite3.Error as error:
                 raise NotReady(f"the prediction log cannot be shortened now: {error}") from error
 
@@ -188,7 +189,7 @@ class PredictionLog:
         def series_of(series: Series) -> int:
             return self._series_id(db, series)
 
-        rows = [row for batch in batches for row in write.rows_of(batch, series_of, rate=self._config.sample_rate)]
+        rows = [row for batch in batches for row in write.rows_of(batch, series_of, rate=self._settings.prediction_sample)]
         for epoch in {row[1] for row in rows} - self._cache.epochs:
             self._know(db, epoch, "")
         return rows

@@ -11,8 +11,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gateway.quality.log.log_config import Series
 from gateway.quality.log.log_tables import MINUTE_MS
+from gateway.quality.log.log_values import Series
 from gateway.quality.log.rollup import SUMS, Pair, moments_of, unpack
 from gateway.quality.metrics import Confusion, Moments, VersionQuality
 

@@ -13,8 +13,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from gateway.quality.log.log_config import Series
 from gateway.quality.log.log_tables import MINUTE_MS
+from gateway.quality.log.log_values import Series
 from gateway.quality.log.write import Packed
 from gateway.quality.metrics import Moments
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 
 from gateway.contract.predictions import PredictionBatch
-from gateway.quality.log.log_config import Series
 from gateway.quality.log.log_tables import MINUTE_MS
+from gateway.quality.log.log_values import Series
 from gateway.quality.prediction_id import is_sampled
 
 Packed = str | float | bytes | None

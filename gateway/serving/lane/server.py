@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import grpc
 
-DEFAULT_MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-DEFAULT_MAX_CONCURRENT_STREAMS = 256
+from gateway.settings.sections import DataPortSettings
+
 MAX_UNTAKEN = 16_384  # calls that wait in gRPC core for the lane, over all connections; core cancels further ones
 CANCEL_MARGIN_S = 5.0  # seconds after the grace period for cancelled calls to end
 
@@ -18,29 +17,20 @@ class CannotListen(OSError):
     """The address cannot be listened on: it is in use, belongs to another machine, or is not permitted."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServerOptions:
+def make_server(
+    port: DataPortSettings, handlers: Sequence[grpc.GenericRpcHandler] = (), *, threads: int = 8, is_shared: bool = True
+) -> grpc.Server:
     """
-    ``max_message_bytes``: largest message in either direction (default 64 MiB). ``threads``: threads for all methods but the
-    lane's. ``is_port_shared``: several processes may listen on the port (SO_REUSEPORT). ``max_connection_age_s``: seconds
-    after which clients are asked to reconnect, which spreads them over processes; 0 for never.
-    ``max_concurrent_streams``: calls in flight on one connection, 0 for no limit; a client holds back further calls
-    (RFC 9113, 5.1.2).
+    Makes a server that does not listen yet. ``threads`` serve all methods but the lane's. ``is_shared``: several processes
+    may listen on the port (SO_REUSEPORT).
+
+    Clients that are asked to reconnect after ``max_connection_age_s`` spread over processes. A client holds back calls
+    beyond ``max_concurrent_streams`` (RFC 9113, 5.1.2).
     """
-
-    max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES
-    threads: int = 8
-    is_port_shared: bool = True
-    max_connection_age_s: float = 0.0
-    max_concurrent_streams: int = DEFAULT_MAX_CONCURRENT_STREAMS
-
-
-def make_server(options: ServerOptions, handlers: Sequence[grpc.GenericRpcHandler] = ()) -> grpc.Server:
-    """Makes a server that does not listen yet."""
     channel_options: list[tuple[str, int]] = [
-        ("grpc.max_receive_message_length", options.max_message_bytes),
-        ("grpc.max_send_message_length", options.max_message_bytes),
-        ("grpc.so_reuseport", int(options.is_port_shared)),
+        ("grpc.max_receive_message_length", port.max_message_bytes),
+        ("grpc.max_send_message_length", port.max_message_bytes),
+        ("grpc.so_reuseport", int(is_shared)),
         # Clients may keep idle connections alive by a ping every 10 s without being disconnected.
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
@@ -49,15 +39,15 @@ def make_server(options: ServerOptions, handlers: Sequence[grpc.GenericRpcHandle
         ("grpc.server.max_pending_requests", MAX_UNTAKEN),
         ("grpc.server.max_pending_requests_hard_limit", MAX_UNTAKEN),
     ]
-    if options.max_concurrent_streams:
+    if port.max_concurrent_streams:
         # By default a read continues in another thread after 32 new calls, which then contends with the lane's.
-        channel_options.append(("grpc.http2.max_requests_per_read", options.max_concurrent_streams))
-        channel_options.append(("grpc.max_concurrent_streams", options.max_concurrent_streams))
+        channel_options.append(("grpc.http2.max_requests_per_read", port.max_concurrent_streams))
+        channel_options.append(("grpc.max_concurrent_streams", port.max_concurrent_streams))
         # By default calls count until they are freed, and streams of clients that respect the limit are reset.
         channel_options.append(("grpc.http.overload_protection", 0))
-    if options.max_connection_age_s:
-        channel_options.append(("grpc.max_connection_age_ms", int(options.max_connection_age_s * 1000)))
-    pool = ThreadPoolExecutor(options.threads, thread_name_prefix="grpc")
+    if port.max_connection_age_s:
+        channel_options.append(("grpc.max_connection_age_ms", int(port.max_connection_age_s * 1000)))
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="grpc")
     return grpc.server(pool, handlers=list(handlers), options=channel_options)
 
 

@@ -10,7 +10,7 @@ from control_fakes import FakeWorker
 from world import World
 
 from gateway.control.catalog.memory_budget import LEAST_RESERVE_BYTES, MIB, Need, limit_of, weights_of
-from gateway.control.changes.configuring import Settings
+from gateway.control.changes.configuring import DeploymentSettings
 from gateway.errors import ForbiddenNow
 
 Wait = Callable[..., object]
@@ -61,7 +61,7 @@ def test_what_is_loaded_already_needs_nothing_more(world: World, wait_for: Wait)
 def test_what_is_freed_first_makes_room(world: World, wait_for: Wait) -> None:
     (worker,) = world.deployed(1)
     worker.private_bytes = 40 * MIB
-    world.done(world.control.traffic.configure("digits", Settings(swap_order="memory")))
+    world.done(world.control.traffic.configure("digits", DeploymentSettings(swap_order="memory")))
     worker.say_again()
     wait_for(lambda: world.control.fleet.view().attached[0].version("digits", 1).private_bytes)
     takes(worker, 100 * MIB, wait_for)
@@ -71,7 +71,7 @@ def test_what_is_freed_first_makes_room(world: World, wait_for: Wait) -> None:
 @pytest.mark.parametrize("config", [{"memory_budget_bytes": 100 * MIB}])
 def test_what_does_not_even_fit_alone_does_not_cost_the_old_version(world: World, wait_for: Wait) -> None:
     (worker,) = world.deployed(1)
-    world.done(world.control.traffic.configure("digits", Settings(swap_order="memory")))
+    world.done(world.control.traffic.configure("digits", DeploymentSettings(swap_order="memory")))
     takes(worker, 100 * MIB, wait_for)
     seen = len(worker.states)
     with pytest.raises(ForbiddenNow, match="nothing was changed") as refusal:

@@ -12,7 +12,7 @@ from gateway.contract.desired import Region
 from gateway.contract.questions import Answer, AnyQuestion, RegionsQuestion, RegisterRegionQuestion, UnregisterRegionQuestion
 from gateway.control.control import Control
 
-ON = {"is_shared_memory": True}
+ON = {"shared_memory": True}
 
 
 class Caller:

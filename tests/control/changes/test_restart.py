@@ -23,7 +23,11 @@ class Bench:
         self.asked = 0
         self.operations = Operations(SetClock(), history=10)
         self.restarts = Restarts(
-            world.control.config, self.operations, world.control.fleet, self._ask if is_supervised else None
+            world.control.settings,
+            world.control.limits,
+            self.operations,
+            world.control.fleet,
+            self._ask if is_supervised else None,
         )
 
     def _ask(self) -> None:

@@ -8,7 +8,7 @@ import pytest
 from control_fakes import FakeLog
 from world import World
 
-from gateway.control.changes.configuring import BatchingChange, Settings
+from gateway.control.changes.configuring import BatchingChange, DeploymentSettings
 from gateway.control.changes.traffic import Change
 from gateway.errors import ForbiddenNow
 from registry.deployment import Batching
@@ -115,7 +115,7 @@ def test_a_version_named_twice_in_a_split_is_refused(world: World) -> None:
 
 def test_settings_that_are_not_named_stay(world: World) -> None:
     (worker,) = world.deployed(1)
-    settings = Settings(BatchingChange(max_rows=8, queue_delay_us=100))
+    settings = DeploymentSettings(BatchingChange(max_rows=8, queue_delay_us=100))
     made = world.done(world.control.traffic.configure("digits", settings)).result.deployment
     assert (made.batching, made.rollback_window_s) == (Batching("auto", 8, 100), 3600.0)
     assert worker.states[-1].models[0].versions[0].batching == Batching("auto", 8, 100)

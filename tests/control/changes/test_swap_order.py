@@ -10,7 +10,7 @@ from control_fakes import FakeWorker
 from world import World
 
 from gateway.contract.desired import DesiredState
-from gateway.control.changes.configuring import Settings
+from gateway.control.changes.configuring import DeploymentSettings
 from gateway.control.desired.reconcile import ModelPlan, freed_first, held, route
 from gateway.errors import ForbiddenNow
 from registry.deployment import Deployment, Shadow
@@ -27,7 +27,7 @@ def numbers(state: DesiredState) -> list[int]:
 def saving(world: World, workers: int = 1) -> list[FakeWorker]:
     """Version 1 is deployed with the swap order memory."""
     attached = world.deployed(workers)
-    world.done(world.control.traffic.configure("digits", Settings(swap_order="memory")))
+    world.done(world.control.traffic.configure("digits", DeploymentSettings(swap_order="memory")))
     return attached
 
 

@@ -86,7 +86,7 @@ def test_without_a_worker_nothing_is_deployed(world: World) -> None:
     assert world.registry.deployment("digits") is None
 
 
-@pytest.mark.parametrize("config", [{"prepare_timeout_s": 0.2, "workers": 2}])
+@pytest.mark.parametrize("config", [{"load_timeout_s": 0.2, "workers": 2}])
 def test_a_version_that_is_not_ready_in_time_changes_nothing(world: World, wait_for: Wait) -> None:
     _, slow = world.deployed(2)
     slow.gate.clear()

@@ -19,7 +19,7 @@ def numbers(state: DesiredState) -> list[int]:
 
 
 def on_disk(world: World) -> DesiredState:
-    return msgspec.json.decode(world.control.config.desired_file.read_bytes(), type=DesiredState)
+    return msgspec.json.decode(world.control.home.desired_state.read_bytes(), type=DesiredState)
 
 
 def test_the_last_state_is_on_disk(world: World) -> None:

@@ -165,7 +165,7 @@ def test_a_first_frame_that_cannot_be_read_is_refused_too(world: World) -> None:
 
 
 def test_workers_attach_over_the_socket_too(world: World, wait_for: Wait) -> None:
-    ours = link.connect(world.control.config.socket)
+    ours = link.connect(world.control.home.control_socket)
     ours.send(world.worker(1).hello)
     wait_for(lambda: world.control.fleet.view().departures)  # the same worker, so the earlier connection goes
     assert ours.receive() == Welcome(PROTOCOL)

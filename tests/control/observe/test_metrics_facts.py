@@ -10,7 +10,7 @@ from gateway.control.control import Control
 from gateway.control.observe import metrics_facts
 from gateway.control.observe.metrics_facts import QualityCache, quality_facts
 from gateway.quality.log import PredictionLog
-from gateway.quality.log.log_config import LogCounts
+from gateway.quality.log.log_values import LogCounts
 from gateway.quality.metrics import Confusion, Moments, VersionQuality
 from gateway.quality.prediction_store import PredictionStore
 

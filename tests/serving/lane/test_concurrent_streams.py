@@ -9,7 +9,8 @@ import pytest
 
 from gateway.protocol.services import INFER_METHOD
 from gateway.serving.lane.opening import Call, Lane, open_lane
-from gateway.serving.lane.server import ServerOptions, listen, make_server
+from gateway.serving.lane.server import listen, make_server
+from gateway.settings.sections import DataPortSettings
 
 LIMIT = 4
 Take = Callable[[Lane, int], list[Call]]
@@ -18,7 +19,7 @@ Take = Callable[[Lane, int], list[Call]]
 @pytest.fixture(params=["fast", "standard"])
 def bounded(request: pytest.FixtureRequest) -> Iterator[tuple[Lane, str]]:
     """(lane, address) of a server that allows so many calls on a connection."""
-    server = make_server(ServerOptions(max_concurrent_streams=LIMIT, threads=32))
+    server = make_server(DataPortSettings(max_concurrent_streams=LIMIT), threads=32)
     lane = open_lane(server, request.param)
     address = listen(server, "127.0.0.1:0")
     server.start()

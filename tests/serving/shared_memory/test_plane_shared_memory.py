@@ -50,7 +50,7 @@ class Memory:
 
 @pytest.fixture
 def memory(open_gate: Callable[..., Any], make_object: Callable[..., str]) -> Memory:
-    return Memory(open_gate("fast", is_shared_memory=True), make_object(bytes(64 + SIZE + 64)))
+    return Memory(open_gate("fast", shared_memory=True), make_object(bytes(64 + SIZE + 64)))
 
 
 def lies(tensor: Any, size: int, offset: int = 0, region: str = "r") -> None:
