@@ -67,7 +67,7 @@ class AdminService:
             raise InvalidRequest("header: expected as the first message of the stream", field="header")
         submission = messages.submission_of(first.header)
         operation = self._control.registering.register(
-            submission, _parts(requests), size_bytes=first.header.size_bytes, is_wanted=context.is_active
+            submission, _parts(requests), size_bytes=first.header.size_bytes, is_connected=context.is_active
         )
         yield from self._stream(operation, context)
 

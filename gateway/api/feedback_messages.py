@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from gateway.contract.feedback import Feedback, Verdict
 from gateway.protocol.pb import admin_pb2, feedback_pb2
-from gateway.quality.feedback import MAX_TIME_MS
+from gateway.quality.feedback_rules import MAX_TIME_MS
 from gateway.quality.metrics import VersionQuality
 
 

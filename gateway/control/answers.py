@@ -7,11 +7,10 @@ Values in, values out: `gateway.api` maps the services' messages. Errors are of 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
 
 import structlog
 
-from gateway.contract.feedback import Feedback, Verdict
+from gateway.contract.feedback import Feedback
 from gateway.contract.questions import (
     Answer,
     AnyAnswerValue,
@@ -37,7 +36,7 @@ from gateway.contract.questions import (
     ask_error,
 )
 from gateway.contract.version_state import VersionState
-from gateway.control.catalog.loading import OnDemand
+from gateway.control.catalog.on_demand_loading import OnDemandLoading
 from gateway.control.catalog.shared_regions import SharedRegions
 from gateway.control.changes.operations import Operation, Operations
 from gateway.control.changes.traffic import Traffic
@@ -46,7 +45,8 @@ from gateway.control.fleet.workers import Fleet
 from gateway.control.observe.gateway_status import GatewayStatus, ModelStatus, VersionStatus
 from gateway.control.observe.statistics import version_statistics
 from gateway.errors import InvalidRequest, NotReady
-from gateway.telemetry.aggregate import Merged
+from gateway.quality.prediction_store import PredictionStore
+from gateway.telemetry.merged_counts import Merged
 from registry.errors import ExpectedError
 from registry.names import version_number
 from registry.registry import Registry
@@ -64,14 +64,6 @@ _INDEX_STATES = {
 _log = structlog.get_logger("interlock.control")
 
 
-class FeedbackLog(Protocol):
-    """The prediction log, as far as ground truth needs it."""
-
-    def accept(self, items: Sequence[Feedback]) -> list[Verdict]:
-        """Returns one verdict per item, in order; they are durable then."""
-        ...
-
-
 class Answering:
     """
     Answers questions. Thread-safe; loading and unloading wait for the workers.
@@ -87,9 +79,9 @@ class Answering:
         fleet: Fleet,
         traffic: Traffic,
         operations: Operations,
-        loading: OnDemand,
+        loading: OnDemandLoading,
         regions: SharedRegions,
-        feedback: FeedbackLog,
+        feedback: PredictionStore,
         status: Callable[[], GatewayStatus],
         counts: Callable[[], Merged],
         report_timeout_s: float,

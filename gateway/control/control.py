@@ -6,25 +6,23 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import structlog
 
 from gateway.clock import Clock
 from gateway.contract import link
 from gateway.contract.counts import Telemetry
-from gateway.contract.feedback import Feedback, Verdict
 from gateway.contract.handshake import Hello
 from gateway.contract.predictions import PredictionBatch
 from gateway.contract.questions import Answer, Ask
 from gateway.contract.traces import Traces
 from gateway.control.answers import Answering
 from gateway.control.catalog import uploads
-from gateway.control.catalog.layout_store import FORMAT, Build, Layouts
-from gateway.control.catalog.loading import OnDemand
+from gateway.control.catalog.layout_store import FORMAT, BuildLayout, LayoutStore
 from gateway.control.catalog.machine import layout_key, memory_bytes
 from gateway.control.catalog.memory_budget import MemoryBudget, limit_of
-from gateway.control.catalog.registration import Registering, Trial
+from gateway.control.catalog.on_demand_loading import OnDemandLoading
+from gateway.control.catalog.registration import Registrations, Trial
 from gateway.control.catalog.shared_regions import SharedRegions
 from gateway.control.changes.aliases import Aliases
 from gateway.control.changes.operations import Operation, Operations
@@ -35,17 +33,16 @@ from gateway.control.desired.state_store import DesiredStateStore
 from gateway.control.fleet.workers import Fleet
 from gateway.control.limits import ControlLimits
 from gateway.control.observe.gateway_status import GatewayStatus, gateway_status, readiness
-from gateway.control.observe.http import Health
-from gateway.control.observe.metrics_page import SWAPS, QualityFigures, route_facts, version_facts, worker_facts
-from gateway.control.observe.recorder import Recorder
+from gateway.control.observe.http import HealthReport
+from gateway.control.observe.metrics_facts import SWAPS, QualityCache, route_facts, version_facts, worker_facts
+from gateway.control.observe.prediction_recorder import PredictionRecorder
 from gateway.errors import NotReady
-from gateway.quality.log.config import LogCounts
-from gateway.quality.metrics import VersionQuality
+from gateway.quality.prediction_store import PredictionStore
 from gateway.runtime.layout_rewrite import build
 from gateway.settings.paths import Home
 from gateway.settings.values import Settings
 from gateway.telemetry.aggregate import Aggregate
-from gateway.telemetry.facts import MetricsFacts, SwapRecorder
+from gateway.telemetry.facts import FeedbackCounts, MetricsFacts, SwapRecorder
 from gateway.telemetry.otel import TraceExport
 from gateway.telemetry.prometheus import render_metrics
 from registry.errors import RegistryError
@@ -57,50 +54,6 @@ REFRESH_S = 5.0  # how often the registry is read again, for what others may hav
 STOP_S = 5.0
 
 _log = structlog.get_logger("interlock.control")
-
-
-class PredictionLogPort(Protocol):
-    """What `gateway.quality.log.PredictionLog` gives to control."""
-
-    def know_epoch(self, epoch: int, incarnation: str) -> None:
-        """Ids of this epoch are ours."""
-        ...
-
-    def know_classes(self, model: str, version: int, classes: Sequence[str]) -> None:
-        """Names of a version's classes."""
-        ...
-
-    def record(self, batches: Sequence[PredictionBatch]) -> None:
-        """Keeps predictions."""
-        ...
-
-    def accept(self, items: Sequence[Feedback]) -> list[Verdict]:
-        """Joins ground truth."""
-        ...
-
-    def quality(self, model: str, window_s: float = 0.0) -> tuple[VersionQuality, ...]:
-        """Live quality."""
-        ...
-
-    def pending(self) -> int:
-        """Labels that wait."""
-        ...
-
-    def coverage(self, dropped_before: int = 0) -> float:
-        """Share of predictions that are recorded."""
-        ...
-
-    def quality_of_all(self, window_s: float = 0.0) -> tuple[tuple[str, VersionQuality], ...]:
-        """Live quality of every model."""
-        ...
-
-    def counts(self) -> LogCounts:
-        """Recorded and dropped predictions."""
-        ...
-
-    def tick(self) -> None:
-        """Forgets what is too old."""
-        ...
 
 
 def run_trial(path: Path, prediction: Prediction | None, examples: Sequence[Example]) -> Facts:
@@ -124,11 +77,11 @@ class Control:
         home: Home,
         *,
         registry: Registry,
-        prediction_log: PredictionLogPort,
+        prediction_log: PredictionStore,
         counts: Aggregate,
         clock: Clock,
         trial: Trial = run_trial,
-        build_layout: Build = build,
+        build_layout: BuildLayout = build,
         trace_export: TraceExport | None = None,
         ask_restart: Callable[[], None] | None = None,
         is_restarted: bool = False,
@@ -140,7 +93,7 @@ class Control:
         self.prediction_log, self.counts = prediction_log, counts
         self.started_at = clock.now()
         self.fleet = Fleet(self, clock, expected=settings.worker_processes)
-        self.layouts = Layouts(home.layouts, layout_key(FORMAT), clock, build=build_layout)
+        self.layouts = LayoutStore(home.layouts, layout_key(FORMAT), clock, build=build_layout)
         self.desired = DesiredStateStore(
             registry,
             clock,
@@ -151,7 +104,7 @@ class Control:
             layouts=self.layouts,
         )
         self._swaps = SwapRecorder()
-        self._quality = QualityFigures(prediction_log, clock)
+        self._quality = QualityCache(prediction_log, clock)
         self.operations = Operations(clock, history=limits.history, ended=self._ended)
         loading = settings.loading
         limit_bytes = limit_of(loading.memory_budget_bytes, memory_bytes())
@@ -161,14 +114,14 @@ class Control:
         self.aliases = Aliases(registry, self.operations, two_phase, self.fleet)
         self.regions = SharedRegions(settings.requests, limits, self.desired, two_phase)
         self.restarts = Restarts(settings, limits, self.operations, self.fleet, ask_restart)
-        self.registering = Registering(
+        self.registering = Registrations(
             home, limits, registry, self.operations, self.aliases, trial=trial, lay_out=self.desired.lay_out
         )
-        self.loading = OnDemand(
-            settings.requests.on_demand, registry, self.fleet, self.desired, clock, patience_s=loading.load_timeout_s
+        self.loading = OnDemandLoading(
+            settings.requests.on_demand, registry, self.fleet, self.desired, clock, load_timeout_s=loading.load_timeout_s
         )
         self.answers = self._answering()
-        self._recorder = Recorder(prediction_log, clock)
+        self._recorder = PredictionRecorder(prediction_log, clock)
         self._trace_export = trace_export or TraceExport(environ={})
         self._stopping = threading.Event()
         self._listener: socket.socket | None = None
@@ -252,14 +205,14 @@ class Control:
         """The gateway at this moment."""
         return gateway_status(self.desired.plans(), self.fleet.view(), self.counts.merged(), self.desired.layouts())
 
-    def is_live(self) -> Health:
+    def is_live(self) -> HealthReport:
         """Control itself answers, so it lives."""
-        return Health(True)
+        return HealthReport(True)
 
-    def is_ready(self) -> Health:
+    def is_ready(self) -> HealthReport:
         """Whether callers of every deployed model are answered, and what is missing."""
         found = readiness(self.desired.plans(), self.fleet.view())
-        return Health(found.is_ready, found.problems)
+        return HealthReport(found.is_ready, found.problems)
 
     def metrics(self) -> bytes:
         """The page for Prometheus."""
@@ -274,6 +227,7 @@ class Control:
             quality=self._quality.facts(),
             predictions_recorded=counts.recorded,
             predictions_dropped=counts.dropped + self._recorder.dropped,
+            feedback=FeedbackCounts(counts.joined_late, counts.lapsed, counts.refused_late),
             loading=self.loading.counts() if self.settings.requests.on_demand else None,
             build={"version": self.version},
         )

@@ -1,4 +1,4 @@
-"""How a shadow's answer differs from the primary's. Pure; the request path's mirror adds the results up."""
+"""Comparison of a shadow's outputs with the primary's. Pure. `serving.shadow` adds up the results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 
 def compare_classes(primary: Sequence[object], shadow: Sequence[object]) -> tuple[int, int]:
-    """(rows compared, rows that disagree). A row that only one of them answered disagrees."""
+    """Returns (rows compared, rows that disagree). A row that only one of the two answered disagrees."""
     rows = max(len(primary), len(shadow))
     agreed = sum(1 for ours, theirs in zip(primary, shadow, strict=False) if ours == theirs)
     return rows, rows - agreed
@@ -17,11 +17,11 @@ def compare_classes(primary: Sequence[object], shadow: Sequence[object]) -> tupl
 
 def compare_values(primary: ArrayLike, shadow: ArrayLike) -> tuple[int, float, float]:
     """
-    (numbers compared, sum of |difference|, largest |difference|) over arrays of one shape.
+    Returns (numbers compared, sum of |difference|, largest |difference|) over two arrays of the same shape.
 
-    Equal infinities and NaN against NaN differ by 0. NaN against a number, or an infinity against anything else, makes
-    the largest difference infinite and stays out of number and sum, so that sums over many answers stay usable.
-    Another shape is (0, 0.0, inf): nothing could be compared, and that is a disagreement.
+    Equal infinities differ by 0, and so do NaN and NaN. NaN against a number, or an infinity against anything else, makes the
+    largest difference infinite and is left out of the count and the sum, so that sums over many answers stay usable. Arrays
+    of different shapes return (0, 0.0, inf): nothing was compared, and that is a disagreement.
     """
     ours, theirs = np.asarray(primary, np.float64), np.asarray(shadow, np.float64)
     if ours.shape != theirs.shape:

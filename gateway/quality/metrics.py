@@ -1,7 +1,7 @@
 """
-Quality as mergeable sufficient statistics: confusion counts for classes, running moments for numbers. Pure.
+Live quality as mergeable sufficient statistics: confusion counts for classifiers, running moments for regressors. Pure.
 
-The figures are scikit-learn's: `precision_recall_fscore_support` with ``zero_division=0`` over the labels that occur as
+The figures equal scikit-learn's: `precision_recall_fscore_support` with ``zero_division=0`` over all labels that occur as
 truth or prediction, `mean_absolute_error`, `root_mean_squared_error`, `r2_score`.
 """
 
@@ -18,7 +18,10 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class ClassFigures:
-    """One class: how much of what was called so is so, how much of what is so was found, and how many are."""
+    """
+    Figures of one class: ``precision`` is the right share of its predictions, ``recall`` the predicted share of its rows,
+    ``support`` the number of its rows.
+    """
 
     label: str
     precision: float
@@ -29,21 +32,22 @@ class ClassFigures:
 
 @dataclass(frozen=True, slots=True)
 class ClassReport:
-    """Figures of a classifier over the labelled rows (at least one)."""
+    """
+    Figures of a classifier over its labelled rows, of which there is at least one. Micro precision and recall are not here:
+    they equal the accuracy, since every row has one truth and one prediction. So does ``f1_micro``.
+    """
 
     accuracy: float
     precision_macro: float
     recall_macro: float
     f1_macro: float
-    precision_micro: float
-    recall_micro: float
     f1_micro: float
     classes: tuple[ClassFigures, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """How often each (truth, predicted) pair of labels occurred. Merging is addition."""
+    """The number of rows per (truth, predicted) pair of labels. Merging adds them."""
 
     cells: Mapping[tuple[str, str], int]
 
@@ -57,22 +61,22 @@ class Confusion:
 
     @property
     def total(self) -> int:
-        """Labelled rows."""
+        """Number of labelled rows."""
         return sum(self.cells.values())
 
     def merged(self, other: Confusion) -> Confusion:
-        """The counts of both."""
+        """Returns the sum of both."""
         cells = dict(self.cells)
         for pair, count in other.cells.items():
             cells[pair] = cells.get(pair, 0) + count
         return Confusion(cells)
 
     def labels(self) -> tuple[str, ...]:
-        """Every label seen, whole numbers first and by size."""
+        """Returns every label that occurs. Whole numbers come first, sorted by value."""
         return tuple(sorted({label for pair in self.cells for label in pair}, key=_label_order))
 
     def report(self) -> ClassReport | None:
-        """The figures; None when nothing is labelled."""
+        """Returns the figures; None without labelled rows."""
         if not self.total:
             return None
         labels = self.labels()
@@ -86,9 +90,6 @@ class Confusion:
             precision_macro=float(precision.mean()),
             recall_macro=float(recall.mean()),
             f1_macro=float(f1.mean()),
-            # Every row has one truth and one prediction, so the three micro averages are the accuracy.
-            precision_micro=accuracy,
-            recall_micro=accuracy,
             f1_micro=accuracy,
             classes=tuple(ClassFigures(*one) for one in figures),
         )
@@ -114,7 +115,10 @@ def _ratio(part: Floats, whole: Floats) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class ValueReport:
-    """Figures of a regressor over the labelled rows (at least one). ``bias`` is mean(predicted - truth); r2 needs two rows."""
+    """
+    Figures of a regressor over its labelled rows, of which there is at least one. ``bias`` is mean(predicted - truth). ``r2``
+    needs two rows.
+    """
 
     mae: float
     rmse: float
@@ -125,8 +129,8 @@ class ValueReport:
 @dataclass(frozen=True, slots=True)
 class Moments:
     """
-    Sums of the errors (predicted - truth), and mean and squared deviations of the truth, merged as Chan, Golub and LeVeque
-    (1983) do, so that a large mean does not swallow the spread.
+    Sums of the errors (predicted - truth), and mean and sum of squared deviations of the truth. Merged as in Chan, Golub and
+    LeVeque (1983), so that a large mean does not cancel the spread.
     """
 
     n: int = 0
@@ -138,7 +142,7 @@ class Moments:
 
     @classmethod
     def of(cls, truth: ArrayLike, predicted: ArrayLike) -> Moments:
-        """From two arrays of one length, finite numbers."""
+        """Computes the moments from two arrays of the same length, with finite numbers."""
         actual, forecast = np.asarray(truth, np.float64), np.asarray(predicted, np.float64)
         if not actual.size:
             return cls()
@@ -149,7 +153,7 @@ class Moments:
         return cls(actual.size, *(float(one) for one in sums))
 
     def merged(self, other: Moments) -> Moments:
-        """The moments of both together."""
+        """Returns the moments of both together."""
         n = self.n + other.n
         if not n:
             return self
@@ -164,7 +168,7 @@ class Moments:
         )
 
     def report(self) -> ValueReport | None:
-        """The figures; None when nothing is labelled."""
+        """Returns the figures; None without labelled rows."""
         if not self.n:
             return None
         return ValueReport(
@@ -177,7 +181,7 @@ class Moments:
     def _r2(self) -> float | None:
         if self.n < 2:
             return None
-        if self.m2_truth == 0.0:  # a constant truth: scikit-learn's convention keeps it finite
+        if self.m2_truth == 0.0:  # a constant truth: scikit-learn's convention keeps r2 finite
             return 1.0 if self.sum_square == 0.0 else 0.0
         return 1.0 - self.sum_square / self.m2_truth
 
@@ -185,10 +189,10 @@ class Moments:
 @dataclass(frozen=True, slots=True)
 class VersionQuality:
     """
-    Live quality of one version under one arm, over predictions made within a window.
+    Live quality of one version in one arm, over the predictions of a window.
 
-    ``predictions`` and ``labelled`` count rows; ``not_finite`` are labelled rows whose prediction was NaN or infinite,
-    which no sum can hold. ``corrections`` count truths that came after, and differ from, the first.
+    ``predictions`` and ``labelled`` count rows. ``not_finite`` counts labelled rows whose prediction was NaN or infinite; the
+    sums leave them out. ``corrections`` counts truths that arrived after the first one for a row and differ from it.
     """
 
     version: int
@@ -203,15 +207,15 @@ class VersionQuality:
 
     @property
     def coverage(self) -> float:
-        """Labelled rows per predicted row."""
+        """Share of the predicted rows that are labelled."""
         return self.labelled / self.predictions if self.predictions else 0.0
 
     @property
     def class_report(self) -> ClassReport | None:
-        """The figures of a classifier; None for a regressor or while nothing is labelled."""
+        """The figures of a classifier; None for a regressor or without labelled rows."""
         return self.confusion.report() if self.confusion else None
 
     @property
     def value_report(self) -> ValueReport | None:
-        """The figures of a regressor; None for a classifier or while nothing is labelled."""
+        """The figures of a regressor; None for a classifier or without labelled rows."""
         return self.moments.report() if self.moments else None

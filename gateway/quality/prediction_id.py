@@ -1,11 +1,11 @@
 """
-Prediction ids: version-7 UUIDs (RFC 9562 5.7) whose random part says who issued them. Pure.
+Prediction ids: version-7 UUIDs (RFC 9562, section 5.7) whose random part identifies the worker that issued them. Pure.
 
     tttttttt-tttt-7eee-veee-cccccccccccc
-    48 bits Unix milliseconds, 26 bits epoch (12 in rand_a, 14 behind the variant), 48 bits counter
+    48 bits Unix milliseconds, 26 bits epoch (12 in rand_a, 14 after the variant), 48 bits counter
 
-The epoch is drawn by a worker when it starts and told to control in `fleet.Hello`; the counter makes ids unique
-within it. So they sort by time, need no randomness per request, and an id nobody here issued is known as such.
+A worker draws its epoch when it starts and tells it to control in `contract.handshake.Hello`; the counter makes ids unique
+within an epoch. So ids sort by time, need no randomness per request, and an id that was not issued here is recognised.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import functools
 import re
 from dataclasses import dataclass
 
-EPOCHS = 1 << 26
+EPOCHS = 1 << 26  # number of epochs: 26 bits
 _PATTERN = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-7([0-9a-f]{3})-([89ab])([0-9a-f]{3})-([0-9a-f]{12})")
 _SPREAD = 2654435761  # Knuth's multiplicative hash: spreads consecutive counters over 32 bits
 
@@ -29,24 +29,19 @@ class PredictionId:
 
 
 def prefix(time_ms: int, epoch: int) -> str:
-    """The first 24 characters, to be followed by the counter as 12 hexadecimal digits."""
+    """Returns the first 24 characters of an id. The counter follows as 12 hexadecimal digits."""
     stamp = f"{time_ms:012x}"
     return f"{stamp[:8]}-{stamp[8:]}{_epoch_part(epoch)}"
 
 
-@functools.lru_cache(16)  # a process issues ids of one epoch
+@functools.lru_cache(16)  # a process issues ids of one epoch only
 def _epoch_part(epoch: int) -> str:
     low = epoch & 0x3FFF
     return f"-7{epoch >> 14:03x}-{8 | low >> 12:x}{low & 0xFFF:03x}-"
 
 
-def format_id(parts: PredictionId) -> str:
-    """The id in text."""
-    return f"{prefix(parts.time_ms, parts.epoch)}{parts.counter:012x}"
-
-
 def parse(text: str) -> PredictionId | None:
-    """The parts of an id, or None when the text is none."""
+    """Returns the parts of an id; None if the text is not an id."""
     match = _PATTERN.fullmatch(text)
     if match is None:
         return None
@@ -56,5 +51,8 @@ def parse(text: str) -> PredictionId | None:
 
 
 def is_sampled(counter: int, rate: float) -> bool:
-    """Whether a prediction with this counter goes to the log at ``rate`` (0 to 1): the same answer wherever it is asked."""
+    """
+    Returns whether a prediction with this counter is recorded at the sampling ``rate`` (0 to 1). The answer is the same in
+    every process.
+    """
     return (counter * _SPREAD & 0xFFFFFFFF) < rate * 4294967296.0

@@ -11,7 +11,7 @@ from gateway.serving.batch import join_inputs
 from gateway.serving.prediction_records import Executed, Records, has_row_each
 from gateway.serving.request_traces import request_trace
 from gateway.serving.stages import Answers, Routed
-from gateway.telemetry.tracing import Tracing
+from gateway.telemetry.worker_tracing import Tracing
 from gateway.versions.loaded import LoadedVersion
 from gateway.versions.recent_inputs import MAX_EXAMPLE_BYTES, RecentInputs
 from registry.examples import Example, ExampleTensor

@@ -19,7 +19,7 @@ from gateway.serving.shared_memory.placing import take_inputs
 from gateway.serving.shared_memory.regions import OpenRegions
 from gateway.serving.stages import Received, Routed
 from gateway.serving.table import RoutingTable
-from gateway.telemetry.tracing import Tracing
+from gateway.telemetry.worker_tracing import Tracing
 
 TRAILERS_KEY = "x-prediction-metadata"  # metadata key; if present, version, arm and prediction id also go out as trailers
 TRACE_KEY = "traceparent"  # metadata key of the W3C trace context

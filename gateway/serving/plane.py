@@ -39,7 +39,7 @@ from gateway.serving.shared_memory.regions import OpenRegions
 from gateway.serving.stages import Routed
 from gateway.serving.table import RoutingTable, compile_table
 from gateway.settings.sections import PredictionSettings, RequestSettings
-from gateway.telemetry.tracing import Tracing
+from gateway.telemetry.worker_tracing import Tracing
 from gateway.versions.loaded import LoadedVersion
 from gateway.versions.recent_inputs import RecentInputs
 from gateway.versions.snapshot import Snapshot

@@ -12,7 +12,7 @@ from gateway.serving.counters import Counters
 from gateway.serving.lane.call import Call, Lane, Refusal
 from gateway.serving.request_traces import refusal_trace
 from gateway.serving.stages import Received
-from gateway.telemetry.tracing import Tracing
+from gateway.telemetry.worker_tracing import Tracing
 
 EXPIRED = DeadlinePassed("the deadline passed while the request was queued")
 Describe = Callable[[BaseException], Refusal]

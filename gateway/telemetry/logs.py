@@ -1,7 +1,6 @@
 """
-Log lines: structlog as JSON on standard error, with the standard library's loggers (grpc, OpenTelemetry) routed into it.
-
-Called once per process, by whoever starts it. What is logged is decided where it happens.
+The set-up of log lines: structlog writes JSON to standard error, and the standard library's loggers (grpc, OpenTelemetry)
+write to the same place. Each process calls `configure_logs` once at its start. No log events are defined here.
 """
 
 from __future__ import annotations
@@ -15,24 +14,24 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-# Libraries that tell at INFO and DEBUG what only their authors want to know.
+# Libraries whose INFO and DEBUG lines only help their authors.
 _QUIET = ("grpc", "opentelemetry", "sqlalchemy", "alembic", "asyncio", "concurrent")
 
 
-class _Handler(logging.StreamHandler[TextIO]):
-    """Ours among the root logger's handlers: replaced when logs are configured again, the others are left alone."""
+class _LogHandler(logging.StreamHandler[TextIO]):
+    """Marks the gateway's handler among the root logger's, so that a second configuration replaces only this one."""
 
 
 def configure_logs(level: str = "info", role: str = "control", worker: int | None = None, stream: TextIO | None = None) -> None:
     """
-    Sends every log line of this process to ``stream`` (None: standard error), one JSON object a line, or coloured text
-    when that is a terminal. Lines below ``level`` (debug, info, warning, error) are dropped; each carries the process'
-    ``role``, and the ``worker`` number where there is one. Raises ValueError for an unknown level. May be called again.
+    Sends every log line of this process to ``stream`` (None: standard error), as one JSON object per line, or as coloured text
+    if the stream is a terminal. Drops lines below ``level`` (debug, info, warning, error). Each line has the process'
+    ``role`` and, if given, the ``worker`` number. Raises ValueError for an unknown level. May be called again.
     """
     if level.lower() not in LEVELS:
         raise ValueError(f"log level: got {level!r}, expected one of {', '.join(LEVELS)}")
     threshold = LEVELS[level.lower()]
-    # gRPC's C core writes to file descriptor 2 by itself and reads this once, when it is loaded.
+    # gRPC's C core writes to file descriptor 2 itself. It reads this variable once, when it is loaded.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     out = stream if stream is not None else sys.stderr
     before = _before(role, worker)
@@ -40,12 +39,12 @@ def configure_logs(level: str = "info", role: str = "control", worker: int | Non
         processors=[*before, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=False,  # loggers made at import time follow a later configuration
+        cache_logger_on_first_use=False,  # so that loggers made at import time follow a later configuration
     )
-    handler = _Handler(out)
+    handler = _LogHandler(out)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=before, processors=_render(out)))
     root = logging.getLogger()
-    root.handlers[:] = [kept for kept in root.handlers if not isinstance(kept, _Handler)] + [handler]
+    root.handlers[:] = [kept for kept in root.handlers if not isinstance(kept, _LogHandler)] + [handler]
     root.setLevel(threshold)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(threshold, logging.WARNING))

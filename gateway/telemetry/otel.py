@@ -1,16 +1,16 @@
 """
-Traced requests of the workers as OpenTelemetry spans, sent by control: the only importer of opentelemetry.
+Export of the workers' traces as OpenTelemetry spans, by control. The only importer of opentelemetry.
 
-Workers only record what a request's trace is made of (`gateway.telemetry.tracing`): to build and send its four spans takes
-0.2 ms of a core, which there would be the requests'. Configured by the standard variables:
+Workers only record the facts of a traced request (`gateway.telemetry.worker_tracing`): building and sending its four spans
+takes 0.2 ms of a core, which a worker would take from its requests. The standard variables configure it:
 
-    OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT   where to send; either switches tracing on
+    OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT   where to send; either one switches tracing on
     OTEL_TRACES_EXPORTER         otlp (default), console, none
-    OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_BSP_*, OTEL_EXPORTER_OTLP_*   as the SDK reads them
-    OTEL_TRACES_SAMPLER(_ARG)    in place of the configured ratio
+    OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_BSP_*, OTEL_EXPORTER_OTLP_*   read by the SDK
+    OTEL_TRACES_SAMPLER(_ARG)    replaces the configured ratio
     OTEL_SDK_DISABLED            true: off
 
-Attributes follow OpenTelemetry's RPC conventions, what is ours is named ``interlock.*``.
+Attributes follow OpenTelemetry's RPC conventions; the gateway's own attributes are named ``interlock.*``.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ import structlog
 
 from gateway.contract.handshake import Hello
 from gateway.contract.traces import SAMPLED, RequestTrace, Traces
-from gateway.telemetry.trace import exporter_of
+from gateway.telemetry.trace_sampling import exporter_of
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace.export import SpanExporter
 
 SERVICE_NAME = "interlock"
-SHUTDOWN_TIMEOUT_S = 3.0
-# Codes that are the server's fault in OpenTelemetry's RPC conventions; the others are the caller's.
+SHUTDOWN_TIMEOUT_S = 3.0  # s; longest wait for the exporter at shutdown
+# Codes that count as the server's fault in OpenTelemetry's RPC conventions. All others are the caller's.
 _SERVER_FAULTS = frozenset(("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"))
 
 _log = structlog.get_logger("interlock.tracing")
@@ -41,8 +41,8 @@ _log = structlog.get_logger("interlock.tracing")
 
 class TraceExport:
     """
-    Sends what the workers traced. ``exporter`` replaces the one that ``environ`` (default: the process') asks for; without
-    one nothing is sent and the SDK is not even imported. Thread-safe.
+    Sends the workers' traces. ``exporter`` replaces the one that ``environ`` (default: the process' variables) configures.
+    Without an exporter, nothing is sent and the SDK is not imported. Thread-safe.
     """
 
     def __init__(self, *, exporter: SpanExporter | None = None, environ: Mapping[str, str] | None = None) -> None:
@@ -52,8 +52,8 @@ class TraceExport:
 
     def put(self, source: Hello, traces: Traces) -> None:
         """
-        Sends the spans of requests that this life of a worker has ended on their way: without blocking; dropped, with a
-        warning of the SDK, where its queue is full.
+        Queues the spans of ``traces``, which come from the incarnation ``source``. Does not block. If the SDK's queue is full,
+        the SDK drops spans and logs a warning.
         """
         sink = self._sink
         if sink is not None:
@@ -61,14 +61,14 @@ class TraceExport:
                 sink.put(source, trace)
 
     def shutdown(self, timeout_s: float = SHUTDOWN_TIMEOUT_S) -> None:
-        """Sends what waits, for at most ``timeout_s`` seconds. Safe to call twice; later traces are dropped."""
+        """Sends the queued spans, for at most ``timeout_s`` seconds. Safe to call twice. Drops later traces."""
         sink, self._sink = self._sink, None
         if sink is not None:
             sink.shutdown(timeout_s)
 
 
 class _Sink:
-    """Spans, their batch processor and what is the same in all of them. Imports the SDK, which takes its time and memory."""
+    """Makes spans and hands them to the SDK's batch processor. Imports the SDK, which takes time and memory."""
 
     def __init__(self, exporter: SpanExporter, environ: Mapping[str, str]) -> None:
         from opentelemetry.sdk.trace import ReadableSpan
@@ -80,7 +80,7 @@ class _Sink:
             "OTEL_RESOURCE_ATTRIBUTES", ""
         )
         self._scope = InstrumentationScope("interlock")
-        self._resources: dict[int, tuple[str, Resource]] = {}  # by worker: its life and what that is
+        self._resources: dict[int, tuple[str, Resource]] = {}  # by worker: its incarnation, and that one's resource
         self._span, self._context = ReadableSpan, SpanContext
         self._server, self._internal = SpanKind.SERVER, SpanKind.INTERNAL
         self._fault, self._fine = StatusCode.ERROR, Status()
@@ -90,18 +90,18 @@ class _Sink:
         self._processor = BatchSpanProcessor(exporter)
 
     def put(self, source: Hello, trace: RequestTrace) -> None:
-        """Builds the spans of a request and queues them."""
+
         context = trace.context
         if context is None:
             return
         resource = self._resource(source)
         trace_id = int(context.trace_id, 16)
-        root = self._place(trace_id, self._bits(64) or 1)
+        root = self._span_context(trace_id, self._bits(64) or 1)
         is_fault = trace.code in _SERVER_FAULTS
         self._end(
             name=trace.method,
             context=root,
-            parent=self._place(trace_id, context.parent_id, is_remote=True) if context.parent_id else None,
+            parent=self._span_context(trace_id, context.parent_id, is_remote=True) if context.parent_id else None,
             kind=self._server,
             attributes=_attributes(trace, source.worker),
             status=self._status(self._fault, trace.error or trace.code) if is_fault else self._fine,
@@ -112,7 +112,7 @@ class _Sink:
         for stage in trace.stages:
             self._end(
                 name=stage.name,
-                context=self._place(trace_id, self._bits(64) or 1),
+                context=self._span_context(trace_id, self._bits(64) or 1),
                 parent=root,
                 kind=self._internal,
                 attributes=_stage_attributes(trace, stage.name),
@@ -122,7 +122,7 @@ class _Sink:
                 resource=resource,
             )
 
-    def _place(self, trace_id: int, span_id: int, *, is_remote: bool = False) -> Any:
+    def _span_context(self, trace_id: int, span_id: int, *, is_remote: bool = False) -> Any:
         return self._context(trace_id, span_id, is_remote=is_remote, trace_flags=self._flags)
 
     def _end(self, **facts: Any) -> None:
@@ -143,12 +143,12 @@ class _Sink:
         return Resource.create(own)
 
     def shutdown(self, timeout_s: float) -> None:
-        """Flushes within the bound: the processor's own shutdown waits for its exporter's retries."""
+        """Flushes in a thread, to keep the bound: the processor's own shutdown waits for its exporter's retries."""
         closing = threading.Thread(target=self._processor.shutdown, name="tracing-shutdown", daemon=True)
         closing.start()
         closing.join(timeout_s)
         if closing.is_alive():
-            _log.warning("traces_lost", why=f"the exporter took longer than {timeout_s} s at shutdown")
+            _log.warning("traces_lost", reason=f"the exporter took longer than {timeout_s} s at shutdown")
 
 
 def _attributes(trace: RequestTrace, worker: int) -> dict[str, Any]:
@@ -179,11 +179,11 @@ def _stage_attributes(trace: RequestTrace, stage: str) -> dict[str, Any]:
 
 
 def _exporter(environ: Mapping[str, str]) -> SpanExporter | None:
-    """The exporter that the variables ask for; None without one, or (with a warning) for one that is not built in."""
+    """The configured exporter; None if there is none, or (with a warning) for one that is not built in."""
     try:
         kind = exporter_of(environ)
     except ValueError as error:
-        _log.warning("tracing_off", why=str(error))
+        _log.warning("tracing_off", reason=str(error))
         return None
     if kind == "console":
         from opentelemetry.sdk.trace.export import ConsoleSpanExporter

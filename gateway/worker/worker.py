@@ -272,7 +272,7 @@ def _serving_parts(settings: Settings, hello: Hello, clock: Clock) -> Parts:
     """Builds the real parts. Imported late, so that a worker around other parts needs no runtime."""
     from gateway.api.status_codes import describe
     from gateway.serving.plane import DataPlane
-    from gateway.telemetry.tracing import Tracing
+    from gateway.telemetry.worker_tracing import Tracing
     from gateway.versions.onnx_loader import OnnxLoader
     from gateway.versions.recent_inputs import RecentInputs
 

@@ -18,7 +18,7 @@ from gateway.contract.predictions import PredictionBatch
 from gateway.contract.questions import Answer, AnyQuestion, Ask
 from gateway.control.control import Control
 from gateway.errors import AskRefused
-from gateway.quality.log.config import LogCounts
+from gateway.quality.log.log_values import LogCounts
 
 
 def told(answer: Answer) -> tuple[str, str, str]:
@@ -177,6 +177,7 @@ class FakeLog:
         self.batches: list[PredictionBatch] = []
         self.classes: dict[tuple[str, int], tuple[str, ...]] = {}
         self.accepted: list[object] = []
+        self.log_counts = LogCounts()
         self.failures = 0
 
     def know_epoch(self, epoch: int, incarnation: str) -> None:
@@ -208,7 +209,7 @@ class FakeLog:
         return 0.5
 
     def counts(self) -> LogCounts:
-        return LogCounts()
+        return self.log_counts
 
     def tick(self) -> None:
         pass

@@ -97,7 +97,10 @@ def test_a_path_that_leaves_the_upload_is_refused(admin: Stub, path: str) -> Non
 @pytest.mark.parametrize("config", [{"upload_bytes": 50}])
 def test_an_upload_that_is_too_large_is_refused(admin: Stub) -> None:
     error = refusal(lambda: register(admin))
-    assert (error.code(), error.details()) == (grpc.StatusCode.INVALID_ARGUMENT, "chunk.data: at most 50 bytes a version")
+    assert (error.code(), error.details()) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "chunk.data: a version may have at most 50 bytes",
+    )
 
 
 @pytest.mark.parametrize("data", [model_bytes()[:-20], b"this is no model"])
@@ -161,14 +164,16 @@ def test_an_upload_announced_as_too_large_is_refused_before_it_is_sent(admin: St
 def test_a_client_that_goes_away_after_a_whole_upload_has_its_version(world: World) -> None:
     data = model_bytes()
     parts = iter([Chunk("m.onnx", data)])
-    operation = world.control.registering.register(Submission("digits"), parts, size_bytes=len(data), is_wanted=lambda: False)
+    operation = world.control.registering.register(
+        Submission("digits"), parts, size_bytes=len(data), is_connected=lambda: False
+    )
     assert world.done(operation).result.version.number == 1
 
 
 def test_an_upload_of_no_announced_size_that_only_looks_whole_is_not_stored(world: World) -> None:
     chunks = iter([Chunk("m.onnx", model_bytes())])
-    operation = world.control.registering.register(Submission("digits"), chunks, is_wanted=lambda: False)
-    assert "the client went away" in str(world.control.operations.wait(operation.name).error)
+    operation = world.control.registering.register(Submission("digits"), chunks, is_connected=lambda: False)
+    assert "the client disconnected" in str(world.control.operations.wait(operation.name).error)
     assert world.registry.models() == ((), "")
 
 

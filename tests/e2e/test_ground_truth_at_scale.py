@@ -16,7 +16,7 @@ from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 from gateway.client import AdminClient, CallError, Client, Feedback, Verdict
 from gateway.demo import models
-from gateway.quality.prediction_id import PredictionId, format_id
+from gateway.quality.prediction_id import prefix
 
 PREDICTIONS, LATE = 10_000, 0.3
 CALLERS = 8
@@ -94,8 +94,8 @@ def test_every_verdict_is_right_and_quality_is_scikit_learns(
         expected = [(label(one), Verdict.JOINED) for one in late]
         expected += [(label(one), Verdict.DUPLICATE) for one in dice.sample(early, TWICE)]
         expected += [(label(one, (one.truth + 1) % 10), Verdict.CONFLICT) for one in dice.sample(early, CONTRADICTED)]
-        strangers = [PredictionId(1_700_000_000_000 + i, dice.getrandbits(26), i) for i in range(UNKNOWN)]
-        expected += [(Feedback(prediction_id=format_id(one), label=3), Verdict.UNKNOWN) for one in strangers]
+        strangers = [f"{prefix(1_700_000_000_000 + i, dice.getrandbits(26))}{i:012x}" for i in range(UNKNOWN)]
+        expected += [(Feedback(prediction_id=one, label=3), Verdict.UNKNOWN) for one in strangers]
         dice.shuffle(expected)
         assert send(client, [item for item, _ in expected]) == [verdict for _, verdict in expected]
         _check_quality(admin, made)

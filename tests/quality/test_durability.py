@@ -23,7 +23,7 @@ from gateway.contract.feedback import Feedback, VerdictKind
 from gateway.contract.predictions import PredictionBatch
 from gateway.errors import ForbiddenNow, NotReady
 from gateway.quality.log import PredictionLog
-from gateway.quality.log.schema import open_reader, used_bytes
+from gateway.quality.log.log_tables import open_reader, used_bytes
 from gateway.settings.sections import PredictionSettings
 
 Open = Callable[..., PredictionLog]

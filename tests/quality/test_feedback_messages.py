@@ -1,4 +1,4 @@
-"""Ground truth and quality over protobuf, and as gauges."""
+"""Ground truth and quality over protobuf."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from gateway.api.feedback_messages import quality_message
 from gateway.api.forwarded import FEEDBACK_RPCS
 from gateway.contract.questions import Verdicts
 from gateway.protocol.pb import feedback_pb2 as pb
-from gateway.quality.gauges import quality_gauges
 from gateway.quality.log import PredictionLog
 
 
@@ -58,16 +57,11 @@ def test_quality_leaves_unset_what_is_not_known(log: PredictionLog) -> None:
     assert (second.mae, second.bias, second.HasField("accuracy"), len(second.classes)) == (4.0, -4.0, False, 0)
 
 
-def test_gauges_hold_the_figures_of_every_model(log: PredictionLog) -> None:
+def test_quality_of_all_has_every_model_version_and_arm(log: PredictionLog) -> None:
     _fill(log)
     log.record([classes([id_at(9)], ["x"], model="other", arm="shadow")])
-    rows = {(model, version, arm): figures for model, version, arm, figures in quality_gauges(log)}
-    assert rows["m", 1, "default"]["accuracy"] == 0.5
-    assert rows["m", 2, "default"] == {
-        "predictions": 2, "labelled": 2, "coverage": 1, "corrections": 0, "not_finite": 0,
-        "mae": 4, "rmse": 4, "bias": -4, "r2": -63,
-    }  # fmt: skip
-    assert rows["other", 1, "shadow"] == {"predictions": 1, "labelled": 0, "coverage": 0, "corrections": 0, "not_finite": 0}
+    found = [(model, one.version, one.arm, one.labelled) for model, one in log.quality_of_all()]
+    assert found == [("m", 1, "default", 2), ("m", 2, "default", 2), ("other", 1, "shadow", 0)]
 
 
 def test_quality_is_of_the_model_that_was_asked_for(log: PredictionLog) -> None:

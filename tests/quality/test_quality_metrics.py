@@ -29,10 +29,9 @@ def test_class_figures_are_those_of_scikit_learn(pairs: list[tuple[str, str]]) -
     report = Confusion.of(pairs).report()
     assert report is not None
     assert report.accuracy == exactly(oracle.accuracy_score(truth, predicted))
-    for average in ("macro", "micro"):
-        expected = oracle.precision_recall_fscore_support(truth, predicted, average=average, zero_division=0)[:3]
-        found = [getattr(report, f"{name}_{average}") for name in ("precision", "recall", "f1")]
-        assert found == [exactly(one) for one in expected]
+    macro = oracle.precision_recall_fscore_support(truth, predicted, average="macro", zero_division=0)[:3]
+    assert [report.precision_macro, report.recall_macro, report.f1_macro] == [exactly(one) for one in macro]
+    assert report.f1_micro == exactly(oracle.f1_score(truth, predicted, average="micro", zero_division=0))
     labels = [one.label for one in report.classes]
     each = np.transpose(oracle.precision_recall_fscore_support(truth, predicted, labels=labels, zero_division=0))
     assert set(labels) == set(truth) | set(predicted)

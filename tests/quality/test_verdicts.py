@@ -112,7 +112,7 @@ def test_a_late_prediction_refuses_a_waiting_label_of_the_wrong_kind(log: Predic
 def test_too_many_waiting_labels_are_an_overload_that_keeps_nothing_of_the_call(open_log: Open) -> None:
     log = open_log(max_pending=2)
     items = [Feedback(inference_id=f"mine-{i}", label="cat") for i in range(3)]
-    with pytest.raises(Overloaded, match="2 labels wait"):
+    with pytest.raises(Overloaded, match="2 labels already wait"):
         log.accept(items)
     assert log.pending() == 0
     assert kinds(log, items[:2]) == [PENDING, PENDING]

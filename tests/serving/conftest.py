@@ -22,7 +22,7 @@ from gateway.serving.lane.opening import open_lane
 from gateway.serving.on_demand.parking import Ask
 from gateway.serving.plane import DataPlane
 from gateway.settings.sections import PredictionSettings, RequestSettings
-from gateway.telemetry.tracing import Tracing
+from gateway.telemetry.worker_tracing import Tracing
 from gateway.versions.loaded import LoadedVersion
 from gateway.versions.onnx_loader import OnnxLoader
 from gateway.versions.recent_inputs import RecentInputs

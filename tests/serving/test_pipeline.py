@@ -24,7 +24,7 @@ from gateway.serving.pipeline import Pipeline
 from gateway.serving.prediction_records import PredictionIds, Records
 from gateway.serving.refusals import Refusals
 from gateway.serving.stages import Batch, Received, Routed
-from gateway.telemetry.tracing import Tracing
+from gateway.telemetry.worker_tracing import Tracing
 from gateway.versions.recent_inputs import RecentInputs
 
 SIGNATURE = RequestSignature("m", "", (InputSignature("x", "FP32", (1, 4)),), (), (16,))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from plane_models import ask, scale
 
-from gateway.telemetry.tracing import Tracing
+from gateway.telemetry.worker_tracing import Tracing
 
 ONE = np.ones((1, 4), np.float32)
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"

@@ -6,10 +6,12 @@ import pytest
 from telemetry_values import counted, sent
 
 from gateway.contract.counts import ShadowCounts
+from gateway.contract.version_state import VersionState
 from gateway.telemetry.aggregate import Aggregate
 from gateway.telemetry.facts import (
-    LoadingCounts,
+    FeedbackCounts,
     MetricsFacts,
+    OnDemandCounts,
     QualityFacts,
     RouteFacts,
     SwapRecorder,
@@ -45,15 +47,16 @@ def full_facts() -> MetricsFacts:
             WorkerFacts(0, is_up=True, is_serving=True, revision=7, replacements=1, started_at=1.7e9),
             WorkerFacts(1, is_up=False, restarts=2),
         ),
-        versions=(VersionFacts(0, "digits", 2, "READY", memory_bytes=4096, in_flight=1, load_s=0.2),),
+        versions=(VersionFacts(0, "digits", 2, VersionState.READY, memory_bytes=4096, in_flight=1, load_s=0.2),),
         routes=(RouteFacts("digits", 7, {2: 0.7, 3: 0.3}, shadow=3, shadow_percent=50.0),),
         swaps=recorder.counts(),
         quality=(
             QualityFacts("digits", 2, "default", 100, 50, 0.5, 0.97, 0.96, 0.95, 0.955),
             QualityFacts("prices", 1, "default", 10, 5, 0.5, mae=1.5, rmse=2.0, r2=0.8),
         ),
-        loading=LoadingCounts(loads=5, failures=1, evictions=2, held=3, waiting=1),
+        loading=OnDemandCounts(loads=5, failures=1, evictions=2, loaded=3, waiting=1),
         predictions_recorded=110,
         predictions_dropped=1,
+        feedback=FeedbackCounts(joined_late=7, lapsed=2, refused_late=1),
         build={"version": "0.1.0"},
     )

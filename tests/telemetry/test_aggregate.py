@@ -9,7 +9,8 @@ from telemetry_values import counted, sent
 
 from gateway.contract.counts import LATENCY_BOUNDS_S, ArmCounts, ShadowCounts
 from gateway.telemetry import aggregate as module
-from gateway.telemetry.aggregate import Aggregate, quantile
+from gateway.telemetry.aggregate import Aggregate
+from gateway.telemetry.merged_counts import quantile
 
 KEY = ("digits", 2, "default")
 
@@ -82,7 +83,7 @@ def test_memory_stays_bounded_over_many_deaths_and_nothing_is_lost() -> None:
     for life in range(module.MAX_DEAD * 3):
         aggregate.update(0, sent(f"life {life}", counted(ok=1)))
     assert requests(aggregate) == module.MAX_DEAD * 3
-    assert len(aggregate._latest) <= module.MAX_DEAD + module.MAX_LIVES
+    assert len(aggregate._latest) <= module.MAX_DEAD + module.MAX_ALIVE
 
 
 def test_a_summed_life_can_not_be_counted_again() -> None:
@@ -97,7 +98,7 @@ STEPS = st.lists(st.tuples(st.integers(0, 2), st.sampled_from(("count", "die", "
 
 
 @given(STEPS)
-def test_the_sum_is_all_that_was_ever_counted_whoever_dies_or_disconnects(steps: list[tuple[int, str, int]]) -> None:
+def test_the_sum_has_every_count_even_if_workers_die_or_disconnect(steps: list[tuple[int, str, int]]) -> None:
     aggregate, lives, counts, total = Aggregate(), [0, 0, 0], [0, 0, 0], 0
     for worker, step, number in steps:
         if step == "count":

@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from telemetry_values import counted, sent
 
 from gateway.contract.counts import LATENCY_BOUNDS_S
+from gateway.contract.version_state import VersionState
 from gateway.telemetry.aggregate import Aggregate
 from gateway.telemetry.facts import MetricsFacts, SwapRecorder, VersionFacts
 from gateway.telemetry.prometheus import render_metrics
@@ -71,6 +72,12 @@ def test_dropped_predictions_of_workers_and_control_add_up(full_facts: MetricsFa
     assert samples(full_facts)["interlock_predictions_dropped_total"] == [({}, 4.0)]
 
 
+def test_labels_that_waited_for_their_prediction_are_counted_by_outcome(full_facts: MetricsFacts) -> None:
+    found = samples(full_facts)
+    outcomes = ("joined_late", "lapsed", "refused_late")
+    assert [found[f"interlock_feedback_{outcome}_total"] for outcome in outcomes] == [[({}, 7.0)], [({}, 2.0)], [({}, 1.0)]]
+
+
 def test_dropped_traces_are_told(full_facts: MetricsFacts) -> None:
     assert samples(full_facts)["interlock_traces_dropped_total"] == [({}, 5.0)]
 
@@ -97,13 +104,14 @@ def test_a_swap_is_counted_and_timed() -> None:
 
 def test_labels_are_escaped() -> None:
     name = 'odd"name\\with\nall'
-    found = samples(MetricsFacts(versions=(VersionFacts(0, name, 1, "READY"),)))
+    found = samples(MetricsFacts(versions=(VersionFacts(0, name, 1, VersionState.READY),)))
     assert found["interlock_version_state"] == [({"worker": "0", "model": name, "version": "1", "state": "ready"}, 1.0)]
 
 
 def test_an_idle_gateway_renders() -> None:
     dropped = {"interlock_predictions_dropped_total", "interlock_traces_dropped_total"}
-    assert set(samples(MetricsFacts())) == {"interlock_predictions_recorded_total", *dropped}
+    feedback = {f"interlock_feedback_{outcome}_total" for outcome in ("joined_late", "lapsed", "refused_late")}
+    assert set(samples(MetricsFacts())) == {"interlock_predictions_recorded_total", *dropped, *feedback}
 
 
 def test_the_list_in_the_docs_is_what_is_rendered(full_facts: MetricsFacts) -> None:

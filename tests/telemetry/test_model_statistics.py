@@ -8,7 +8,8 @@ from gateway.contract.questions import Statistics
 from gateway.control.observe.statistics import version_statistics
 from gateway.errors import ModelNotFound
 from gateway.protocol.pb import inference_pb2
-from gateway.telemetry.aggregate import Aggregate, Merged
+from gateway.telemetry.aggregate import Aggregate
+from gateway.telemetry.merged_counts import Merged
 
 
 @pytest.fixture

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import textwrap
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 import structlog
@@ -93,17 +98,29 @@ def test_a_failed_request_says_whose_fault_it_is(exporter: InMemorySpanExporter,
     assert root.attributes["interlock.error"] == "it broke"
 
 
-def test_without_an_exporter_nothing_happens() -> None:
-    export = TraceExport(environ={})
-    export.put(WORKER, Traces((request(HERE),)))
-    export.shutdown()
+def test_without_an_exporter_the_sdk_is_not_imported() -> None:
+    script = """
+        import sys
+        from telemetry_values import request
+        from gateway.contract.handshake import Hello
+        from gateway.contract.traces import TraceContext, Traces
+        from gateway.telemetry.otel import TraceExport
+        export = TraceExport(environ={})
+        export.put(Hello(0, 11, "a", 1, "fast"), Traces((request(TraceContext("1" * 32)),)))
+        export.shutdown()
+        print([name for name in sys.modules if name.startswith("opentelemetry")])
+    """
+    path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2])])
+    environ = {**os.environ, "PYTHONPATH": path}
+    run = [sys.executable, "-c", textwrap.dedent(script)]
+    assert subprocess.run(run, env=environ, capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_an_exporter_that_is_not_built_in_is_said() -> None:
     with structlog.testing.capture_logs() as lines:
         TraceExport(environ={"OTEL_TRACES_EXPORTER": "zipkin"})
     assert [(line["event"], line["log_level"]) for line in lines] == [("tracing_off", "warning")]
-    assert "OTEL_TRACES_EXPORTER: got 'zipkin'" in lines[0]["why"]
+    assert "OTEL_TRACES_EXPORTER: got 'zipkin'" in lines[0]["reason"]
 
 
 class StuckExporter(InMemorySpanExporter):

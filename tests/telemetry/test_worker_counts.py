@@ -1,4 +1,4 @@
-"""What is counted per worker, over its lives."""
+"""Counts per worker, over its incarnations."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """
-Which versions are held because callers asked for them: at most so many, the least recently used goes first. Pure.
+The decision which versions stay loaded on demand. At most a given number do; the least recently used is evicted first. Pure.
 
-A version stays for HOLD_S once every worker has it, so those who waited for it are answered before the next may take its
-place; and only MAX_LOADING are on their way at once, so a caller who names every version there is delays no rollout for long.
+Once every worker has loaded a version, it stays for at least MIN_STAY_S, so that the requests which waited for it are
+answered before it can be evicted. At most MAX_LOADING versions load at a time, so a caller that names every version cannot
+delay a change for long.
 """
 
 from __future__ import annotations
@@ -10,16 +11,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-HOLD_S = 0.25
-MAX_LOADING = 2
-Key = tuple[str, int]  # model and version
+MIN_STAY_S = 0.25  # s after a version is READY everywhere, during which it is not evicted; parked requests run then
+MAX_LOADING = 2  # versions that load on demand at the same time
+VersionKey = tuple[str, int]  # model and version
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
     """
-    A version held on demand; times in Unix seconds. ``used_at``: when it was last asked for or answered. ``ready_at``:
-    since when every worker has it, None while it is on its way.
+    The use of one version that is loaded on demand. Times are in Unix seconds: ``admitted_at`` is when its load began,
+    ``used_at`` when it was last requested or answered, ``ready_at`` when every worker had it (None while it loads).
     """
 
     admitted_at: float
@@ -29,28 +30,30 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What to hold from now on, and what not any more. Both are in the order in which it was decided."""
+    """Versions to load and versions to unload, both in the order of the decision."""
 
-    admitted: tuple[Key, ...] = ()
-    evicted: tuple[Key, ...] = ()
+    admitted: tuple[VersionKey, ...] = ()
+    evicted: tuple[VersionKey, ...] = ()
 
 
-def choose(held: Mapping[Key, Use], waiting: Sequence[Key], *, cap: int, now: float) -> Choice:
+def choose(loaded: Mapping[VersionKey, Use], waiting: Sequence[VersionKey], *, cap: int, now: float) -> Choice:
     """
-    Admits what waits, first come first served: into free places, then in place of the least recently used of those that
-    are ready. While that one may not go yet, whoever is next waits on, and everyone behind.
+    Admits versions from ``waiting``, first come first served, so that at most ``cap`` are loaded.
+
+    A version takes a free slot, else that of the least recently used version that is READY. If that one may not be evicted
+    yet, the version keeps waiting, and so does every version behind it. ``loaded`` includes versions that are loading.
     """
-    loading = sum(use.ready_at is None for use in held.values())
-    places = cap - len(held)
-    ready = [key for key, use in held.items() if use.ready_at is not None]
-    oldest_last = sorted(ready, key=lambda key: held[key].used_at, reverse=True)
-    admitted: list[Key] = []
-    evicted: list[Key] = []
+    loading = sum(use.ready_at is None for use in loaded.values())
+    free = cap - len(loaded)
+    ready = [key for key, use in loaded.items() if use.ready_at is not None]
+    oldest_last = sorted(ready, key=lambda key: loaded[key].used_at, reverse=True)
+    admitted: list[VersionKey] = []
+    evicted: list[VersionKey] = []
     for key in waiting:
-        if loading >= MAX_LOADING or not (places or (oldest_last and _may_go(held[oldest_last[-1]], now))):
+        if loading >= MAX_LOADING or not (free or (oldest_last and _is_evictable(loaded[oldest_last[-1]], now))):
             break
-        if places:
-            places -= 1
+        if free:
+            free -= 1
         else:
             evicted.append(oldest_last.pop())
         admitted.append(key)
@@ -58,5 +61,5 @@ def choose(held: Mapping[Key, Use], waiting: Sequence[Key], *, cap: int, now: fl
     return Choice(tuple(admitted), tuple(evicted))
 
 
-def _may_go(use: Use, now: float) -> bool:
-    return use.ready_at is not None and now - use.ready_at >= HOLD_S
+def _is_evictable(use: Use, now: float) -> bool:
+    return use.ready_at is not None and now - use.ready_at >= MIN_STAY_S

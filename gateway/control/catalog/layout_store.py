@@ -1,12 +1,13 @@
 """
-The serving layouts on disk: made once per artifact and machine, verified before they are used, collected when nobody does.
+Serving layouts on disk. A layout is made once per artifact and machine, verified before use, and deleted once unused.
 
-    <root>/<artifact digest>/<key>[~n]/layout.json   what it is; the folder's name exists only when it is whole
+    <root>/<artifact digest>/<key>[~n]/layout.json   its description; a folder gets this name only when it is complete
     <root>/<artifact digest>/<key>[~n]/...           model.onnx and links to its weights
-    <root>/blobs/<sha256>                            the weights' files, each once for all layouts
-    <root>/incoming/<random>/...                     layouts in the making
+    <root>/blobs/<sha256>                            the weights' files, each stored once for all layouts
+    <root>/incoming/<random>/...                     layouts that are being made
 
-Without a layout the registered file is served, so nothing here can stop a version. `chosen` never blocks; the rest does.
+A version without a layout is served from its registered file, so no failure here can stop a version. `LayoutStore.chosen`
+never blocks; the other methods do.
 """
 
 from __future__ import annotations
@@ -31,16 +32,16 @@ from registry.serving_layout import MODEL_FILE, WORTH_BYTES, write_synced
 from registry.stores.incoming import Incoming, sync, sync_folders
 from registry.versions import ModelVersion
 
-FORMAT = 2  # of layout.json and of what `registry.serving_layout` writes
+FORMAT = 2  # version of layout.json and of the files that `registry.serving_layout` writes
 NOTE = "layout.json"
-UNUSED_S = 7 * 86_400.0  # a layout that no version in use needs is kept so long
+UNUSED_S = 7 * 86_400.0  # s; a layout is kept this long after its last use, in case its version is deployed again
 
 _log = structlog.get_logger("interlock.layouts")
 
 
 @dataclass(frozen=True, slots=True)
 class LayoutFile:
-    """One file of a layout beside its note."""
+    """One file of a layout, other than layout.json."""
 
     name: str
     size_bytes: int
@@ -48,10 +49,12 @@ class LayoutFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class ServingLayout:
     """
-    The note of a layout. ``mode`` and ``reason`` are those of `layout_rewrite.Built`; of the mode ``original`` there
-    are no files. ``weights_bytes`` are mapped by every process that loads it, ``private_bytes`` come on top in each.
+    The description of a layout: the content of layout.json.
+
+    ``mode`` and ``reason`` are those of `layout_rewrite.Built`. The mode ``original`` has no files. ``weights_bytes`` are
+    mapped and shared by all processes that load the layout; each process needs ``private_bytes`` on top.
     """
 
     mode: str
@@ -64,52 +67,58 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class ChosenLayout:
     """
-    What a version is served from: ``folder`` holds it, or the note that the registered file is better. Empty: no layout
-    could be made, and it is tried again when the version is asked for again.
+    The layout that a version is served from.
+
+    ``folder`` holds the layout, or only a layout.json which says that the registered file is better. It is empty if no
+    layout could be made; making it is tried again the next time that the version is needed.
     """
 
-    layout: Layout
+    layout: ServingLayout
     folder: str = ""
 
     @property
     def path(self) -> str:
-        """The ONNX file to load; empty when that is the registered one."""
+        """The ONNX file to load; empty for the registered file."""
         return f"{self.folder}/{MODEL_FILE}" if self.layout.files else ""
 
 
-class Build(Protocol):
-    """`gateway.runtime.layout_rewrite.build`."""
+class BuildLayout(Protocol):
+    """The function that makes layouts: `gateway.runtime.layout_rewrite.build`, or a fake of it."""
 
     def __call__(self, path: Path, folder: Path, *, is_batchable: bool, size_bytes: int) -> Built:
-        """Makes a layout in ``folder``. Raises LayoutFailed."""
+        """Makes a layout of the model at ``path`` in ``folder``. Raises LayoutFailed."""
         ...
 
 
-class Layouts:
-    """All layouts of a gateway. Thread-safe; ``key`` names the machine and its ONNX Runtime (`machine.layout_key`)."""
+class LayoutStore:
+    """All serving layouts of a gateway. Thread-safe. ``key`` names the machine and its ONNX Runtime (`machine.layout_key`)."""
 
-    def __init__(self, root: Path, key: str, clock: Clock, *, build: Build = build) -> None:
+    def __init__(self, root: Path, key: str, clock: Clock, *, build: BuildLayout = build) -> None:
         self._root, self._key, self._clock, self._build = root.absolute(), key, clock, build
-        self._working = threading.Lock()  # one at a time: making one takes a core and the memory of a load
-        self._chosen: dict[str, Chosen] = {}  # by artifact digest; replaced, never changed
-        self._verified: set[str] = set()  # names of blobs that were read since the start
+        self._working = threading.Lock()  # making a layout takes a core and the memory of a load: one at a time
+        self._chosen: dict[str, ChosenLayout] = {}  # by artifact digest; replaced as a whole, so it is read without the lock
+        self._verified: set[str] = set()  # names of the blobs that were verified since the start
         self._incoming: Incoming | None = None
 
-    def chosen(self, version: ModelVersion) -> Chosen | None:
-        """What the version is served from, as far as `ensure` has seen to it."""
+    def __repr__(self) -> str:
+        return f"LayoutStore({str(self._root)!r}, key={self._key!r}, chosen={len(self._chosen)})"
+
+    def chosen(self, version: ModelVersion) -> ChosenLayout | None:
+        """Returns the layout that the version is served from; None before `ensure` has run for it."""
         return self._chosen.get(version.artifact.digest)
 
     def is_settled(self, version: ModelVersion) -> bool:
-        """Whether `ensure` has nothing to do for the version."""
+        """Returns whether `ensure` has nothing left to do for the version."""
         known = self._chosen.get(version.artifact.digest)
-        return version.artifact.size_bytes < WORTH_BYTES or (known is not None and self._is_there(known))
+        return version.artifact.size_bytes < WORTH_BYTES or (known is not None and self._is_present(known))
 
     def ensure(self, version: ModelVersion, model_file: Path) -> None:
         """
-        Sees to it that the version has its layout, or that it is known to need none: finds and verifies it, or makes it.
-        Never raises: what goes wrong is logged and shown, and the registered file is served.
+        Finds and verifies the version's layout, or makes one, or finds out that the version needs none.
+
+        Never raises. A failure is logged and becomes the layout's reason, and the registered file is served.
         """
         digest = version.artifact.digest
         with self._working:
@@ -118,50 +127,50 @@ class Layouts:
             try:
                 chosen = self._found(digest) or self._made(version, model_file)
             except (LayoutFailed, OSError) as error:
-                what = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
-                _log.warning("layout_not_made", model=version.model, version=version.number, reason=what)
-                chosen = Chosen(Layout(ORIGINAL, f"no serving layout: {what}"))
+                reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+                _log.warning("layout_not_made", model=version.model, version=version.number, reason=reason)
+                chosen = ChosenLayout(ServingLayout(ORIGINAL, f"no serving layout: {reason}"))
             self._chosen = {**self._chosen, digest: chosen}
 
-    def _is_there(self, chosen: Chosen) -> bool:
-        """Whether what was chosen can still be used, by its files' sizes."""
+    def _is_present(self, chosen: ChosenLayout) -> bool:
+        """Checks only the sizes of the files, since it runs often."""
         folder = Path(chosen.folder)
         return bool(chosen.folder) and all(_size(folder / file.name) == file.size_bytes for file in chosen.layout.files)
 
     # ---- finding ---------------------------------------------------------------------------------------------------
 
     def _folders(self, digest: str) -> list[Path]:
-        """This machine's layouts of an artifact, the newest first."""
-        place = self._root / digest
-        names = (path for path in place.iterdir()) if place.is_dir() else ()
-        mine = [path for path in names if path.name.partition("~")[0] == self._key]
-        return sorted(mine, key=_generation, reverse=True)
+        """This machine's layouts of an artifact, newest first."""
+        parent = self._root / digest
+        paths = (path for path in parent.iterdir()) if parent.is_dir() else ()
+        own = [path for path in paths if path.name.partition("~")[0] == self._key]
+        return sorted(own, key=_generation, reverse=True)
 
-    def _found(self, digest: str) -> Chosen | None:
+    def _found(self, digest: str) -> ChosenLayout | None:
         for folder in self._folders(digest):
             layout = self._read(folder)
             if layout is not None:
                 self._touch(folder)
-                return Chosen(layout, str(folder))
+                return ChosenLayout(layout, str(folder))
         return None
 
     def _touch(self, folder: Path) -> None:
-        """Notes when a layout was used last."""
+        """Records the time of the last use as the folder's modification time; `collect` reads it."""
         os.utime(folder, (self._clock.now(), self._clock.now()))
 
-    def _read(self, folder: Path) -> Layout | None:
-        """The layout in a folder; None when a byte of it is not as it was written."""
+    def _read(self, folder: Path) -> ServingLayout | None:
+        """The layout in a folder; None if a byte of it has changed."""
         try:
-            layout = msgspec.json.decode((folder / NOTE).read_bytes(), type=Layout)
-            wrong = [file.name for file in layout.files if not self._is_whole(folder / file.name, file)]
+            layout = msgspec.json.decode((folder / NOTE).read_bytes(), type=ServingLayout)
+            damaged = [file.name for file in layout.files if not self._is_intact(folder / file.name, file)]
         except (OSError, msgspec.MsgspecError) as error:
             _log.error("layout_damaged", path=str(folder), error=str(error))
             return None
-        if wrong:
-            _log.error("layout_damaged", path=str(folder), files=wrong)
-        return None if wrong else layout
+        if damaged:
+            _log.error("layout_damaged", path=str(folder), files=damaged)
+        return None if damaged else layout
 
-    def _is_whole(self, path: Path, file: LayoutFile) -> bool:
+    def _is_intact(self, path: Path, file: LayoutFile) -> bool:
         if _size(path) != file.size_bytes:
             return False
         is_known = file.name in self._verified and _is_linked(path, self._root / "blobs" / file.name)
@@ -173,10 +182,10 @@ class Layouts:
 
     # ---- making ----------------------------------------------------------------------------------------------------
 
-    def _made(self, version: ModelVersion, model_file: Path) -> Chosen:
+    def _made(self, version: ModelVersion, model_file: Path) -> ChosenLayout:
         began = self._clock.monotonic()
         if self._incoming is None:
-            self._incoming = Incoming(self._root / "incoming")  # sweeps what a killed process left
+            self._incoming = Incoming(self._root / "incoming")  # deletes the leftovers of a killed process
             (self._root / "blobs").mkdir(exist_ok=True)
         with self._incoming.opened() as work:
             size_bytes = version.artifact.size_bytes
@@ -187,21 +196,21 @@ class Layouts:
             path = self._published(folder, version.artifact.digest, layout)
         facts = {"mode": layout.mode, "reason": layout.reason, "seconds": round(self._clock.monotonic() - began, 2)}
         _log.info("layout_made", model=version.model, version=version.number, path=str(path), **facts)
-        return Chosen(layout, str(path))
+        return ChosenLayout(layout, str(path))
 
-    def _completed(self, built: Built, folder: Path) -> Layout:
-        """The note of what was built, each weight's file shared with those that have the same content."""
+    def _completed(self, built: Built, folder: Path) -> ServingLayout:
+        """Shares each weight's file with all layouts that have the same weight, and returns the layout's description."""
         weights = tuple(self._shared(folder / name) for name in built.blobs)
         model = folder / MODEL_FILE
         files = (_described(model), *weights) if weights else ()
         weights_bytes = sum(file.size_bytes for file in weights)
-        return Layout(built.mode, built.reason, built.config, files, built.private_bytes, weights_bytes, built.figures)
+        return ServingLayout(built.mode, built.reason, built.config, files, built.private_bytes, weights_bytes, built.figures)
 
     def _shared(self, path: Path) -> LayoutFile:
-        """Makes ``path`` and the blob of its name one file: the blob when it is whole, else ``path`` takes its place."""
+        """Makes ``path`` and the blob of its name one file. Keeps the blob if it is intact, else replaces it by ``path``."""
         file = _described(path)
         if file.name != file.sha256:
-            raise LayoutFailed(f"the weight {file.name} was not written as it was read")
+            raise LayoutFailed(f"the file of weight {file.name} has another content than its name says")
         blob = self._root / "blobs" / file.name
         try:
             os.link(path, blob)
@@ -216,8 +225,11 @@ class Layouts:
         self._verified.add(file.name)
         return file
 
-    def _published(self, folder: Path, digest: str, layout: Layout) -> Path:
-        """Gives the whole layout its name. A damaged one keeps its own, so that workers are sent to the new one."""
+    def _published(self, folder: Path, digest: str, layout: ServingLayout) -> Path:
+        """
+        Renames the complete layout to its final name. A damaged layout keeps its name and the new one gets the next number,
+        so that workers are sent to the new path.
+        """
         write_synced(folder / NOTE, msgspec.json.encode(layout))
         self._touch(folder)
         sync_folders(folder)
@@ -231,7 +243,7 @@ class Layouts:
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
-                continue  # another process was first, with its own; ours is as good and newer
+                continue  # another process took the name first; this layout is as good, and gets the next number
             sync(self._root / digest)
             sync(self._root)
             return target
@@ -240,31 +252,33 @@ class Layouts:
 
     def collect(self, used: Collection[str]) -> None:
         """
-        Removes what nobody needs: of the artifacts in ``used`` (digests) all but what was chosen, of all others what was not
-        used for UNUSED_S seconds, and then weights that no layout has any more. Never raises.
+        Deletes layouts that are not needed, then weights that no layout links to. Never raises.
+
+        Of an artifact in ``used`` (digests), every layout but the chosen one goes; of any other artifact, layouts that were
+        not used for UNUSED_S seconds.
         """
         now = self._clock.now()
         try:
             with self._working:
-                for place in self._root.iterdir() if self._root.is_dir() else ():
-                    if place.name not in ("blobs", "incoming"):
-                        self._collect_artifact(place, is_used=place.name in used, now=now)
+                for artifact in self._root.iterdir() if self._root.is_dir() else ():
+                    if artifact.name not in ("blobs", "incoming"):
+                        self._collect_artifact(artifact, is_used=artifact.name in used, now=now)
                 for blob in (self._root / "blobs").iterdir() if (self._root / "blobs").is_dir() else ():
                     if blob.stat().st_nlink == 1:
                         blob.unlink()
         except OSError as error:
             _log.warning("layouts_not_collected", error=str(error))
 
-    def _collect_artifact(self, place: Path, *, is_used: bool, now: float) -> None:
-        chosen = self._chosen.get(place.name)
+    def _collect_artifact(self, artifact: Path, *, is_used: bool, now: float) -> None:
+        chosen = self._chosen.get(artifact.name)
         kept = chosen.folder if chosen is not None and is_used else ""
-        for folder in place.iterdir():
+        for folder in artifact.iterdir():
             is_replaced = bool(kept) and str(folder) != kept
             is_old = not is_used and now - folder.stat().st_mtime > UNUSED_S
             if is_replaced or is_old:
                 shutil.rmtree(folder, ignore_errors=True)
-        if not any(place.iterdir()):
-            place.rmdir()
+        if not any(artifact.iterdir()):
+            artifact.rmdir()
 
 
 def _generation(folder: Path) -> int:

@@ -1,4 +1,4 @@
-"""Registration of a version: receive its files, check them, try the model out, store it."""
+"""Registration of a version: receives its files, checks them, runs the model in a trial, stores the version."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.control.catalog.uploads import Part, Received, check_relative, spooled, without_examples
+from gateway.control.catalog.uploads import Part, UploadedFiles, check_relative, spooled, without_examples
 from gateway.control.changes.aliases import Aliases
 from gateway.control.changes.operations import Note, Operation, Operations, Request, Result
 from gateway.control.changes.traffic import ANONYMOUS, Change
@@ -25,13 +25,16 @@ from registry.serving_layout import WORTH_BYTES
 from registry.signature import Signature
 from registry.versions import Facts, Lineage, ModelVersion, Prediction, PredictionKind
 
-# Runs a model in a process of its own, on the examples too; raises InvalidModel, InvalidValue.
+# Runs a model once in a child process, on the examples too. Raises InvalidModel, InvalidValue.
 Trial = Callable[[Path, Prediction | None, Sequence[Example]], Facts]
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What is said of a version to be registered. Of the prediction, what is empty is found out from the signature."""
+    """
+    The description of a version that is to be registered. ``output``, ``kind`` and ``classes`` describe its prediction;
+    empty ones are derived from the model's signature.
+    """
 
     model: str
     model_file: str = ""
@@ -44,8 +47,8 @@ class Submission:
     change: Change = ANONYMOUS
 
 
-class Registering:
-    """Registers versions. Thread-safe."""
+class Registrations:
+    """Starts registrations as operations. Thread-safe."""
 
     def __init__(
         self,
@@ -58,7 +61,7 @@ class Registering:
         trial: Trial,
         lay_out: Callable[[str, int], None] = lambda model, number: None,
     ) -> None:
-        """``lay_out(model, number)`` makes a stored version's serving layout, so that its first load need not wait for it."""
+        """``lay_out(model, number)`` makes a stored version's serving layout, so that its first load does not wait for it."""
         self._home, self._limits, self._registry, self._operations = home, limits, registry, operations
         self._aliases, self._trial, self._lay_out = aliases, trial, lay_out
 
@@ -68,18 +71,18 @@ class Registering:
         parts: Iterator[Part],
         *,
         size_bytes: int = 0,
-        is_wanted: Callable[[], bool] = lambda: True,
+        is_connected: Callable[[], bool] = lambda: True,
     ) -> Operation:
         """
-        Begins the registration; ``parts`` are read in the operation's thread. ``size_bytes`` of files were announced. Where
-        none were (0), an upload that was cut off can look like a whole one until its client is known to be gone, so
-        ``is_wanted()`` is asked before the version is stored.
+        Starts the registration. ``parts`` are read in the operation's thread. ``size_bytes`` is the size of all files as
+        announced, 0 if it was not. Without an announced size, an upload that was cut off looks complete until its client is
+        known to be gone; therefore ``is_connected()`` is checked before the version is stored.
         """
         request = Request("register", submission.model, submission, submission.change.request_id, is_exclusive=False)
-        return self._operations.start(request, lambda note: self._run(submission, parts, size_bytes, is_wanted, note))
+        return self._operations.start(request, lambda note: self._run(submission, parts, size_bytes, is_connected, note))
 
     def _run(
-        self, submission: Submission, parts: Iterator[Part], size_bytes: int, is_wanted: Callable[[], bool], note: Note
+        self, submission: Submission, parts: Iterator[Part], size_bytes: int, is_connected: Callable[[], bool], note: Note
     ) -> Result:
         _check(submission)
         note("receiving")
@@ -91,17 +94,17 @@ class Registering:
             signature = read_model(path).signature
             check_examples(examples, signature)
             note("trial run", f"with {len(examples)} examples" if examples else "")
-            facts = self._trial(path, wished_prediction(submission, signature), examples)
-            if not size_bytes and not is_wanted():
-                raise InvalidRequest("upload: the client went away before the version was stored", field="chunk")
+            facts = self._trial(path, declared_prediction(submission, signature), examples)
+            if not size_bytes and not is_connected():
+                raise InvalidRequest("upload: the client disconnected before the version was stored", field="chunk")
             note("storing")
             version = self._store(submission, received, path, facts, examples)
         if version.artifact.size_bytes >= WORTH_BYTES:
-            note("laying out")
+            note("making the serving layout")
             self._lay_out(version.model, version.number)
         return Result(version=self._named(submission, version, note))
 
-    def _model_file(self, submission: Submission, received: Received) -> str:
+    def _model_file(self, submission: Submission, received: UploadedFiles) -> str:
         if not submission.model_file and len(received.files) == 1:
             return received.files[0]
         if submission.model_file not in received.files:
@@ -112,7 +115,7 @@ class Registering:
         return submission.model_file
 
     def _store(
-        self, submission: Submission, received: Received, path: Path, facts: Facts, examples: Sequence[Example]
+        self, submission: Submission, received: UploadedFiles, path: Path, facts: Facts, examples: Sequence[Example]
     ) -> ModelVersion:
         change = submission.change
         is_single = len(received.files) == 1
@@ -136,8 +139,9 @@ class Registering:
 
     def _named(self, submission: Submission, version: ModelVersion, note: Note) -> ModelVersion:
         """
-        Moves the alias where callers may be using it already: only when the new version is ready, as `Aliases` does. An alias
-        on a later version was moved since this one was registered, and the registration is a repeat: it stays there.
+        Moves the alias through `Aliases` if the model is deployed: callers may be using the alias, so it moves only once the
+        new version is READY. An alias that already points at this version or a later one stays: then this registration is a
+        repeat, and the alias was moved after the first one.
         """
         if not submission.alias:
             return version
@@ -161,7 +165,7 @@ class Registering:
 
 
 def _check(submission: Submission) -> None:
-    """What can be known before the files are here: a large upload is refused at once."""
+    """Checks all that can be checked before the files arrive, so that a large upload is refused at once."""
     check_model_name(submission.model)
     check_tags(submission.tags)
     if submission.alias:
@@ -173,8 +177,11 @@ def _check(submission: Submission) -> None:
         raise InvalidValue(f"prediction.kind: expected one of {kinds}, got {submission.kind!r}", field="prediction.kind")
 
 
-def wished_prediction(submission: Submission, signature: Signature) -> Prediction | None:
-    """The prediction as far as it was told, completed from the signature; None when nothing was told. Raises InvalidValue."""
+def declared_prediction(submission: Submission, signature: Signature) -> Prediction | None:
+    """
+    Returns the prediction as submitted, completed from the signature; None if the submission says nothing about it. Raises
+    InvalidValue.
+    """
     if not (submission.output or submission.kind or submission.classes):
         return None
     outputs = tuple(spec for spec in signature.outputs if not submission.output or spec.name == submission.output)
@@ -188,5 +195,5 @@ def wished_prediction(submission: Submission, signature: Signature) -> Predictio
     kind = submission.kind or (guess.kind if guess and guess.output == output else "")
     if not output or not kind:
         unknown = "prediction.kind" if output else "prediction.output"
-        raise InvalidValue(f"{unknown}: cannot be told from the signature of the model, so it must be said", field=unknown)
+        raise InvalidValue(f"{unknown}: cannot be derived from the model's signature; set it", field=unknown)
     return Prediction(output, PredictionKind(kind), submission.classes)

@@ -1,8 +1,10 @@
 """
-Registered shared memory regions: checked once here, then part of the desired state, so that every worker has them open.
+Registration of shared memory regions. A region is checked here once and becomes part of the desired state, so that every
+worker opens it.
 
-They last as long as the gateway runs: control, when it is started again, finds them in the last desired state. An object is
-looked at, never made, changed or unlinked. Words and answers are those of Triton's system shared memory extension.
+Registrations last as long as the gateway runs: a restarted control finds them in the last desired state. A shared memory
+object is only inspected, never created, changed or unlinked. The names and the answers follow Triton's system shared memory
+extension.
 """
 
 from __future__ import annotations
@@ -20,13 +22,16 @@ from gateway.errors import AlreadyThere, InvalidRequest, NotAllowed, NotReady, O
 from gateway.runtime.shared_object import open_object
 from gateway.settings.sections import RequestSettings
 
-MAX_REGIONS = 256  # each is an open file in every worker, of which there are often 1,024 at most
-MAX_NAME = 255
+MAX_REGIONS = 256  # registered regions; each is an open file in every worker, and a process often has at most 1,024
+MAX_NAME = 255  # characters of a region's name
 _log = structlog.get_logger("interlock.control")
 
 
 class SharedRegions:
-    """Registers and unregisters; returns when every worker has taken it. Thread-safe. Raises NotAllowed where it is off."""
+    """
+    Registers and unregisters regions. A call returns when every worker has applied the change. Thread-safe. Every method
+    raises NotAllowed if shared memory is off.
+    """
 
     def __init__(
         self, requests: RequestSettings, limits: ControlLimits, desired: DesiredStateStore, two_phase: TwoPhase
@@ -34,7 +39,7 @@ class SharedRegions:
         self._requests, self._limits, self._desired, self._two_phase = requests, limits, desired, two_phase
 
     def status(self, name: str) -> tuple[Region, ...]:
-        """The region of that name, or all for an empty one. Raises RegionNotFound."""
+        """Returns the region ``name``, or all regions for an empty name. Raises RegionNotFound."""
         self._check_on()
         regions = self._desired.regions()
         if name and name not in regions:
@@ -43,8 +48,8 @@ class SharedRegions:
 
     def register(self, region: Region) -> None:
         """
-        Registers a region (its ``identity`` is found here). Raises InvalidRequest, NotAllowed (another user's object),
-        AlreadyThere, Overloaded when there are MAX_REGIONS already, NotReady when a worker is late.
+        Registers a region; its ``identity`` is filled in here. Raises InvalidRequest, NotAllowed (another user's object),
+        AlreadyThere, Overloaded (MAX_REGIONS are registered), NotReady (a worker has not applied it in time).
         """
         self._check_on()
         found = _checked(region)
@@ -56,21 +61,21 @@ class SharedRegions:
                 raise Overloaded(f"{MAX_REGIONS} shared memory regions are registered, the most allowed", limit=MAX_REGIONS)
             return {**regions, region.name: found}
 
-        self._bring(self._desired.change_regions(add), f"shared memory region {region.name!r} is registered")
+        self._wait(self._desired.change_regions(add), f"shared memory region {region.name!r} is registered")
         _log.info("region_registered", region=region.name, key=region.key, offset=region.offset, bytes=region.byte_size)
 
     def unregister(self, name: str) -> None:
-        """Lets go of the region of that name, or of all for an empty one; nothing happens where there is none, as in Triton."""
+        """Unregisters the region ``name``, or all regions for an empty name. An unknown name is no error, as in Triton."""
         self._check_on()
-        self._bring(
+        self._wait(
             self._desired.change_regions(lambda regions: {key: one for key, one in regions.items() if name and key != name}),
             f"shared memory region {name!r} is unregistered",
         )
         _log.info("region_unregistered", region=name or "all")
 
-    def _bring(self, revision: int, what: str) -> None:
+    def _wait(self, revision: int, done: str) -> None:
         if not self._two_phase.applied(revision):
-            raise NotReady(f"{what}, but not every worker has taken it within {self._limits.acknowledge_timeout_s:g} s")
+            raise NotReady(f"{done}, but not every worker has applied it within {self._limits.acknowledge_timeout_s:g} s")
 
     def _check_on(self) -> None:
         if not self._requests.shared_memory:
@@ -78,7 +83,7 @@ class SharedRegions:
 
 
 def _checked(region: Region) -> Region:
-    """The region with its object's identity. Raises InvalidRequest or NotAllowed."""
+    """Returns the region with its object's identity filled in. Raises InvalidRequest, NotAllowed."""
     if not region.name or len(region.name) > MAX_NAME:
         raise InvalidRequest(f"name: expected 1 to {MAX_NAME} characters, got {len(region.name)}", field="name")
     if region.byte_size < 1:

@@ -1,4 +1,7 @@
-"""Files on their way into the registry: spooled under the home folder, never outside it, never more than allowed."""
+"""
+Uploads: files on their way into the registry. They are spooled to a folder under HOME, and never leave it or exceed the
+allowed size.
+"""
 
 from __future__ import annotations
 
@@ -11,26 +14,29 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gateway.errors import InvalidRequest, NotReady
+from registry.errors import InvalidModel
 from registry.examples import Example, check_bounds
+from registry.external_data import checked_path
 
-MAX_FILES = 1000
-MAX_PATH = 1024  # characters
+MAX_FILES = 1000  # files of a version
+MAX_PATH = 1024  # characters of a file's path
+MAX_PART = 255  # bytes of one name in a path: the limit of Linux file systems
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """The next bytes of the file at the relative POSIX ``path``."""
+    """Bytes that follow in the file at the relative POSIX ``path``."""
 
     path: str
     data: bytes
 
 
-Part = Chunk | Example  # what comes in an upload
+Part = Chunk | Example  # one message of an upload
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
-    """What came: the folder it lies in, how many files and bytes."""
+class UploadedFiles:
+    """A complete upload: its folder, the paths of its files, and their total size."""
 
     folder: Path
     files: tuple[str, ...]
@@ -38,7 +44,10 @@ class Received:
 
 
 def without_examples(parts: Iterator[Part], examples: list[Example]) -> Iterator[Chunk]:
-    """The files' pieces; examples among them are put aside. Raises InvalidValue when there are too many, or too large ones."""
+    """
+    Yields the chunks of files and appends the examples to ``examples``. Raises InvalidValue if there are too many examples or
+    if they are too large.
+    """
     for part in parts:
         if isinstance(part, Chunk):
             yield part
@@ -48,16 +57,17 @@ def without_examples(parts: Iterator[Part], examples: list[Example]) -> Iterator
 
 
 @contextmanager
-def spooled(root: Path, chunks: Iterator[Chunk], *, max_bytes: int, size_bytes: int = 0) -> Iterator[Received]:
+def spooled(root: Path, chunks: Iterator[Chunk], *, max_bytes: int, size_bytes: int = 0) -> Iterator[UploadedFiles]:
     """
-    Writes the files to a fresh folder under ``root`` and removes it at the end of the block. ``size_bytes`` of all files
-    were announced; 0: not said.
+    Writes the files to a new folder under ``root`` and deletes it at the end of the block. ``size_bytes`` is the announced
+    size of all files; 0 if none was announced.
 
-    Raises InvalidRequest for a path that is not inside, comes twice or is not a file's, for more than ``max_bytes`` and for
-    other than ``size_bytes``, NotReady when the disk does not take it, and whatever the iterator raises.
+    Raises InvalidRequest for a path that leaves the folder, is repeated, or is both a file and a folder; for more than
+    ``max_bytes``; and for a total other than ``size_bytes``. Raises NotReady if the disk cannot be written, and whatever the
+    iterator raises.
     """
     if size_bytes > max_bytes:
-        raise InvalidRequest(f"size_bytes: {size_bytes} bytes, at most {max_bytes} a version", field="size_bytes")
+        raise InvalidRequest(f"size_bytes: a version may have at most {max_bytes} bytes, got {size_bytes}", field="size_bytes")
     folder = root / uuid.uuid4().hex
     try:
         try:
@@ -66,8 +76,8 @@ def spooled(root: Path, chunks: Iterator[Chunk], *, max_bytes: int, size_bytes: 
         except OSError as error:
             raise NotReady(f"the upload cannot be written to {root}: {error.strerror or error}") from error
         if size_bytes and received.size_bytes != size_bytes:
-            came = f"{received.size_bytes} bytes came, {size_bytes} were announced"
-            raise InvalidRequest(f"upload: {came}; it was cut off, or a file changed meanwhile", field="size_bytes")
+            found = f"{received.size_bytes} bytes came, {size_bytes} were announced"
+            raise InvalidRequest(f"upload: {found}; it was cut off, or a file changed meanwhile", field="size_bytes")
         yield received
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -77,9 +87,9 @@ class _Spool:
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self._folder, self._max_bytes = folder, max_bytes
         self._size_bytes = 0
-        self._files: dict[str, None] = {}  # in their order
+        self._files: dict[str, None] = {}  # paths in the order of arrival
 
-    def take(self, chunks: Iterator[Chunk]) -> Received:
+    def take(self, chunks: Iterator[Chunk]) -> UploadedFiles:
         file: BinaryIO | None = None
         try:
             for chunk in chunks:
@@ -92,14 +102,14 @@ class _Spool:
         finally:
             if file is not None:
                 file.close()
-        return Received(self._folder, tuple(self._files), self._size_bytes)
+        return UploadedFiles(self._folder, tuple(self._files), self._size_bytes)
 
     def _open(self, path: str) -> BinaryIO:
         check_relative(path)
         if path in self._files:
-            raise InvalidRequest(f"chunk.path: {path!r} came before; files come one after the other", field="chunk.path")
+            raise InvalidRequest(f"chunk.path: {path!r} was sent before; send one file after the other", field="chunk.path")
         if len(self._files) >= MAX_FILES:
-            raise InvalidRequest(f"chunk.path: at most {MAX_FILES} files", field="chunk.path")
+            raise InvalidRequest(f"chunk.path: a version may have at most {MAX_FILES} files", field="chunk.path")
         self._files[path] = None
         target = self._folder / path
         try:
@@ -111,20 +121,26 @@ class _Spool:
     def _count(self, size_bytes: int) -> None:
         self._size_bytes += size_bytes
         if self._size_bytes > self._max_bytes:
-            raise InvalidRequest(f"chunk.data: at most {self._max_bytes} bytes a version", field="chunk.data")
+            raise InvalidRequest(f"chunk.data: a version may have at most {self._max_bytes} bytes", field="chunk.data")
 
 
 def check_relative(path: str) -> None:
-    """Raises InvalidRequest unless ``path`` is a relative POSIX path that stays inside its folder."""
-    parts = path.split("/")
-    is_odd = "\\" in path or "\0" in path or len(path) > MAX_PATH
-    if is_odd or any(part in ("", ".", "..") or len(part.encode(errors="replace")) > 255 for part in parts):
+    """Raises InvalidRequest unless ``path`` is a normalised relative POSIX path that stays inside its folder."""
+    is_short = len(path) <= MAX_PATH and all(len(part.encode(errors="replace")) <= MAX_PART for part in path.split("/"))
+    if not (is_short and _is_inside(path)):
         raise InvalidRequest(
             f"chunk.path: expected a relative path inside the upload, with '/' between names; got {path[:200]!r}",
             field="chunk.path",
         )
 
 
+def _is_inside(path: str) -> bool:
+    try:
+        return checked_path(path, owner="chunk.path") == path
+    except InvalidModel:
+        return False
+
+
 def clear(root: Path) -> None:
-    """Removes what uploads of an earlier process left."""
+    """Deletes the leftovers of an earlier process' uploads."""
     shutil.rmtree(root, ignore_errors=True)

@@ -16,7 +16,7 @@ import structlog
 
 from gateway.clock import Clock
 from gateway.contract.desired import DesiredModel, DesiredState, Region
-from gateway.control.catalog.layout_store import Layouts
+from gateway.control.catalog.layout_store import LayoutStore
 from gateway.control.desired.reconcile import Found, ModelPlan, Preparing, desired_model, held, keeps_warm, warm_until
 from registry.deployment import Deployment
 from registry.errors import ArtifactCorrupt
@@ -43,7 +43,7 @@ class DesiredStateStore:
         broadcast: Callable[[DesiredState], None],
         met: Callable[[ModelVersion], None] = lambda version: None,
         keeps_regions: bool = False,
-        layouts: Layouts | None = None,
+        layouts: LayoutStore | None = None,
     ) -> None:
         self._registry, self._clock, self._file = registry, clock, file
         self._broadcast, self._met, self._layouts = broadcast, met, layouts

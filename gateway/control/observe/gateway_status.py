@@ -1,4 +1,6 @@
-"""What the gateway is doing, put together from what is wanted, what workers say and what they counted. Values out."""
+"""
+The gateway's status, composed from the plans of its models, the workers' reports and their counts. Pure.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +10,34 @@ from types import MappingProxyType
 
 from gateway.contract.counts import ArmCounts, ShadowCounts
 from gateway.contract.observed import ObservedVersion
+from gateway.contract.version_state import VersionState
 from gateway.control.desired.reconcile import ModelPlan, roles
 from gateway.control.fleet.progress import FleetView, WorkerView
-from gateway.telemetry.aggregate import Merged, by_version, quantile, summed
+from gateway.telemetry.merged_counts import Merged, by_version, quantile, summed
 from registry.deployment import PARTS, Deployment
 
-# From the least to the most advanced; what is held nowhere yet is before all.
-_ADVANCE = ("FAILED", "UNLOADED", "UNLOADING", "NEW", "LOADING", "WARMING", "DRAINING", "READY")
-PENDING = "PENDING"  # wanted, but some worker has not said anything about it yet
+# From the least to the most advanced state. An unknown state counts as the least advanced.
+_ADVANCE: tuple[str, ...] = (
+    VersionState.FAILED,
+    VersionState.UNLOADED,
+    VersionState.UNLOADING,
+    VersionState.NEW,
+    VersionState.LOADING,
+    VersionState.WARMING,
+    VersionState.DRAINING,
+    VersionState.READY,
+)
+PENDING = "PENDING"  # desired, but some worker has not reported the version yet
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
     """
-    One process of a worker; while it is replaced there are two with its number. ``state`` is serving, starting, draining
-    or away; ``pid`` 0 while away. ``restarts`` counts deaths, ``replacements`` rolling restarts. ``requests`` are those that
-    the worker has answered, in all its lives that control has seen. ``connections`` is -1 where not known; ``started_at``
-    Unix seconds, 0 while away.
+    One process of a worker. While a worker is replaced, there are two with its number.
+
+    ``state`` is serving, starting, draining or away. ``restarts`` counts deaths, ``replacements`` counts rolling restarts.
+    ``requests`` is the number of requests answered by all incarnations of the worker that control has seen. ``connections``
+    is -1 if not known. ``started_at`` is Unix seconds; it and ``pid`` are 0 while the worker is away.
     """
 
     worker: int
@@ -43,10 +56,11 @@ class WorkerStatus:
 @dataclass(frozen=True, slots=True)
 class VersionStatus:
     """
-    One held version. ``state`` is the least advanced over the workers; ``private_bytes`` and in-flight are sums,
-    ``mapped_bytes``, which workers share, and ``load_ms`` the largest, ``memory_bytes`` is private and mapped together;
-    ``layout`` says how its weights are kept, and why, where they are large; counts are those of callers (default, candidate
-    and pinned arms), latencies in seconds.
+    One desired version, over all workers.
+
+    ``state`` is the least advanced one. ``private_bytes`` and ``in_flight`` are sums; ``load_ms`` and ``mapped_bytes`` (shared
+    by the workers) are the largest value; ``memory_bytes`` is private plus mapped. ``layout`` is the form of large weights,
+    and the reason for it. Counts are those of callers (arms default, candidate and pinned); latencies are in seconds.
     """
 
     version: int
@@ -72,7 +86,7 @@ class VersionStatus:
 
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """One model with the versions that are held for it."""
+    """One model with its desired versions."""
 
     model: str
     deployment: Deployment | None
@@ -80,8 +94,11 @@ class ModelStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class Readiness:
-    """Ready: every default version is READY in a worker. ``problems`` says what is missing, also where it is no obstacle."""
+class GatewayReadiness:
+    """
+    Readiness of the gateway: ``is_ready`` if a worker serves and every default version is READY in some worker.
+    ``problems`` also lists problems that do not prevent readiness, such as an absent worker.
+    """
 
     is_ready: bool
     problems: tuple[str, ...] = ()
@@ -89,11 +106,11 @@ class Readiness:
 
 @dataclass(frozen=True, slots=True)
 class GatewayStatus:
-    """Everything at one moment."""
+    """The status of workers and models at one moment."""
 
     workers: tuple[WorkerStatus, ...]
     models: tuple[ModelStatus, ...]
-    readiness: Readiness
+    readiness: GatewayReadiness
 
 
 def gateway_status(
@@ -102,7 +119,7 @@ def gateway_status(
     merged: Merged,
     layouts: Mapping[tuple[str, int], str] = MappingProxyType({}),
 ) -> GatewayStatus:
-    """The status of all workers and of the models in ``plans``; ``layouts`` by model and number."""
+    """Returns the status of all workers and of the models in ``plans``. ``layouts`` is by model and version."""
     counts = _Counts(by_version(merged), _by_shadow(merged), layouts)
     models = tuple(_model(name, plan, view, counts) for name, plan in plans.items())
     return GatewayStatus(_workers(view, merged), models, readiness(plans, view))
@@ -110,7 +127,7 @@ def gateway_status(
 
 @dataclass(frozen=True, slots=True)
 class _Counts:
-    """What was counted, by (model, version); shadows by the version that is the shadow."""
+    """Counts and layouts by (model, version); shadow counts by the version that is the shadow."""
 
     arms: Mapping[tuple[str, int], Sequence[ArmCounts]]
     shadows: Mapping[tuple[str, int], Sequence[ShadowCounts]]
@@ -134,19 +151,19 @@ def _workers(view: FleetView, merged: Merged) -> tuple[WorkerStatus, ...]:
 
 
 def _worker(worker: WorkerView, view: FleetView, merged: Merged) -> WorkerStatus:
-    hello, said = worker.hello, worker.telemetry
+    hello, telemetry = worker.hello, worker.telemetry
     return WorkerStatus(
         hello.worker,
         _worker_state(worker),
         hello.pid,
         view.restarts.get(hello.worker, 0),
         hello.lane,
-        said.rss_bytes if said else 0,
+        telemetry.rss_bytes if telemetry else 0,
         hello.replacements,
         hello.started_at,
         merged.worker_requests.get(hello.worker, 0),
-        said.in_flight if said else 0,
-        said.connections if said else -1,
+        telemetry.in_flight if telemetry else 0,
+        telemetry.connections if telemetry else -1,
     )
 
 
@@ -168,9 +185,9 @@ def _model(name: str, plan: ModelPlan, view: FleetView, counts: _Counts) -> Mode
 def _version(
     model: str, number: int, names: tuple[str, ...], percent: float, view: FleetView, counted: _Counts
 ) -> VersionStatus:
-    said = [worker.version(model, number) for worker in view.attached.values()]
-    seen = [version for version in said if version is not None]
-    state, reason = _least_advanced(said)
+    observed = [worker.version(model, number) for worker in view.attached.values()]
+    seen = [version for version in observed if version is not None]
+    state, reason = _least_advanced(observed)
     counts = callers_counts(counted.arms.get((model, number), ()))
     shadows = counted.shadows.get((model, number), ())
     private_bytes = sum(version.private_bytes for version in seen)
@@ -180,7 +197,7 @@ def _version(
         roles=names,
         state=state,
         reason=reason,
-        workers_ready=sum(version.state == "READY" for version in seen),
+        workers_ready=sum(version.state == VersionState.READY for version in seen),
         percent=percent,
         memory_bytes=private_bytes + mapped_bytes,
         load_ms=max((version.load_ms for version in seen), default=0.0),
@@ -198,22 +215,22 @@ def _version(
     )
 
 
-def _least_advanced(said: list[ObservedVersion | None]) -> tuple[str, str]:
-    if not said or None in said:
-        failed = next((version for version in said if version is not None and version.state == "FAILED"), None)
-        return ("FAILED", failed.reason) if failed else (PENDING, "")
-    seen = [version for version in said if version is not None]
+def _least_advanced(observed: list[ObservedVersion | None]) -> tuple[str, str]:
+    seen = [version for version in observed if version is not None]
+    if not seen or len(seen) < len(observed):
+        failed = next((version for version in seen if version.state == VersionState.FAILED), None)
+        return (failed.state, failed.reason) if failed else (PENDING, "")
     least = min(seen, key=lambda version: _ADVANCE.index(version.state) if version.state in _ADVANCE else 0)
     return least.state, least.reason
 
 
 def callers_counts(arms: Iterable[ArmCounts]) -> ArmCounts:
-    """What callers were answered by a version: all its arms but the shadow's."""
+    """Returns a version's counts of callers' requests: the sum of all arms except the shadow's."""
     return summed(arm for arm in arms if arm.arm != "shadow")
 
 
-def readiness(plans: Mapping[str, ModelPlan], view: FleetView) -> Readiness:
-    """Whether callers of every deployed model are answered somewhere."""
+def readiness(plans: Mapping[str, ModelPlan], view: FleetView) -> GatewayReadiness:
+    """Returns whether some worker answers the callers of every deployed model, and the problems."""
     problems = [f"worker {number} is away" for number in view.away()]
     problems += [
         f"worker {number} is {_worker_state(worker)}"
@@ -226,9 +243,9 @@ def readiness(plans: Mapping[str, ModelPlan], view: FleetView) -> Readiness:
         for name, plan in plans.items()
         if plan.deployment and plan.deployment.default is not None and not _is_ready(view, name, plan.deployment.default)
     ]
-    return Readiness(has_server and not unready, (*problems, *unready))
+    return GatewayReadiness(has_server and not unready, (*problems, *unready))
 
 
 def _is_ready(view: FleetView, model: str, number: int) -> bool:
     versions = (worker.version(model, number) for worker in view.attached.values())
-    return any(version is not None and version.state == "READY" for version in versions)
+    return any(version is not None and version.state == VersionState.READY for version in versions)

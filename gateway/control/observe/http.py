@@ -1,8 +1,8 @@
 """
-The HTTP port: /metrics, /health/live and /health/ready for scrapers and probes. GET and HEAD, nothing else.
+The HTTP port: /metrics, /health/live and /health/ready for scrapers and probes. Only GET and HEAD are allowed.
 
-What the answers are comes in as callables; what they mean is decided elsewhere. Everything is bounded: connections,
-the size of a request (by http.server: 64 KiB a line, 100 headers), the time of a read and of a whole connection.
+The answers come from callables; nothing is decided here. Everything is bounded: the number of connections, the size of a
+request (by http.server: 64 KiB per line, 100 headers), the time of one read, and the time of a whole connection.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ import structlog
 
 from gateway.telemetry.prometheus import CONTENT_TYPE
 
-READ_TIMEOUT_S = 5.0
-CONNECTION_TIMEOUT_S = 15.0
-MAX_CONNECTIONS = 64
+READ_TIMEOUT_S = 5.0  # s; longest wait for the next bytes of a request
+CONNECTION_TIMEOUT_S = 15.0  # s; longest duration of a connection, even if bytes still arrive
+MAX_CONNECTIONS = 64  # connections at a time, each with a thread; further ones get 503
 JSON_TYPE = "application/json"
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _BROKEN = b"HTTP/1.1 500 Internal Server Error\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
@@ -35,26 +35,26 @@ _log = structlog.get_logger("interlock.http")
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
-    """An answer to a probe. ``problems`` says what is not well, for people; kept when ``is_ok`` too (as a warning)."""
+class HealthReport:
+    """The answer to a health probe. ``problems`` is for people; with ``is_ok``, the problems are warnings."""
 
     is_ok: bool
     problems: tuple[str, ...] = ()
 
 
-Probe = Callable[[], bool | Health]
+Probe = Callable[[], bool | HealthReport]
 
 
 class HttpServer:
     """
-    Serves ``metrics()`` (Prometheus text) and two probes on ``address`` ("host:port", "[::1]:port"; port 0 = any free
-    one). The callables run in the threads of the connections, so they must be thread-safe.
+    Serves ``metrics()`` (Prometheus text) and two probes on ``address`` ("host:port", "[::1]:port"; port 0 is any free
+    port). The callables run in the threads of the connections, so they must be thread-safe.
     """
 
     def __init__(self, address: str, *, metrics: Callable[[], bytes], is_live: Probe, is_ready: Probe) -> None:
         self._address = address
-        self._pages: dict[str, Callable[[], _Page]] = {
-            "/metrics": lambda: _Page(200, CONTENT_TYPE, metrics()),
+        self._pages: dict[str, Callable[[], _HttpAnswer]] = {
+            "/metrics": lambda: _HttpAnswer(200, CONTENT_TYPE, metrics()),
             "/health/live": lambda: _health(is_live(), "live"),
             "/health/ready": lambda: _health(is_ready(), "ready"),
         }
@@ -62,11 +62,11 @@ class HttpServer:
         self._thread: threading.Thread | None = None
 
     def start(self) -> str:
-        """Listens and serves in a thread; gives the bound address. Raises OSError, naming the address, when it can not."""
+        """Listens, serves in a thread, and returns the bound address. Raises OSError, naming the address."""
         host, port = _split(self._address)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
-            server = _Server((host, port), partial(_Handler, self._pages), family)
+            server = _Server((host, port), partial(_HttpHandler, self._pages), family)
         except OSError as error:
             raise OSError(error.errno, f"cannot listen for HTTP on {self._address}: {error.strerror or error}") from error
         self._server = server
@@ -86,22 +86,22 @@ class HttpServer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Page:
+class _HttpAnswer:
     status: int
     content_type: str
     body: bytes
 
 
-def _health(answer: bool | Health, word: str) -> _Page:
-    health = answer if isinstance(answer, Health) else Health(answer)
+def _health(answer: bool | HealthReport, word: str) -> _HttpAnswer:
+    health = answer if isinstance(answer, HealthReport) else HealthReport(answer)
     facts: dict[str, object] = {"status": word if health.is_ok else f"not {word}"}
     if health.problems or not health.is_ok:
         facts["problems"] = list(health.problems)
     return _json(200 if health.is_ok else 503, facts)
 
 
-def _json(status: int, facts: dict[str, object]) -> _Page:
-    return _Page(status, JSON_TYPE, json.dumps(facts).encode() + b"\n")
+def _json(status: int, facts: dict[str, object]) -> _HttpAnswer:
+    return _HttpAnswer(status, JSON_TYPE, json.dumps(facts).encode() + b"\n")
 
 
 def _split(address: str) -> tuple[str, int]:
@@ -112,12 +112,11 @@ def _split(address: str) -> tuple[str, int]:
 
 
 class _Server(ThreadingHTTPServer):
-    """Bounded in connections and in their time."""
+    """Bounds the number of connections and their time."""
 
     daemon_threads = True
     allow_reuse_address = True
-    # A restarted control process binds while the supervisor keeps the port reserved.
-    allow_reuse_port = True
+    allow_reuse_port = True  # the supervisor keeps the port reserved while a restarted control binds it
     request_queue_size = MAX_CONNECTIONS
 
     def __init__(self, address: tuple[str, int], handler: Any, family: socket.AddressFamily) -> None:
@@ -127,7 +126,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(address, handler)
 
     def server_bind(self) -> None:
-        """Binds without asking DNS for this machine's name, as HTTPServer would."""
+        """Binds as TCPServer does: HTTPServer would ask DNS for this machine's name."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
@@ -148,21 +147,21 @@ class _Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def service_actions(self) -> None:
-        """Called at every poll: ends connections that take too long, however slowly they drip."""
+        """Runs at every poll: closes connections that are too old, even if bytes still arrive."""
         self.close_connections(older_than_s=CONNECTION_TIMEOUT_S)
 
     def close_connections(self, older_than_s: float) -> None:
-        """Shuts down every connection opened longer ago than that; its thread then ends by itself."""
+        """Shuts down every connection older than ``older_than_s``; its thread then ends by itself."""
         latest = time.monotonic() - older_than_s
         with self._guard:
             for connection in [sock for sock, opened in self._opened.items() if opened <= latest]:
                 try:
                     connection.shutdown(socket.SHUT_RDWR)
                 except OSError:
-                    pass  # the client was faster
+                    pass  # the client closed it first
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """An error of a page is logged and answered with 500; one of the connection is the client's own."""
+        """Logs an error of a page and answers 500. Ignores errors of the connection: the client has gone."""
         error = sys.exc_info()[1]
         if isinstance(error, OSError):
             return
@@ -174,16 +173,16 @@ def _send(connection: socket.socket, answer: bytes) -> None:
     try:
         connection.sendall(answer)
     except OSError:
-        pass  # nobody there to read it
+        pass  # the client has gone
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _HttpHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "interlock"
     sys_version = ""
     timeout = READ_TIMEOUT_S
 
-    def __init__(self, pages: dict[str, Callable[[], _Page]], *rest: Any) -> None:
+    def __init__(self, pages: dict[str, Callable[[], _HttpAnswer]], *rest: Any) -> None:
         self._pages = pages
         super().__init__(*rest)
 
@@ -207,18 +206,18 @@ class _Handler(BaseHTTPRequestHandler):
         self.request_version = self.request_version or self.protocol_version
         self._send(_json(code, {"error": message or HTTPStatus(code).phrase}))
 
-    def _send(self, made: _Page, *, with_body: bool = True, allow: str = "") -> None:
-        self.send_response(made.status)
+    def _send(self, answer: _HttpAnswer, *, with_body: bool = True, allow: str = "") -> None:
+        self.send_response(answer.status)
         if allow:
             self.send_header("Allow", allow)
-        self.send_header("Content-Type", made.content_type)
-        self.send_header("Content-Length", str(len(made.body)))
+        self.send_header("Content-Type", answer.content_type)
+        self.send_header("Content-Length", str(len(answer.body)))
         self.send_header("Cache-Control", "no-store")
-        # One request a connection: a body that the client sent along is never read, so it can not become a request.
+        # One request per connection: a body that the client sent is never read, so it cannot be taken for a request.
         self.send_header("Connection", "close")
         self.end_headers()
         if with_body:
-            self.wfile.write(made.body)
+            self.wfile.write(answer.body)
         self.close_connection = True
 
     def log_message(self, format: str, *args: Any) -> None:

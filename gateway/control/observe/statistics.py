@@ -1,7 +1,7 @@
 """
-Statistics of versions as Triton means them, selected from the merged counts. Decides only.
+Statistics of versions in Triton's sense, selected from the merged counts. Pure.
 
-Counts of all arms of a version are summed, its shadow runs included: Triton knows no arms (/metrics tells them apart).
+The counts of all arms of a version are summed, including its shadow runs: Triton knows no arms (/metrics has them apart).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from gateway.contract.questions import VersionStatistics
 from gateway.errors import ModelNotFound
-from gateway.telemetry.aggregate import Merged, by_version, summed
+from gateway.telemetry.merged_counts import Merged, by_version, summed
 
 
 def version_statistics(
@@ -24,9 +24,9 @@ def version_statistics(
     """
     Returns the statistics of one version, of all versions of a model (``number`` None) or of everything (``model`` "").
 
-    ``served`` names what is loaded, so that a version without requests yet answers zeros; a version counted earlier stays
-    listed. ``memory_bytes`` is per version over all workers. Raises ModelNotFound for a model or version that is neither
-    served nor counted.
+    ``served`` has the loaded versions, so that a version without requests is listed with zeros. A version with counts stays
+    listed after it is unloaded. ``memory_bytes`` is per version over all workers. Raises ModelNotFound for a model or version
+    that is neither served nor counted.
     """
     known = _known(merged, served or {})
     if model and model not in known:

@@ -1,8 +1,8 @@
 """
-Labels to predictions, inside one transaction of the prediction log.
+The join of labels with predictions, inside one transaction of the prediction log.
 
-The first label of a row counts; what comes later is a duplicate or a correction. A label whose prediction may still come
-waits in ``pending`` and is joined, in the order of arrival, when the prediction is recorded.
+The first label of a row counts; a later one is a duplicate or a correction. A label whose prediction may still arrive waits
+in the table ``pending``. Waiting labels are joined in the order of arrival when the prediction is recorded.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from hashlib import blake2b
 
 from gateway.contract.feedback import Feedback, Verdict, VerdictKind
 from gateway.errors import Overloaded
-from gateway.quality.feedback import named_label, problem
-from gateway.quality.log.config import LogCounts, PendingLimits, Series
+from gateway.quality.feedback_rules import named_label, problem
+from gateway.quality.log.log_values import LogCounts, PendingLimits, Series
 from gateway.quality.log.rollup import Rollup
 from gateway.quality.log.write import Packed, Row, digest, unpacked
 from gateway.quality.prediction_id import PredictionId, is_sampled, parse
@@ -29,21 +29,21 @@ _DUPLICATE = Verdict(VerdictKind.DUPLICATE)
 
 
 @dataclass(slots=True)
-class Memory:
-    """What the log keeps in memory beside its tables: read when it opens, changed only under the writer's lock."""
+class LogCache:
+    """The part of the log's tables that is kept in memory: read when the log opens, changed only under the writer's lock."""
 
     series: dict[Series, int]
     by_id: dict[int, Series]
     epochs: set[int]
     classes: dict[tuple[str, int], tuple[str, ...]]
-    waiting: set[bytes]  # targets of pending labels
-    pending: int
-    floor_ms: int  # nothing older is kept
+    waiting: set[bytes]  # targets of the pending labels
+    pending: int  # number of pending labels
+    floor_ms: int  # Unix ms; older predictions were deleted
 
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What goes with a truth: when it came and was observed, who said so, the digest of its idempotency key."""
+    """Facts about a truth: its times of arrival and observation, its source, and the digest of its idempotency key."""
 
     received_ms: int
     observed_ms: int | None = None
@@ -52,29 +52,29 @@ class Stamp:
 
 
 def target_of(time_ms: int, epoch: int, counter: int) -> bytes:
-    """The name of a prediction among the pending (20 bytes; a caller's own id is a digest of 16)."""
+    """Returns the key of a prediction in ``pending``: 20 bytes. (The key of a caller's own id is a digest of 16 bytes.)"""
     return struct.pack(">QIQ", time_ms, epoch, counter)
 
 
 class Join:
-    """Joins items in their order. Lives as long as one transaction; ``memory`` is reloaded when that fails."""
+    """Joins labels in one transaction. Changes ``cache``, which must be reloaded if the transaction fails."""
 
     def __init__(
-        self, db: sqlite3.Connection, settings: PredictionSettings, limits: PendingLimits, memory: Memory, *, now_ms: int
+        self, db: sqlite3.Connection, settings: PredictionSettings, limits: PendingLimits, cache: LogCache, *, now_ms: int
     ) -> None:
-        self._db, self._settings, self._limits, self._memory, self._now_ms = db, settings, limits, memory, now_ms
+        self._db, self._settings, self._limits, self._cache, self._now_ms = db, settings, limits, cache, now_ms
         self._rollup = Rollup()
 
     def verdicts(self, items: Sequence[Feedback]) -> list[Verdict]:
-        """Joins, keeps or refuses each item."""
+        """Joins, keeps or refuses each item, in order. Returns one verdict per item."""
         verdicts = [self._verdict(item) for item in items]
         self._rollup.write(self._db)
         return verdicts
 
     def _verdict(self, item: Feedback) -> Verdict:
-        wrong = problem(item)
-        if wrong:
-            return Verdict(VerdictKind.INVALID, wrong)
+        invalid = problem(item)
+        if invalid:
+            return Verdict(VerdictKind.INVALID, invalid)
         repeated = self._repeated(item)
         if repeated:
             return repeated
@@ -92,13 +92,13 @@ class Join:
         if not found:
             return None
         if found[0] != _content(item):
-            return Verdict(VerdictKind.INVALID, "idempotency_key: was used before with other content")
+            return Verdict(VerdictKind.INVALID, "idempotency_key: already used with other content")
         return Verdict(VerdictKind.DUPLICATE, "repeated idempotency_key")
 
     def _by_id(self, item: Feedback) -> Verdict:
         parts = parse(item.prediction_id)
-        if parts is None or parts.epoch not in self._memory.epochs:
-            return Verdict(VerdictKind.UNKNOWN, "prediction_id: not an id that was issued here")
+        if parts is None or parts.epoch not in self._cache.epochs:
+            return Verdict(VerdictKind.UNKNOWN, "prediction_id: this gateway has not issued this id")
         if parts.time_ms < self._oldest_ms():
             return _expired()
         key = (parts.time_ms, parts.epoch, parts.counter)
@@ -125,7 +125,7 @@ class Join:
         return _expired() if found[0] < self._oldest_ms() else self._join(found, item.row, item.truth, self._stamp(item))
 
     def _oldest_ms(self) -> float:
-        return max(self._memory.floor_ms, self._now_ms - self._settings.prediction_window_s * 1000)
+        return max(self._cache.floor_ms, self._now_ms - self._settings.prediction_window_s * 1000)
 
     def _stamp(self, item: Feedback) -> Stamp:
         key = digest(item.idempotency_key) if item.idempotency_key else None
@@ -133,55 +133,55 @@ class Join:
 
     def _join(self, found: tuple[int, int, int, int, int, Packed], row: int, truth: Truth, stamp: Stamp) -> Verdict:
         time_ms, epoch, counter, series_id, rows, predicted = found
-        series = self._memory.by_id[series_id]
-        wrong = _misfit(series, rows, row, truth)
-        if wrong:
-            return Verdict(VerdictKind.INVALID, wrong)
+        series = self._cache.by_id[series_id]
+        misfit = _misfit(series, rows, row, truth)
+        if misfit:
+            return Verdict(VerdictKind.INVALID, misfit)
         if isinstance(truth, str):
-            truth = named_label(truth, self._memory.classes.get((series.model, series.version), ()))
+            truth = named_label(truth, self._cache.classes.get((series.model, series.version), ()))
         key = (time_ms, epoch, counter, row)
-        there = self._db.execute(
+        first = self._db.execute(
             "SELECT truth FROM labels WHERE time_ms = ? AND epoch = ? AND counter = ? AND row = ?", key
         ).fetchone()
-        told = (stamp.received_ms, stamp.observed_ms, stamp.source)
-        if there is None:
+        about = (stamp.received_ms, stamp.observed_ms, stamp.source)
+        if first is None:
             at_row = unpacked(series.kind, rows, predicted, row)
-            label = (*key, series_id, at_row, truth, *told)
+            label = (*key, series_id, at_row, truth, *about)
             self._db.execute("INSERT INTO labels VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", label)
             self._rollup.add(time_ms, series_id, series, truth, at_row)
             return _JOINED
-        if there[0] == truth:
+        if first[0] == truth:
             return _DUPLICATE
         self._db.execute(
-            "INSERT OR IGNORE INTO corrections VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*key, truth, series_id, *told)
+            "INSERT OR IGNORE INTO corrections VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*key, truth, series_id, *about)
         )
-        return _conflict(there[0])
+        return _conflict(first[0])
 
     def _wait(self, target: bytes, item: Feedback) -> Verdict:
         truth = item.truth
         waiting = self._db.execute("SELECT truth FROM pending WHERE target = ? AND row = ? ORDER BY seq", (target, item.row))
-        there = [found for (found,) in waiting]
-        if there and there[0] == truth:
+        known = [found for (found,) in waiting]
+        if known and known[0] == truth:
             return _DUPLICATE
-        if truth not in there:
+        if truth not in known:
             self._keep(target, item.row, truth, self._stamp(item))
-        return _conflict(there[0]) if there else Verdict(VerdictKind.PENDING, "its prediction is not in the log yet")
+        return _conflict(known[0]) if known else Verdict(VerdictKind.PENDING, "its prediction is not in the log yet")
 
     def _keep(self, target: bytes, row: int, truth: Truth, stamp: Stamp) -> None:
-        if self._memory.pending >= self._limits.max_pending:
-            raise Overloaded(f"{self._memory.pending} labels wait for their predictions already", retry_after_s=5.0)
+        if self._cache.pending >= self._limits.max_pending:
+            raise Overloaded(f"{self._cache.pending} labels already wait for their predictions", retry_after_s=5.0)
         self._db.execute(
             "INSERT INTO pending (target, row, truth, received_ms, observed_ms, source, key) VALUES (?, ?, ?, ?, ?, ?, ?)",
             (target, row, truth, stamp.received_ms, stamp.observed_ms, stamp.source, stamp.key),
         )
-        self._memory.waiting.add(target)
-        self._memory.pending += 1
+        self._cache.waiting.add(target)
+        self._cache.pending += 1
 
     def arrived(self, rows: list[Row], counts: LogCounts) -> None:
-        """Joins what waited for these predictions, which are in the log now."""
+        """Joins the labels that waited for these predictions, which are in the log now."""
         for row in rows:
             for target in (target_of(*row[:3]), row[6]):
-                if target is not None and target in self._memory.waiting:
+                if target is not None and target in self._cache.waiting:
                     self._settle(target, row, counts)
         self._rollup.write(self._db)
 
@@ -194,8 +194,8 @@ class Join:
             counts.joined_late += kind is VerdictKind.JOINED
             counts.refused_late += kind is VerdictKind.INVALID
         self._db.execute("DELETE FROM pending WHERE target = ?", (target,))
-        self._memory.waiting.discard(target)
-        self._memory.pending -= len(waiting)
+        self._cache.waiting.discard(target)
+        self._cache.pending -= len(waiting)
 
 
 def _misfit(series: Series, rows: int, row: int, truth: Truth) -> str:
@@ -213,9 +213,9 @@ def _expired() -> Verdict:
 
 
 def _conflict(first: Truth) -> Verdict:
-    return Verdict(VerdictKind.CONFLICT, f"{str(first)[:100]} came first and counts; kept as a correction")
+    return Verdict(VerdictKind.CONFLICT, f"{str(first)[:100]} came first and counts; this one is kept as a correction")
 
 
 def _content(item: Feedback) -> bytes:
-    told: Mapping[str, object] = {"id": item.prediction_id, "own": item.inference_id, "row": item.row, "truth": item.truth}
-    return blake2b(repr(sorted(told.items())).encode(errors="surrogatepass"), digest_size=8).digest()
+    parts: Mapping[str, object] = {"id": item.prediction_id, "own": item.inference_id, "row": item.row, "truth": item.truth}
+    return blake2b(repr(sorted(parts.items())).encode(errors="surrogatepass"), digest_size=8).digest()

@@ -1,7 +1,7 @@
 """
-Quality out of the log's tables: predictions, labels and corrections per series since some time.
+Reads quality from the log's tables: predictions, labels and corrections per series since a given time.
 
-Whole minutes come from the sums by minute, the part of a minute with which the range begins from the rows themselves.
+Whole minutes are read from the sums per minute; the part of a minute with which the range begins, from the rows themselves.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gateway.quality.log.config import Series
+from gateway.quality.log.log_tables import MINUTE_MS
+from gateway.quality.log.log_values import Series
 from gateway.quality.log.rollup import SUMS, Pair, moments_of, unpack
-from gateway.quality.log.schema import MINUTE_MS
 from gateway.quality.metrics import Confusion, Moments, VersionQuality
 
 _OF_MODEL = "series IN (SELECT id FROM series WHERE kind = :kind AND (:model IS NULL OR model = :model))"
@@ -30,8 +30,11 @@ class _Tally:
 
 
 def quality(db: sqlite3.Connection, model: str | None, since_ms: int) -> tuple[tuple[str, VersionQuality], ...]:
-    """(model, quality) per series with predictions made at or after ``since_ms``, of one model or all, in one snapshot."""
-    minute = -(-since_ms // MINUTE_MS)  # the first whole one
+    """
+    Returns (model, quality) for each series with predictions at or after ``since_ms``, of one model or of all (None). Reads
+    one consistent snapshot.
+    """
+    minute = -(-since_ms // MINUTE_MS)  # the first whole minute of the range
     names = {"model": model, "since": since_ms, "minute": minute, "minute_ms": MINUTE_MS}
     tallies: dict[int, _Tally] = defaultdict(_Tally)
     db.execute("BEGIN")

@@ -1,4 +1,4 @@
-"""Prediction batches into the log's tables: one row a request, packed small, counted by minute and series."""
+"""Writes batches of predictions to the log's tables: one packed row per request, counted per minute and series."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 
 from gateway.contract.predictions import PredictionBatch
-from gateway.quality.log.config import Series
-from gateway.quality.log.schema import MINUTE_MS
+from gateway.quality.log.log_tables import MINUTE_MS
+from gateway.quality.log.log_values import Series
 from gateway.quality.prediction_id import is_sampled
 
 Packed = str | float | bytes | None
@@ -19,12 +19,12 @@ Row = tuple[int, int, int, int, int, Packed, bytes | None]  # the columns of `pr
 
 
 def digest(text: str) -> bytes:
-    """16 bytes that stand for a caller's text of any length."""
+    """Returns 16 bytes that identify a caller's text of any length."""
     return blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
 
 
 def is_whole(batch: PredictionBatch) -> bool:
-    """Whether the batch's columns fit each other."""
+    """Returns whether the lengths of the batch's columns agree."""
     requests = len(batch.counters)
     flat = batch.labels if batch.kind == "class" else batch.numbers
     return (
@@ -35,7 +35,7 @@ def is_whole(batch: PredictionBatch) -> bool:
 
 
 def rows_of(batch: PredictionBatch, series_of: Callable[[Series], int], *, rate: float) -> Iterator[Row]:
-    """The table rows of a batch, those that the sampling ``rate`` takes."""
+    """Yields the table rows of a batch that the sampling ``rate`` selects."""
     ids = {arm: series_of(Series(batch.model, batch.version, arm, batch.kind)) for arm in set(batch.arms)}
     columns = batch.times_ms, batch.counters, batch.arms, batch.inference_ids, batch.rows, _packed(batch)
     for time_ms, counter, arm, inference_id, rows, predicted in zip(*columns, strict=True):
@@ -47,7 +47,7 @@ def rows_of(batch: PredictionBatch, series_of: Callable[[Series], int], *, rate:
 def _packed(batch: PredictionBatch) -> Iterator[Packed]:
     flat: Sequence[str] | Sequence[float] = batch.labels if batch.kind == "class" else batch.numbers
     if len(flat) == len(batch.rows) and all(rows == 1 for rows in batch.rows):
-        yield from flat  # SQLite keeps NaN as NULL
+        yield from flat  # SQLite stores NaN as NULL
         return
     start = 0
     for rows in batch.rows:
@@ -61,7 +61,7 @@ def _several(kind: str, part: Sequence[str] | Sequence[float]) -> Packed:
 
 
 def unpacked(kind: str, rows: int, predicted: Packed, row: int) -> Packed:
-    """The prediction of one row: a label, a number, or None for NaN. ``row`` is below ``rows``."""
+    """Returns the prediction of one row: a label, a number, or None for NaN. ``row`` must be less than ``rows``."""
     if rows == 1:
         return predicted
     if kind == "class":
@@ -73,7 +73,7 @@ def unpacked(kind: str, rows: int, predicted: Packed, row: int) -> Packed:
 
 
 def insert(db: sqlite3.Connection, rows: Sequence[Row]) -> int:
-    """Writes the rows that are not there yet, and counts them; returns how many were new."""
+    """Inserts the rows that are new, and counts them per minute. Returns their number."""
     cursor = db.executemany("INSERT OR IGNORE INTO predictions VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
     counts: dict[tuple[int, int], int] = defaultdict(int)
     for time_ms, _epoch, _counter, series, count, _predicted, _inference in rows:
@@ -81,7 +81,7 @@ def insert(db: sqlite3.Connection, rows: Sequence[Row]) -> int:
     if cursor.rowcount == len(rows):
         added = [(minute, series, count) for (minute, series), count in counts.items()]
         db.executemany("INSERT INTO minutes VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET rows = rows + excluded.rows", added)
-    else:  # some came twice, which is rare: count the minutes afresh
+    else:  # some rows were there already, which is rare: count these minutes again
         _recount(db, {minute for minute, _ in counts})
     return cursor.rowcount
 

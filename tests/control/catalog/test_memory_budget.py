@@ -1,4 +1,4 @@
-"""What does not fit into the workers' memory is refused before anything loads, and told in figures."""
+"""A change that does not fit into the workers' memory is refused before anything loads, with figures."""
 
 from __future__ import annotations
 

@@ -66,12 +66,14 @@ def test_a_worker_that_comes_later_gets_them(world: World, caller: Caller, make_
     assert [region.name for region in world.worker(1).states[-1].regions] == ["r"]
 
 
-def test_a_worker_that_does_not_take_it_is_told_of(make_world: Callable[..., World], make_object: Callable[..., str]) -> None:
+def test_a_worker_that_does_not_apply_a_registration_is_reported(
+    make_world: Callable[..., World], make_object: Callable[..., str]
+) -> None:
     world = make_world(acknowledge_timeout_s=0.2, **ON)
     caller = Caller(world)
     world.worker(1).is_silent = True
     answer = caller.register("r", make_object(bytes(8)), 8)
-    assert (told(answer)[0], "not every worker has taken it" in told(answer)[2]) == ("UNAVAILABLE", True)
+    assert (told(answer)[0], "not every worker has applied it" in told(answer)[2]) == ("UNAVAILABLE", True)
 
 
 def test_the_status_tells_of_one_or_of_all(caller: Caller, make_object: Callable[..., str]) -> None:

@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from gateway.control.observe import http as module
-from gateway.control.observe.http import Health, HttpServer
+from gateway.control.observe.http import HealthReport, HttpServer
 from gateway.telemetry.facts import MetricsFacts
 from gateway.telemetry.prometheus import CONTENT_TYPE, render_metrics
 
@@ -17,8 +17,8 @@ from gateway.telemetry.prometheus import CONTENT_TYPE, render_metrics
 class Gateway:
     """What the server asks, changeable by a test."""
 
-    live: bool | Health = True
-    ready: bool | Health = True
+    live: bool | HealthReport = True
+    ready: bool | HealthReport = True
     error: Exception | None = None
 
     def metrics(self) -> bytes:
@@ -66,7 +66,7 @@ def test_a_ready_gateway_says_so(address: str) -> None:
 
 
 def test_what_is_not_ready_is_named(address: str, gateway: Gateway) -> None:
-    gateway.ready = Health(False, ("digits: version 2 is READY in no worker",))
+    gateway.ready = HealthReport(False, ("digits: version 2 is READY in no worker",))
     response, body = ask(address, "/health/ready")
     assert response.status == 503
     assert json.loads(body) == {"status": "not ready", "problems": ["digits: version 2 is READY in no worker"]}

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from control_fakes import SetClock
 
-from gateway.control.catalog.layout_store import UNUSED_S, Layouts
+from gateway.control.catalog.layout_store import UNUSED_S, LayoutStore
 from gateway.runtime.layout_rewrite import Built, LayoutFailed
 from registry.serving_layout import MODEL_FILE
 from registry.signature import Signature
@@ -50,19 +50,19 @@ def fails(error: Exception) -> Callable[..., Built]:
 
 
 @pytest.fixture
-def layouts(tmp_path: Path) -> Callable[..., Layouts]:
-    def make(build: Callable[..., Built], *, key: str = "1-here", clock: SetClock | None = None) -> Layouts:
-        return Layouts(tmp_path / "layouts", key, clock or SetClock(), build=build)
+def layouts(tmp_path: Path) -> Callable[..., LayoutStore]:
+    def make(build: Callable[..., Built], *, key: str = "1-here", clock: SetClock | None = None) -> LayoutStore:
+        return LayoutStore(tmp_path / "layouts", key, clock or SetClock(), build=build)
 
     return make
 
 
-def path_of(store: Layouts, number: int = 1) -> Path:
+def path_of(store: LayoutStore, number: int = 1) -> Path:
     store.ensure(version(number), Path("/registered"))
     return Path(store.chosen(version(number)).path)
 
 
-def test_a_layout_is_made_once_and_found_again(layouts: Callable[..., Layouts]) -> None:
+def test_a_layout_is_made_once_and_found_again(layouts: Callable[..., LayoutStore]) -> None:
     path = path_of(layouts(writes(b"a", b"b")))
     again = layouts(fails(AssertionError()))
     assert path_of(again) == path
@@ -70,20 +70,20 @@ def test_a_layout_is_made_once_and_found_again(layouts: Callable[..., Layouts]) 
     assert path.read_bytes() == b"model"
 
 
-def test_versions_share_the_weights_they_have_in_common(layouts: Callable[..., Layouts]) -> None:
+def test_versions_share_the_weights_they_have_in_common(layouts: Callable[..., LayoutStore]) -> None:
     first, second = path_of(layouts(writes(b"same", b"one"))), path_of(layouts(writes(b"same", b"two")), 2)
     name = hashlib.sha256(b"same").hexdigest()
     assert (first.parent / name).samefile(second.parent / name)
     assert (first.parent / name).stat().st_nlink == 3
 
 
-def test_another_machine_makes_its_own(layouts: Callable[..., Layouts]) -> None:
+def test_another_machine_makes_its_own(layouts: Callable[..., LayoutStore]) -> None:
     assert path_of(layouts(writes(b"a"))) != path_of(layouts(writes(b"a"), key="1-there"))
 
 
 @pytest.mark.parametrize("break_it", [Path.unlink, lambda path: (path.chmod(0o644), path.write_bytes(b"xyz"))])
 def test_a_damaged_layout_is_made_again_under_another_name(
-    layouts: Callable[..., Layouts], break_it: Callable[[Path], object]
+    layouts: Callable[..., LayoutStore], break_it: Callable[[Path], object]
 ) -> None:
     path = path_of(layouts(writes(b"abc")))
     weight = path.parent / hashlib.sha256(b"abc").hexdigest()
@@ -93,7 +93,7 @@ def test_a_damaged_layout_is_made_again_under_another_name(
     assert (again.parent / weight.name).read_bytes() == b"abc"
 
 
-def test_one_that_goes_missing_while_it_is_used_is_made_again(layouts: Callable[..., Layouts]) -> None:
+def test_one_that_goes_missing_while_it_is_used_is_made_again(layouts: Callable[..., LayoutStore]) -> None:
     store = layouts(writes(b"abc"))
     path = path_of(store)
     assert store.is_settled(version(1))
@@ -104,7 +104,7 @@ def test_one_that_goes_missing_while_it_is_used_is_made_again(layouts: Callable[
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), LayoutFailed("its process ended")])
 def test_without_a_layout_the_registered_file_is_served_and_it_is_tried_again(
-    layouts: Callable[..., Layouts], tmp_path: Path, error: Exception
+    layouts: Callable[..., LayoutStore], tmp_path: Path, error: Exception
 ) -> None:
     store = layouts(fails(error))
     store.ensure(version(1), Path("/registered"))
@@ -115,7 +115,7 @@ def test_without_a_layout_the_registered_file_is_served_and_it_is_tried_again(
     assert list((tmp_path / "layouts" / "incoming").iterdir()) == []
 
 
-def test_a_verdict_about_the_model_is_kept(layouts: Callable[..., Layouts]) -> None:
+def test_a_verdict_about_the_model_is_kept(layouts: Callable[..., LayoutStore]) -> None:
     store = layouts(lambda path, folder, **_: Built(reason="its answers vary"))
     store.ensure(version(1), Path("/registered"))
     again = layouts(fails(AssertionError()))
@@ -124,7 +124,7 @@ def test_a_verdict_about_the_model_is_kept(layouts: Callable[..., Layouts]) -> N
     assert again.is_settled(version(1))
 
 
-def test_a_weight_that_is_not_what_its_name_says_is_not_taken(layouts: Callable[..., Layouts]) -> None:
+def test_a_weight_that_is_not_what_its_name_says_is_not_taken(layouts: Callable[..., LayoutStore]) -> None:
     def build(path: Path, folder: Path, **_: object) -> Built:
         (folder / "plain").mkdir()
         (folder / "plain" / MODEL_FILE).write_bytes(b"model")
@@ -136,7 +136,7 @@ def test_a_weight_that_is_not_what_its_name_says_is_not_taken(layouts: Callable[
     assert store.chosen(version(1)).path == ""
 
 
-def test_small_models_are_left_alone(layouts: Callable[..., Layouts], tmp_path: Path) -> None:
+def test_small_models_are_left_alone(layouts: Callable[..., LayoutStore], tmp_path: Path) -> None:
     small = ModelVersion("m", 1, Artifact("d", "m.onnx", (ArtifactFile("m.onnx", "", 1000),)), FACTS)
     store = layouts(fails(AssertionError()))
     store.ensure(small, Path("/registered"))
@@ -145,7 +145,7 @@ def test_small_models_are_left_alone(layouts: Callable[..., Layouts], tmp_path: 
     assert not (tmp_path / "layouts").exists()
 
 
-def test_what_nobody_needs_is_collected(layouts: Callable[..., Layouts], tmp_path: Path) -> None:
+def test_unused_layouts_and_weights_are_collected(layouts: Callable[..., LayoutStore], tmp_path: Path) -> None:
     clock = SetClock()
     store = layouts(writes(b"old"), key="0-before", clock=clock)
     path_of(store), path_of(store, 2)
@@ -159,26 +159,27 @@ def test_what_nobody_needs_is_collected(layouts: Callable[..., Layouts], tmp_pat
     assert left == sorted([folder / blob, folder / "layout.json", folder / MODEL_FILE, Path("blobs") / blob])
 
 
-def test_an_unused_layout_is_kept_for_a_while(layouts: Callable[..., Layouts]) -> None:
+def test_an_unused_layout_is_kept_for_a_while(layouts: Callable[..., LayoutStore]) -> None:
     store = layouts(writes(b"a"))
     path = path_of(store)
     store.collect(set())
     assert path.exists()
 
 
-def test_a_process_killed_half_way_leaves_nothing_that_counts(layouts: Callable[..., Layouts], tmp_path: Path) -> None:
+def test_a_process_killed_half_way_leaves_nothing_that_counts(layouts: Callable[..., LayoutStore], tmp_path: Path) -> None:
     script = f"""
         import sys, time
         from pathlib import Path
         sys.path[:0] = {[str(Path(__file__).parent), *sys.path]!r}
         from control_fakes import SetClock
-        from gateway.control.catalog.layout_store import Layouts
-        from test_layouts import version, writes
+        from gateway.control.catalog.layout_store import LayoutStore
+        from test_layout_store import version, writes
         def build(path, folder, **options):
             built = writes(b"abc")(path, folder, **options)
             print("half", flush=True)
             time.sleep(60)
-        Layouts(Path({str(tmp_path / "layouts")!r}), "1-here", SetClock(), build=build).ensure(version(1), Path("/registered"))
+        store = LayoutStore(Path({str(tmp_path / "layouts")!r}), "1-here", SetClock(), build=build)
+        store.ensure(version(1), Path("/registered"))
     """
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True)
     with process:

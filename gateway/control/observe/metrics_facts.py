@@ -1,60 +1,67 @@
-"""What control knows, in the form that /metrics renders."""
+"""
+Control's part of a scrape, as the facts that `telemetry.prometheus` renders: workers, versions, routes, live quality. Nothing
+is rendered or counted here.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from typing import Protocol
 
 from gateway.clock import Clock
 from gateway.control.desired.reconcile import ModelPlan
 from gateway.control.fleet.progress import FleetView
-from gateway.quality.gauges import figures
 from gateway.quality.metrics import VersionQuality
+from gateway.quality.prediction_store import PredictionStore
 from gateway.telemetry.facts import QualityFacts, RouteFacts, VersionFacts, WorkerFacts
 from registry.deployment import PARTS
 
-SWAPS = frozenset("deploy promote rollback split shadow configure undeploy".split())  # verbs counted as swaps
-QUALITY_WINDOW_S = 3600.0
-QUALITY_AGE_S = 10.0
-_FIGURES = frozenset(QualityFacts.__dataclass_fields__)
+SWAPS = frozenset("deploy promote rollback split shadow configure undeploy".split())  # verbs that count as swaps
+QUALITY_WINDOW_S = 3600.0  # s; quality is computed over the predictions of this window
+QUALITY_AGE_S = 10.0  # s for which computed quality is reused: reading it takes queries on the prediction log
 
 
-class QualitySource(Protocol):
-    """What `PredictionLog` gives here."""
+class QualityCache:
+    """Live quality for scrapes. Reads the prediction log at most once per QUALITY_AGE_S. Thread-safe."""
 
-    def quality_of_all(self, window_s: float = 0.0) -> tuple[tuple[str, VersionQuality], ...]:
-        """(model, quality) of every version and arm."""
-        ...
-
-
-class QualityFigures:
-    """Live quality for scrapes. It is read from the log's file, so an answer is given again for QUALITY_AGE_S seconds."""
-
-    def __init__(self, log: QualitySource, clock: Clock) -> None:
+    def __init__(self, log: PredictionStore, clock: Clock) -> None:
         self._log, self._clock = log, clock
         self._lock = threading.Lock()
         self._read_at = float("-inf")
         self._facts: tuple[QualityFacts, ...] = ()
 
     def facts(self) -> tuple[QualityFacts, ...]:
-        """One entry per model, version and arm, over the last QUALITY_WINDOW_S seconds."""
+        """Returns one entry per model, version and arm, over the last QUALITY_WINDOW_S seconds."""
         with self._lock:
             now = self._clock.monotonic()
             if now - self._read_at >= QUALITY_AGE_S:
-                self._facts = tuple(_quality(*one) for one in self._log.quality_of_all(QUALITY_WINDOW_S))
+                self._facts = tuple(quality_facts(*one) for one in self._log.quality_of_all(QUALITY_WINDOW_S))
                 self._read_at = now
             return self._facts
 
 
-def _quality(model: str, quality: VersionQuality) -> QualityFacts:
-    found = {name: value for name, value in figures(quality).items() if name in _FIGURES}
-    counts = {"predictions": quality.predictions, "labelled": quality.labelled}
-    return QualityFacts(model, quality.version, quality.arm, **(found | counts))  # type: ignore[arg-type]
+def quality_facts(model: str, quality: VersionQuality) -> QualityFacts:
+    """Returns the figures of one version and arm; None for those that have no meaning or no data yet."""
+    classes, values = quality.class_report, quality.value_report
+    return QualityFacts(
+        model=model,
+        version=quality.version,
+        arm=quality.arm,
+        predictions=quality.predictions,
+        labelled=quality.labelled,
+        coverage=quality.coverage,
+        accuracy=classes.accuracy if classes else None,
+        precision_macro=classes.precision_macro if classes else None,
+        recall_macro=classes.recall_macro if classes else None,
+        f1_macro=classes.f1_macro if classes else None,
+        mae=values.mae if values else None,
+        rmse=values.rmse if values else None,
+        r2=values.r2 if values else None,
+    )
 
 
 def worker_facts(view: FleetView) -> tuple[WorkerFacts, ...]:
-    """Every worker that should be there."""
+    """Returns the facts of every worker that should be attached, including absent ones."""
     present = [
         WorkerFacts(
             number,
@@ -72,7 +79,7 @@ def worker_facts(view: FleetView) -> tuple[WorkerFacts, ...]:
 
 
 def version_facts(view: FleetView) -> tuple[VersionFacts, ...]:
-    """Every version in every worker."""
+    """Returns the facts of every version in every worker."""
     return tuple(
         VersionFacts(
             number, v.model, v.number, v.state, v.memory_bytes, v.in_flight, v.load_ms / 1e3, v.private_bytes, v.mapped_bytes
@@ -83,7 +90,7 @@ def version_facts(view: FleetView) -> tuple[VersionFacts, ...]:
 
 
 def route_facts(plans: Mapping[str, ModelPlan]) -> tuple[RouteFacts, ...]:
-    """Who should answer callers."""
+    """Returns the desired route of every deployed model."""
     found = []
     for name, plan in plans.items():
         deployment = plan.deployment

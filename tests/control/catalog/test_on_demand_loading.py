@@ -1,4 +1,4 @@
-"""Loading on demand in control: what is held, what is refused, and what stays whatever callers name."""
+"""Loading on demand in control: versions that are loaded, evicted and refused; deployed versions always stay."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from control_fakes import told
 from world import World
 
 from gateway.contract.questions import Ask, LoadVersionQuestion
-from gateway.control.catalog.loading import MAX_WISHES
+from gateway.control.catalog.on_demand_loading import MAX_REQUESTED
 from gateway.errors import ForbiddenNow, Overloaded
 from registry.errors import ModelUnknown, VersionUnknown
 
@@ -22,7 +22,7 @@ def config() -> dict[str, object]:
     return {"on_demand": 2}
 
 
-def _held(world: World, model: str = "digits") -> dict[int, tuple[str, ...]]:
+def _ready(world: World, model: str = "digits") -> dict[int, tuple[str, ...]]:
     status = next((one for one in world.control.status().models if one.model == model), None)
     return {version.version: version.roles for version in status.versions if version.state == "READY"} if status else {}
 
@@ -33,7 +33,7 @@ def load(world: World, wait_for: WaitFor) -> Callable[[str, str], None]:
 
     def loaded(model: str, ref: str) -> None:
         number = world.control.loading.ask(model, ref)
-        wait_for(lambda: number in _held(world, model))
+        wait_for(lambda: number in _ready(world, model))
 
     return loaded
 
@@ -41,11 +41,11 @@ def load(world: World, wait_for: WaitFor) -> Callable[[str, str], None]:
 def test_a_named_version_is_loaded_beside_what_is_deployed(world: World, load: Load) -> None:
     world.deployed(2)
     load("digits", "2")
-    assert _held(world) == {1: ("default",), 2: ("on-demand",)}
-    assert world.control.loading.counts().held == 1
+    assert _ready(world) == {1: ("default",), 2: ("on-demand",)}
+    assert world.control.loading.counts().loaded == 1
 
 
-def test_a_model_that_is_not_deployed_is_held_without_a_route_but_with_its_aliases(world: World, load: Load) -> None:
+def test_a_model_that_is_not_deployed_is_loaded_without_a_route_but_with_its_aliases(world: World, load: Load) -> None:
     world.register("spare", alias="best")
     (worker,) = [world.worker()]
     load("spare", "best")
@@ -59,7 +59,7 @@ def test_the_least_recently_named_goes_first_and_what_is_deployed_never(world: W
         world.register()
     for ref in ("2", "3", "2", "4"):
         load("digits", ref)
-    assert _held(world) == {1: ("default",), 2: ("on-demand",), 4: ("on-demand",)}
+    assert _ready(world) == {1: ("default",), 2: ("on-demand",), 4: ("on-demand",)}
     assert world.control.loading.counts().evictions == 1
 
 
@@ -68,19 +68,21 @@ def test_a_version_that_gets_deployed_leaves_its_place(world: World, load: Load,
     load("digits", "2")
     world.done(world.control.traffic.promote("digits", "2"))
     load("digits", "1")
-    wait_for(lambda: world.control.loading.counts().held == 0)
-    assert set(_held(world)) == {1, 2}
+    wait_for(lambda: world.control.loading.counts().loaded == 0)
+    assert set(_ready(world)) == {1, 2}
 
 
-def test_a_version_that_fails_to_load_is_let_go_and_says_why_for_a_while(world: World, wait_for: WaitFor) -> None:
+def test_a_version_that_fails_to_load_is_removed_and_refused_with_the_reason_for_a_while(
+    world: World, wait_for: WaitFor
+) -> None:
     (worker,) = world.deployed(1)
     worker.failing[2] = "no such operator"
     world.control.loading.ask("digits", "2")
     wait_for(lambda: world.control.loading.counts().failures == 1)
     with pytest.raises(ForbiddenNow, match=r"digits v2 cannot be loaded: .*no such operator"):
         world.control.loading.ask("digits", "2")
-    wait_for(lambda: _held(world) == {1: ("default",)})
-    assert world.control.loading.counts().held == 0
+    wait_for(lambda: _ready(world) == {1: ("default",)})
+    assert world.control.loading.counts().loaded == 0
 
 
 @pytest.mark.parametrize("ref", ["9", "stranger", "latest", "02"])
@@ -95,9 +97,9 @@ def test_a_model_that_is_not_registered_is_unknown(world: World) -> None:
         world.control.loading.ask("nobody", "1")
 
 
-def test_wishes_are_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.control.catalog.loading.MAX_WISHES", 1)
-    assert MAX_WISHES > 1
+def test_requests_for_versions_are_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.control.catalog.on_demand_loading.MAX_REQUESTED", 1)
+    assert MAX_REQUESTED > 1
     world.deployed(1)
     world.register()
     world.control.loading.stop()
@@ -106,14 +108,14 @@ def test_wishes_are_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> No
         world.control.loading.ask("digits", "3")
 
 
-def test_without_the_option_whoever_names_an_unheld_version_is_refused(make_world: Callable[..., World]) -> None:
+def test_without_the_option_a_request_for_an_unloaded_version_is_refused(make_world: Callable[..., World]) -> None:
     world = make_world(on_demand=0)
     world.deployed(1)
     answer = world.control.answers.reply(Ask(1, LoadVersionQuestion("digits", "2")))
     assert told(answer)[:2] == ("FAILED_PRECONDITION", "FORBIDDEN_NOW")
 
 
-def test_after_a_restart_nothing_is_held_on_demand(
+def test_after_a_restart_nothing_is_loaded_on_demand(
     world: World, make_world: Callable[..., World], load: Load, wait_for: WaitFor
 ) -> None:
     world.deployed(1)
@@ -121,4 +123,4 @@ def test_after_a_restart_nothing_is_held_on_demand(
     world.control.stop()
     other = make_world(on_demand=2)
     other.worker()
-    wait_for(lambda: _held(other) == {1: ("default",)})
+    wait_for(lambda: _ready(other) == {1: ("default",)})

@@ -1,8 +1,9 @@
 """
-Which requests are traced, and whether traces go anywhere: pure decisions, on W3C Trace Context and OpenTelemetry's variables.
+The decisions whether a request is traced and whether traces are exported. Pure.
 
-https://www.w3.org/TR/trace-context/ (``traceparent``), https://opentelemetry.io/docs/specs/otel/trace/sdk/#sampling,
-https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/. A trace is a `contract.traces.RequestTrace`.
+They follow W3C Trace Context (``traceparent``) and OpenTelemetry's environment variables:
+https://www.w3.org/TR/trace-context/, https://opentelemetry.io/docs/specs/otel/trace/sdk/#sampling,
+https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _NO_TRACE = "0" * 32
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """
-    Which requests are traced: ``ratio`` (0 to 1) of them; where ``is_parent_based``, a caller that sends a trace
+    The rule which requests are traced: the share ``ratio`` (0 to 1). With ``is_parent_based``, a caller that sends a trace
     context decides for its own requests.
     """
 
@@ -32,19 +33,19 @@ class Sampling:
             raise ValueError(f"sampling ratio: got {self.ratio}, expected 0 to 1")
 
     def takes(self, parent: TraceContext | None, coin: float) -> bool:
-        """Whether a request is traced; ``coin`` is uniform in [0, 1) and independent of everything."""
+        """Returns whether a request is traced. ``coin`` is an independent random number, uniform in [0, 1)."""
         if parent is None:
             return coin < self.ratio
         if self.is_parent_based:
             return parent.is_sampled
-        # Decided on the trace id, so that every service that is asked to decides alike (OpenTelemetry's TraceIdRatioBased).
+        # By the trace id, so that all services decide alike for one trace (OpenTelemetry's TraceIdRatioBased).
         return int(parent.trace_id[16:], 16) < round(self.ratio * 2**64)
 
 
 def parse_traceparent(header: str | None) -> TraceContext | None:
     """
-    The caller's trace context, or None where there is none or it is malformed (W3C: it is ignored then). A version
-    above 00 may carry more fields at the end; ff is no version.
+    Returns the caller's trace context; None if the header is missing or malformed, which W3C says to ignore. A version above
+    00 may have more fields at the end; ff is not a version.
     """
     match = _TRACEPARENT.fullmatch(header) if header else None
     if match is None:
@@ -68,8 +69,8 @@ _SAMPLERS = {
 
 def sampling_of(name: str, argument: str) -> Sampling:
     """
-    The sampling that ``OTEL_TRACES_SAMPLER`` and ``OTEL_TRACES_SAMPLER_ARG`` ask for (a ratio left out is 1). Raises
-    ValueError, naming the variable, for what is not one of the six standard samplers or no ratio.
+    Returns the sampling that ``OTEL_TRACES_SAMPLER`` (``name``) and ``OTEL_TRACES_SAMPLER_ARG`` (``argument``) configure. An
+    empty argument is the ratio 1. Raises ValueError, naming the variable, for an unknown sampler or an invalid ratio.
     """
     if name not in _SAMPLERS:
         raise ValueError(f"OTEL_TRACES_SAMPLER: got {name!r}, expected one of {', '.join(_SAMPLERS)}")
@@ -84,8 +85,8 @@ def sampling_of(name: str, argument: str) -> Sampling:
 
 def exporter_of(environ: Mapping[str, str]) -> str:
     """
-    Where OpenTelemetry's variables send traces: otlp, console, or "" for nowhere. Raises ValueError, naming the variable, for
-    an exporter that is not built in.
+    Returns the exporter that OpenTelemetry's variables configure: otlp, console, or "" for none. Raises ValueError, naming
+    the variable, for an exporter that is not built in.
     """
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return ""

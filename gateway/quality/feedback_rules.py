@@ -1,4 +1,4 @@
-"""Rules for items of ground truth. Pure."""
+"""The rules for one item of feedback, independent of the prediction log. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MAX_TIME_MS = 253_402_300_800_000  # the year 10000, where protobuf's timestamps
 
 
 def problem(item: Feedback) -> str:
-    """Why the item is wrong by itself, naming the field; empty when nothing is."""
+    """Returns why the item is invalid by itself, with the field's name; empty for a valid item."""
     if bool(item.prediction_id) == bool(item.inference_id):
         return "prediction: expected either prediction_id or inference_id"
     if (item.label is None) == (item.value is None):
@@ -21,7 +21,7 @@ def problem(item: Feedback) -> str:
     if item.row < 0:
         return f"row: expected 0 or more, got {item.row}"
     if item.observed_ms is not None and not -MAX_TIME_MS < item.observed_ms < MAX_TIME_MS:
-        return "observed_at: not a time before the year 10000"
+        return "observed_at: expected a time before the year 10000"
     return _too_long(item)
 
 
@@ -34,7 +34,10 @@ def _too_long(item: Feedback) -> str:
 
 
 def named_label(label: str, classes: tuple[str, ...]) -> str:
-    """The class that a label means: itself, or where it is none of the ``classes`` but the index of one, that one's name."""
+    """
+    Returns the class that a label stands for. A label that is not in ``classes`` but is the index of a class stands for that
+    class; any other label stands for itself.
+    """
     if label in classes or not (label.isascii() and label.isdecimal()):
         return label
     index = int(label)

@@ -1,9 +1,9 @@
 """
-The prediction log's tables and connections (SQLite, write-ahead log).
+The prediction log's tables and connections (SQLite in write-ahead mode).
 
-Predictions are clustered by the time in their id, so that new ones are appended, a window is a range and the oldest are
-deleted without an index of their own. A label row repeats series and prediction, and is summed by minute as it comes:
-quality never reads predictions but for the part of a minute with which a window begins.
+Predictions are clustered by the time in their id: new ones are appended, a window is a range, and the oldest are deleted
+without a separate index. A row of ``labels`` repeats the series and the prediction, and is added to sums per minute on
+arrival. So quality reads single rows only for the part of a minute with which a window begins.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 
 from gateway.errors import ForbiddenNow
 
-VERSION = 1
-MINUTE_MS = 60_000
+VERSION = 1  # of the tables below
+MINUTE_MS = 60_000  # ms in a minute, the unit of the sums
 
 _TABLES = """
 CREATE TABLE series (id INTEGER PRIMARY KEY, model TEXT NOT NULL, version INTEGER NOT NULL, arm TEXT NOT NULL,
@@ -54,14 +54,14 @@ INSERT INTO facts VALUES ('floor_ms', 0);
 
 def open_writer(path: Path) -> sqlite3.Connection:
     """
-    The one connection that writes; makes the tables of a new file.
+    Opens the only connection that writes, and creates the tables in a new file.
 
-    A commit survives the death of the process; synchronous=NORMAL may lose the last moments when the machine loses power.
-    Raises ForbiddenNow for a file of a newer release.
+    A commit survives the death of the process. With synchronous=NORMAL, the last commits may be lost if the machine loses
+    power. Raises ForbiddenNow for a file of a newer release.
     """
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
     try:
-        db.execute("PRAGMA auto_vacuum=INCREMENTAL")  # takes effect in a new file only, before its first table
+        db.execute("PRAGMA auto_vacuum=INCREMENTAL")  # has an effect only in a new file, before its first table
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=NORMAL")
         db.execute("PRAGMA journal_size_limit=67108864")
@@ -73,7 +73,7 @@ def open_writer(path: Path) -> sqlite3.Connection:
 
 
 def set_aside(path: Path, *, suffix: str) -> Path:
-    """Renames a database with its companions, so that a new one can be made; returns the new name of the main file."""
+    """Renames a database and its companion files, so that a new one can be created. Returns the main file's new path."""
     for companion in ("-wal", "-shm", ""):
         old = path.with_name(path.name + companion)
         if old.exists():
@@ -82,7 +82,7 @@ def set_aside(path: Path, *, suffix: str) -> Path:
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
-    """A connection for one reader; sees what was committed before each of its transactions."""
+    """Opens a connection for one reader. It sees everything that was committed before each of its transactions."""
     db = sqlite3.connect(path, isolation_level=None, timeout=30)
     db.execute("PRAGMA query_only=ON")
     return db
@@ -97,6 +97,6 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
 
 
 def used_bytes(db: sqlite3.Connection) -> int:
-    """Bytes of the pages in use."""
+    """Returns the bytes of the pages in use."""
     pages, free, size = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size"))
     return int((pages - free) * size)

@@ -1,4 +1,4 @@
-"""Which requests a worker traces, and what it keeps for control."""
+"""A worker's sampling of requests, and its buffer of traces."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import structlog
 from telemetry_values import CALLER, TRACE_ID, UNSAMPLED, request
 
 from gateway.contract.traces import TraceContext
-from gateway.telemetry import tracing as module
-from gateway.telemetry.tracing import Tracing
+from gateway.telemetry import worker_tracing as module
+from gateway.telemetry.worker_tracing import Tracing
 
 ON = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
 SECOND_NS = 1_000_000_000

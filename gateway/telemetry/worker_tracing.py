@@ -1,8 +1,9 @@
 """
-A worker's side of tracing: which requests are traced, and those that have ended, until control takes and exports them.
+A worker's side of tracing: decides which requests are traced, and buffers the traces of finished requests until they go to
+control, which exports them.
 
-On the request path `Tracing.sample` decides before anything is built (well under a microsecond for a request that is not
-traced), `Tracing.emit` keeps a traced request after it was answered. Where no exporter is configured both do nothing.
+On the request path, `Tracing.sample` decides before anything is built (well under a microsecond for a request that is not
+traced), and `Tracing.emit` buffers a traced request after its answer. Both do nothing if no exporter is configured.
 """
 
 from __future__ import annotations
@@ -15,21 +16,22 @@ from collections.abc import Mapping
 import structlog
 
 from gateway.contract.traces import RequestTrace, TraceContext
-from gateway.telemetry.trace import Sampling, exporter_of, parse_traceparent, sampling_of
+from gateway.telemetry.trace_sampling import Sampling, exporter_of, parse_traceparent, sampling_of
 
-# Errors are traced whether sampled or not, but a flood of them must cost next to nothing.
-MAX_ERRORS_PER_S = 10
-# Between two reports to control: 2,048 spans, as many as OpenTelemetry's exporter queues.
-MAX_WAITING = 512
+MAX_ERRORS_PER_S = 10  # traces of unsampled failed requests per second; a flood of errors must cost next to nothing
+MAX_WAITING = 512  # traces between two reports to control; 2,048 spans, as many as OpenTelemetry's exporter queues
 
 _log = structlog.get_logger("interlock.tracing")
 
 
 class Tracing:
     """
-    ``ratio`` (0 to 1) of the requests without a caller's decision are traced, unless the standard ``OTEL_TRACES_SAMPLER`` and
-    ``OTEL_TRACES_SAMPLER_ARG`` say otherwise. ``environ`` replaces the process' variables; they also say whether traces go
-    anywhere: `is_on`. ``share`` is what remains of the ratio, 0 where they do not. Thread-safe.
+    Samples requests and buffers their traces. Thread-safe.
+
+    ``ratio`` (0 to 1) is the share of traced requests among those for which the caller has not decided. The standard variables
+    ``OTEL_TRACES_SAMPLER`` and ``OTEL_TRACES_SAMPLER_ARG`` override it. ``environ`` replaces the process' variables.
+    `is_on` says whether an exporter is configured; `share` is the resulting ratio, 0 without an exporter; `dropped` counts
+    traces that found the buffer full.
     """
 
     def __init__(self, ratio: float = 0.01, *, environ: Mapping[str, str] | None = None) -> None:
@@ -43,10 +45,13 @@ class Tracing:
         self._waiting: list[RequestTrace] = []
         self._lock = threading.Lock()
 
+    def __repr__(self) -> str:
+        return f"Tracing(is_on={self.is_on}, share={self.share}, waiting={len(self._waiting)}, dropped={self.dropped})"
+
     def sample(self, traceparent: str | None, coin: float) -> TraceContext | None:
         """
-        Whether to trace a request: its place in its trace, or None. ``traceparent`` is the caller's header (a malformed
-        one is ignored), ``coin`` a uniform random number in [0, 1).
+        Returns the trace context of a request that is traced, else None. ``traceparent`` is the caller's header, ignored if
+        malformed; ``coin`` is a uniform random number in [0, 1).
         """
         if not self.is_on:
             return None
@@ -58,13 +63,13 @@ class Tracing:
         return parent or self._new_context()
 
     def may_take_error(self, end_ns: int) -> bool:
-        """Whether a request that was not sampled and failed at this time (ns) would be taken."""
+        """Returns whether `emit` would keep an unsampled request that failed at ``end_ns``."""
         return self.is_on and self._errors.is_left(end_ns)
 
     def emit(self, trace: RequestTrace) -> None:
         """
-        Keeps a finished request until it is taken, without blocking; drops and counts it where too many wait. A request
-        that was not sampled is kept when it failed.
+        Buffers the trace of a finished request, or drops and counts it if the buffer is full. An unsampled request (without a
+        context) is kept only if it failed, and at most MAX_ERRORS_PER_S of them.
         """
         if not self.is_on:
             return
@@ -79,7 +84,7 @@ class Tracing:
                 self.dropped += 1
 
     def take(self) -> list[RequestTrace]:
-        """What was kept since the last call."""
+        """Returns the traces since the last call, and empties the buffer."""
         with self._lock:
             waiting, self._waiting = self._waiting, []
         return waiting
@@ -89,7 +94,7 @@ class Tracing:
 
 
 class _Allowance:
-    """At most so many a second, by the times that come in."""
+    """Allows ``per_s`` events per second, by the times of the events."""
 
     def __init__(self, per_s: int) -> None:
         self._per_s = per_s
@@ -112,7 +117,7 @@ def _goes_anywhere(environ: Mapping[str, str]) -> bool:
     try:
         return bool(exporter_of(environ))
     except ValueError:
-        return False  # control, which exports, says so
+        return False  # control logs this error, since it exports
 
 
 def _sampling(ratio: float, environ: Mapping[str, str]) -> Sampling:
@@ -122,5 +127,5 @@ def _sampling(ratio: float, environ: Mapping[str, str]) -> Sampling:
     try:
         return sampling_of(name, environ.get("OTEL_TRACES_SAMPLER_ARG", "").strip())
     except ValueError as error:
-        _log.warning("sampler_ignored", why=str(error), ratio=ratio)
+        _log.warning("sampler_ignored", reason=str(error), ratio=ratio)
         return Sampling(ratio)

@@ -8,7 +8,7 @@ from opentelemetry.trace import get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from gateway.contract.traces import TraceContext
-from gateway.telemetry.trace import Sampling, exporter_of, parse_traceparent, sampling_of
+from gateway.telemetry.trace_sampling import Sampling, exporter_of, parse_traceparent, sampling_of
 
 VALID = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 HEX = "0123456789abcdef"

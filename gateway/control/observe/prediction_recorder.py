@@ -1,41 +1,28 @@
-"""Predictions on their way from the workers' connections into the prediction log: a bounded queue and one thread."""
+"""The way of predictions from the workers' connections into the prediction log: a bounded queue and one thread."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
-from typing import Protocol
 
 import structlog
 
 from gateway.clock import Clock
 from gateway.contract.predictions import PredictionBatch
+from gateway.quality.prediction_store import PredictionStore
 
-MAX_WAITING = 20_000  # batches; what comes on top is dropped and counted
-MAX_BATCHES = 512  # in one transaction
-TICK_S = 1.0
+MAX_WAITING = 20_000  # batches in the queue; further ones are dropped and counted
+MAX_BATCHES = 512  # batches in one transaction
+TICK_S = 1.0  # s between two calls of the log's `tick`
 
 _log = structlog.get_logger("interlock.control")
 
 
-class PredictionSink(Protocol):
-    """What `PredictionLog` gives here."""
+class PredictionRecorder:
+    """Records batches in a thread of its own, so that a worker's connection never waits for the disk. Thread-safe."""
 
-    def record(self, batches: Sequence[PredictionBatch]) -> None:
-        """Keeps them."""
-        ...
-
-    def tick(self) -> None:
-        """Forgets what is too old."""
-        ...
-
-
-class Recorder:
-    """Never holds up a worker's connection. Thread-safe."""
-
-    def __init__(self, sink: PredictionSink, clock: Clock) -> None:
-        self._sink, self._clock = sink, clock
+    def __init__(self, log: PredictionStore, clock: Clock) -> None:
+        self._log, self._clock = log, clock
         self._tick_at = clock.monotonic()
         self._changed = threading.Condition()
         self._waiting: deque[PredictionBatch] = deque()
@@ -46,15 +33,18 @@ class Recorder:
 
     @property
     def dropped(self) -> int:
-        """Predictions that found the queue full."""
+        """Number of predictions that were dropped because the queue was full."""
         return self._dropped
+
+    def __repr__(self) -> str:
+        return f"PredictionRecorder(waiting={len(self._waiting)}, recorded={self._recorded}, dropped={self._dropped})"
 
     def start(self) -> None:
         """Starts the thread."""
         self._thread.start()
 
     def add(self, batch: PredictionBatch) -> None:
-        """Queues a batch, or drops it when the queue is full."""
+        """Queues a batch, or drops it if the queue is full."""
         with self._changed:
             if len(self._waiting) >= MAX_WAITING:
                 self._dropped += len(batch.counters)
@@ -64,13 +54,13 @@ class Recorder:
             self._changed.notify_all()
 
     def flush(self, timeout_s: float) -> bool:
-        """Waits until everything added before is recorded; False when that took too long."""
+        """Waits until every batch added before this call is recorded. Returns False if that takes longer than ``timeout_s``."""
         with self._changed:
             goal = self._taken
             return self._changed.wait_for(lambda: self._recorded >= goal, timeout_s)
 
     def close(self) -> None:
-        """Records what waits, then ends the thread."""
+        """Records the queue, then ends the thread."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
@@ -89,11 +79,11 @@ class Recorder:
     def _record(self, batches: list[PredictionBatch]) -> None:
         try:
             if batches:
-                self._sink.record(batches)
+                self._log.record(batches)
             if self._clock.monotonic() >= self._tick_at:
                 self._tick_at = self._clock.monotonic() + TICK_S
-                self._sink.tick()
-        except Exception as error:  # the supervisor of this loop: the next batches are another matter
+                self._log.tick()
+        except Exception as error:  # the supervisor of this loop: a failure must not stop the batches that follow
             _log.error("predictions_not_recorded", batches=len(batches), exc_info=error)
         with self._changed:
             self._recorded += len(batches)
