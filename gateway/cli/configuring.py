@@ -21,20 +21,28 @@ _BUILT_IN = Batching()
 
 def configure(
     model: Model,
-    batching: Annotated[str | None, typer.Option(metavar="auto|on|off", help="When requests are batched.")] = None,
-    max_rows: Annotated[int | None, typer.Option(metavar="N", min=1, help="Rows of a batch at most.")] = None,
+    batching: Annotated[str | None, typer.Option(metavar="auto|on|off", help="Whether to batch requests.")] = None,
+    max_rows: Annotated[int | None, typer.Option(metavar="N", min=1, help="Rows that a batch has at most.")] = None,
     queue_delay_us: Annotated[
         int | None, typer.Option(metavar="N", min=0, help="Microseconds that a batch may wait to fill.")
     ] = None,
     preferred_rows: Annotated[
-        str | None, typer.Option(metavar="N,N,...", help="Batch sizes that the model runs best at; none for no such sizes.")
+        str | None, typer.Option(metavar="N,N,...", help="Batch sizes that the model runs fastest at, or none.")
     ] = None,
-    max_waiting: Annotated[int | None, typer.Option(metavar="N", min=1, help="Requests that may wait at most.")] = None,
+    max_waiting: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Requests that may wait in the queue at most.")
+    ] = None,
     queue_target_us: Annotated[
-        int | None, typer.Option(metavar="N", min=0, help="Microseconds of queueing that may stand for long; 0: no bound.")
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Queueing delay in microseconds above which requests are refused when it lasts; 0 for no limit.",
+        ),
     ] = None,
     adaptive_limit: Annotated[
-        bool | None, typer.Option("--adaptive-limit/--no-adaptive-limit", help="Bound requests by what latency shows.")
+        bool | None,
+        typer.Option("--adaptive-limit/--no-adaptive-limit", help="Limit the requests in progress by their measured latency."),
     ] = None,
     rollback_window: Annotated[
         str | None, typer.Option(metavar="DURATION", help="How long the predecessor is kept warm: 600, 90s, 30m, 1h.")
@@ -47,7 +55,7 @@ def configure(
     admin: Admin = DEFAULT_ADMIN,
     as_json: AsJson = False,
 ) -> None:
-    """Change how a deployment batches, queues and swaps, and how long its predecessor is kept warm."""
+    """Change how a deployment batches, queues, swaps and keeps its predecessor."""
     told = {
         "mode": _one_of("--batching", batching, _BATCHING_MODES),
         "max_rows": max_rows,
@@ -81,7 +89,7 @@ def _one_of(option: str, value: str | None, known: tuple[str, ...]) -> str | Non
 
 
 def parse_rows(text: str) -> list[int]:
-    """Batch sizes from texts like 8,16; none for "none". Raises a usage error."""
+    """Reads batch sizes from texts like 8,16; "none" means no sizes. Raises a usage error."""
     if text in ("", "none"):
         return []
     sizes = [part.strip() for part in text.split(",")]
@@ -91,7 +99,7 @@ def parse_rows(text: str) -> list[int]:
 
 
 def _changed(batching: admin.Batching, told: Mapping[str, object]) -> admin.Batching:
-    """The settings with what was told put in; the rest is sent as it was read."""
+    """Returns the settings with the given ones replaced. The others are sent as they were read."""
     for name, value in told.items():
         if name == "preferred_rows" and isinstance(value, list):
             batching.preferred_rows.SetInParent()  # also when it is empty: it is told
@@ -102,7 +110,7 @@ def _changed(batching: admin.Batching, told: Mapping[str, object]) -> admin.Batc
 
 
 def settings(deployment: admin.Deployment) -> str:
-    """The settings that are not the built-in ones, as `configure` takes them: "max-rows 16, swap-order memory"."""
+    """Lists the settings that differ from the defaults, as `configure` takes them: "max-rows 16, swap-order memory"."""
     batching, usual = deployment.batching, _BUILT_IN
     rows = tuple(batching.preferred_rows.rows)
     shown = {

@@ -58,7 +58,7 @@ def predict(
 
 
 def prediction_json(answer: Prediction, took_ms: float) -> dict[str, Any]:
-    """A prediction for scripts; text is UTF-8 with other bytes escaped, numbers that JSON lacks are text."""
+    """Describes a prediction in JSON. Text is UTF-8 with other bytes escaped; numbers that JSON lacks are text."""
     from gateway.client.tensors import datatype_of
 
     outputs = {
@@ -94,7 +94,7 @@ def _show(answer: Prediction, took_ms: float) -> None:
 
 
 def _plain(array: Array) -> Any:
-    """Nested lists that JSON can hold."""
+    """Converts an array to nested lists of values that JSON has."""
     if array.dtype == object:
         return _text(array)
     if array.dtype.kind not in "biu":

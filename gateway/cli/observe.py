@@ -31,7 +31,7 @@ def status(
     admin: Admin = DEFAULT_ADMIN,
     as_json: AsJson = False,
 ) -> None:
-    """Show the workers, and what every model serves and how it goes."""
+    """Show the workers, and the models and versions that are served."""
     if watch and as_json:
         raise typer.BadParameter("--watch shows a table and --json prints one value: take one of the two")
     with connected(admin) as client:
@@ -48,7 +48,7 @@ def status(
 
 
 def history(model: Model, limit: Limit = 20, admin: Admin = DEFAULT_ADMIN, as_json: AsJson = False) -> None:
-    """List what was served when, newest first."""
+    """List the deployments of a model, newest first."""
     from gateway.cli.tables import revisions_table
     from gateway.protocol.messages import as_json as to_json
 
@@ -61,7 +61,7 @@ def history(model: Model, limit: Limit = 20, admin: Admin = DEFAULT_ADMIN, as_js
 
 
 def audit(model: OptionalModel = "", limit: Limit = 50, admin: Admin = DEFAULT_ADMIN, as_json: AsJson = False) -> None:
-    """List who changed what, and why."""
+    """List changes: who, what and why."""
     from gateway.cli.tables import audit_table
     from gateway.protocol.messages import as_json as to_json
 
@@ -75,7 +75,7 @@ def audit(model: OptionalModel = "", limit: Limit = 50, admin: Admin = DEFAULT_A
 
 
 def operations(limit: Limit = 20, admin: Admin = DEFAULT_ADMIN, as_json: AsJson = False) -> None:
-    """List long operations, running and done."""
+    """List long operations, running and finished."""
     from gateway.cli.tables import operations_table
     from gateway.protocol.messages import as_json as to_json
 
@@ -88,7 +88,7 @@ def operations(limit: Limit = 20, admin: Admin = DEFAULT_ADMIN, as_json: AsJson 
 
 
 def head(status: admin.Status) -> str:
-    """The gateway in one line."""
+    """Describes the gateway in one line."""
     serving = len({worker.worker for worker in status.workers if worker.state == "serving"})
     count = len({worker.worker for worker in status.workers})
     facts = [
@@ -120,7 +120,7 @@ def _watch(client: AdminClient, model: str) -> None:
 
 
 def _next_view(client: AdminClient, model: str) -> RenderableType:
-    """The status, or that there is none just now: a watcher outlives a restart of the gateway."""
+    """Returns the status, or a line that says why there is none: watching goes on while the gateway restarts."""
     try:
         return _view(client.status(model))
     except Unavailable as error:

@@ -40,7 +40,7 @@ def register(
     admin: Admin = DEFAULT_ADMIN,
     as_json: AsJson = False,
 ) -> None:
-    """Upload a model and register it as the next version. Nothing is served yet."""
+    """Upload a model as the next version. It does not serve yet."""
     tags = parse_tags(tag or [])
     with connected(admin) as client:
         from gateway.client import Lineage
@@ -69,7 +69,7 @@ def validate(
     example: ExampleOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check a model here, without a gateway: read it, run it, and tell what registration would find."""
+    """Check a model on this machine, as registration would, without a gateway. Reads and runs it."""
     from gateway.client.upload import Upload
     from gateway.runtime.trial import trial
     from registry.onnx_file import read_model
@@ -110,7 +110,7 @@ def alias(
     admin: Admin = DEFAULT_ADMIN,
     as_json: AsJson = False,
 ) -> None:
-    """Point an alias at a version, or remove it. Aliases work wherever a version does."""
+    """Point an alias at a version, or remove it. An alias can stand wherever a version can."""
     if delete == (version is not None):
         raise typer.BadParameter("give a VERSION, or --delete")
     with connected(admin) as client:
@@ -151,7 +151,7 @@ def versions(model: Model, admin: Admin = DEFAULT_ADMIN, as_json: AsJson = False
 
 
 def parse_tags(texts: list[str]) -> dict[str, str]:
-    """Tags from texts like K=V. Raises a usage error naming the text."""
+    """Reads tags from texts like K=V. Raises a usage error that names the text."""
     tags = {}
     for text in texts:
         key, sign, value = text.partition("=")
@@ -162,7 +162,7 @@ def parse_tags(texts: list[str]) -> dict[str, str]:
 
 
 def parse_prediction(text: str | None) -> tuple[str, str] | None:
-    """(output, kind) from OUTPUT[:KIND], kind "" when it is not said; names of outputs may hold colons themselves."""
+    """Reads (output, kind) from OUTPUT[:KIND]; without a kind it is "". Names of outputs may have colons themselves."""
     if not text:
         return None
     output, _, kind = text.rpartition(":")

@@ -19,17 +19,18 @@ NO_LIMIT_S = 86_400.0
 
 
 def restart(
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Return when all are replaced, or at once.")] = True,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Return when all are replaced, or return at once.")] = True,
     timeout: Annotated[
-        str, typer.Option("--timeout", metavar="DURATION", help="Wait no longer; the restart goes on.", show_default=False)
+        str,
+        typer.Option("--timeout", metavar="DURATION", help="Wait at most this long; the restart goes on.", show_default=False),
     ] = "",
     reason: Reason = "",
     admin: Admin = DEFAULT_ADMIN,
     as_json: AsJson = False,
 ) -> None:
     """
-    Replace every worker process, one after the other, without a failed request. A worker goes only when its replacement
-    serves; one that does not come up changes nothing.
+    Replace every worker process, one after the other, without a failed request. A worker stops when its replacement
+    serves; if the replacement does not start, nothing changes.
     """
     limit_s = seconds(timeout) if timeout else NO_LIMIT_S
     with connected(admin) as client:
@@ -58,7 +59,7 @@ def _json(operation: messages.Operation) -> dict[str, Any]:
 
 def _text(operation: messages.Operation) -> str:
     if not operation.done:
-        return f"{operation.name} has begun; `interlock operations` tells how it goes"
+        return f"{operation.name} has begun; `interlock operations` shows its progress"
     count = len(operation.workers)
     took_s = (operation.end_time.ToNanoseconds() - operation.create_time.ToNanoseconds()) / 1e9
     return f"{count} worker{'' if count == 1 else 's'} replaced in {took_s:.1f} s"

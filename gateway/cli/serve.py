@@ -1,4 +1,4 @@
-"""`interlock serve`: options in, a running gateway until a signal stops it."""
+"""`interlock serve`: runs the gateway until a signal stops it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OPTIONS = frozenset(item.name for section in (Settings, *SECTIONS.values()) for 
 
 
 def _option(help_text: str, metavar: str | None = None) -> Any:
-    """Its default stands in `Settings`, so typer shows none."""
+    """Makes an option. `Settings` has its default, so typer shows none."""
     return typer.Option(metavar=metavar, show_default=False, help=help_text.replace("[", r"\["))  # no markup of rich
 
 
@@ -29,37 +29,44 @@ def serve(
         Path | None,
         _option("Folder of the registry.  [default: ~/.local/share/interlock]", "DIR"),
     ] = None,
-    data_address: Annotated[str | None, _option("For predictions.  [default: 0.0.0.0:8001]", "HOST:PORT")] = None,
-    admin_address: Annotated[str | None, _option("For administration.  [default: 127.0.0.1:9001]", "HOST:PORT")] = None,
-    http_address: Annotated[str | None, _option("For metrics and health.  [default: 0.0.0.0:8002]", "HOST:PORT")] = None,
+    data_address: Annotated[
+        str | None, _option("Address of the data port, for predictions.  [default: 0.0.0.0:8001]", "HOST:PORT")
+    ] = None,
+    admin_address: Annotated[str | None, _option("Address of the admin port.  [default: 127.0.0.1:9001]", "HOST:PORT")] = None,
+    http_address: Annotated[
+        str | None, _option("Address of the HTTP port, for metrics and health.  [default: 0.0.0.0:8002]", "HOST:PORT")
+    ] = None,
     workers: Annotated[
         int | None,
-        _option("Worker processes; 0 = all in one process.  [default: one a core]", "N"),
+        _option("Worker processes; 0 runs all in one process.  [default: one per core]", "N"),
     ] = None,
-    lane: Annotated[str | None, _option("fast or standard, the request path.  [default: fast]")] = None,
+    lane: Annotated[str | None, _option("Request path: fast or standard.  [default: fast]")] = None,
     model_control: Annotated[
-        bool | None, typer.Option("--model-control", help="Let callers of the data port load and unload.", show_default=False)
+        bool | None,
+        typer.Option("--model-control", help="Allow callers of the data port to load and unload models.", show_default=False),
     ] = None,
     shared_memory: Annotated[
         bool | None,
-        typer.Option("--shared-memory", help="Let callers keep tensors in shared memory of this user.", show_default=False),
+        typer.Option(
+            "--shared-memory", help="Allow callers to pass tensors in shared memory of this user.", show_default=False
+        ),
     ] = None,
     reflection: Annotated[
-        bool | None, typer.Option("--reflection", help="gRPC reflection on the data port.", show_default=False)
+        bool | None, typer.Option("--reflection", help="Serve gRPC reflection on the data port.", show_default=False)
     ] = None,
     drain_delay_s: Annotated[
         float | None,
-        _option("Seconds from NOT_SERVING to refusing calls.  [default: 0.5]"),
+        _option("Seconds from NOT_SERVING until calls are refused.  [default: 0.5]"),
     ] = None,
-    grace_s: Annotated[float | None, _option("Seconds for calls in flight at a stop.  [default: 30]")] = None,
-    log_level: Annotated[str | None, _option("debug, info, warning or error.  [default: info]")] = None,
-    trace_ratio: Annotated[float | None, _option("Share of requests traced.  [default: 0.01]")] = None,
-    prediction_sample: Annotated[float | None, _option("Share of predictions recorded.  [default: 1]")] = None,
-    max_message_bytes: Annotated[int | None, _option("Largest request or response.  [default: 64 MiB]")] = None,
-    load_timeout_s: Annotated[float | None, _option("Seconds to prepare a version.  [default: 120]")] = None,
+    grace_s: Annotated[float | None, _option("Seconds that calls in flight have to end at a stop.  [default: 30]")] = None,
+    log_level: Annotated[str | None, _option("Log level: debug, info, warning or error.  [default: info]")] = None,
+    trace_ratio: Annotated[float | None, _option("Share of requests that are traced, 0 to 1.  [default: 0.01]")] = None,
+    prediction_sample: Annotated[float | None, _option("Share of predictions that are recorded, 0 to 1.  [default: 1]")] = None,
+    max_message_bytes: Annotated[int | None, _option("Largest request or response, in bytes.  [default: 64 MiB]")] = None,
+    load_timeout_s: Annotated[float | None, _option("Seconds that preparing a version may take.  [default: 120]")] = None,
     on_demand: Annotated[
         int | None,
-        _option("Versions loaded because callers named them, at most; 0 = none are.  [default: 0]", "N"),
+        _option("Load versions when a caller names them, at most N at a time; 0 loads none.  [default: 0]", "N"),
     ] = None,
     memory_budget: Annotated[
         int | None,
@@ -67,15 +74,15 @@ def serve(
             metavar="SIZE",
             parser=byte_count,
             show_default=False,
-            help="Memory of all workers together, e.g. 4GiB.  \\[default: what the machine has, without a tenth]",
+            help="Memory that all workers may use together, e.g. 4GiB.  \\[default: nine tenths of the machine's]",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object when the gateway serves.")] = False,
 ) -> int:
     """
-    Run the gateway until SIGTERM or Ctrl-C, which let calls in flight end. Every option is also INTERLOCK_<OPTION>, and
-    so are prediction_window_s, prediction_bytes, max_connection_age_s, max_concurrent_streams and
-    unit_header.
+    Run the gateway until SIGTERM or Ctrl-C. Both let calls in flight end. Every option is also a variable
+    INTERLOCK_<OPTION>. Variables alone set prediction_window_s, prediction_bytes, max_connection_age_s,
+    max_concurrent_streams and unit_header.
     """
     options = {name: value for name, value in context.params.items() if name in OPTIONS}
     settings = _settings(**options, memory_budget_bytes=memory_budget)

@@ -24,7 +24,7 @@ def deploy(
     admin: Admin = DEFAULT_ADMIN,
     as_json: AsJson = False,
 ) -> None:
-    """Serve a version: the first default of a model, or in place of its whole deployment."""
+    """Serve a version, in place of all that the model served before."""
     change_deployment(admin, as_json, lambda client: client.deploy(model, version, force=force, etag=etag, reason=reason))
 
 
@@ -37,12 +37,12 @@ def promote(
     admin: Admin = DEFAULT_ADMIN,
     as_json: AsJson = False,
 ) -> None:
-    """Make a version the default: prepared in every worker first, then switched in one step."""
+    """Make a version the default, once every worker has it ready. The switch is one step."""
     change_deployment(admin, as_json, lambda client: client.promote(model, version, force=force, etag=etag, reason=reason))
 
 
 def rollback(model: Model, reason: Reason = "", etag: Etag = "", admin: Admin = DEFAULT_ADMIN, as_json: AsJson = False) -> None:
-    """Go back to what was served before; no version needed."""
+    """Restore what was served before. It needs no version."""
     change_deployment(admin, as_json, lambda client: client.rollback(model, etag=etag, reason=reason))
 
 
@@ -55,7 +55,7 @@ def split(
     admin: Admin = DEFAULT_ADMIN,
     as_json: AsJson = False,
 ) -> None:
-    """Share a model's traffic among versions; the same unit always meets the same version."""
+    """Split a model's traffic between versions; a unit keeps its version."""
     percents = parse_weights(weights)
     change_deployment(admin, as_json, lambda client: client.split(model, percents, force=force, etag=etag, reason=reason))
 
@@ -71,7 +71,7 @@ def shadow(
     admin: Admin = DEFAULT_ADMIN,
     as_json: AsJson = False,
 ) -> None:
-    """Send copies of the requests to a version and compare its answers; callers never see them."""
+    """Send copies of requests to a version and compare its answers. Callers never see them."""
     if off == (version is not None):
         raise typer.BadParameter("give a VERSION, or --off")
     change_deployment(
@@ -80,18 +80,18 @@ def shadow(
 
 
 def undeploy(model: Model, reason: Reason = "", etag: Etag = "", admin: Admin = DEFAULT_ADMIN, as_json: AsJson = False) -> None:
-    """Serve nothing for a model any more; its versions stay registered."""
+    """Stop serving a model; its versions stay registered."""
     change_deployment(admin, as_json, lambda client: client.undeploy(model, etag=etag, reason=reason))
 
 
 def change_deployment(admin: str, as_json: bool, begin: Callable[[AdminClient], Updates]) -> None:
-    """Begins a change of a deployment, shows its progress and what came of it."""
+    """Begins a change of a deployment, then shows its progress and its result."""
     with connected(admin) as client:
         finish(begin(client), as_json=as_json, done=described, resource="deployment")
 
 
 def parse_weights(texts: list[str]) -> dict[str, float]:
-    """Percent by version from texts like 1=70. Raises a usage error naming the text."""
+    """Reads percent by version from texts like 1=70. Raises a usage error that names the text."""
     percents: dict[str, float] = {}
     for text in texts:
         version, _, percent = text.partition("=")
@@ -111,14 +111,14 @@ def parse_weights(texts: list[str]) -> dict[str, float]:
 
 
 def described(operation: admin.Operation) -> str:
-    """A deployment in one line."""
+    """Describes a deployment in one line."""
     deployment = operation.deployment
     took_ms = (operation.end_time.ToNanoseconds() - operation.create_time.ToNanoseconds()) / 1e6
     return f"{operation.model}: {routes(deployment)}  [dim]revision {deployment.revision}, {max(0.0, took_ms):.0f} ms[/]"
 
 
 def routes(deployment: admin.Deployment) -> str:
-    """Who answers, in words: "version 1 70 %, version 2 30 %, shadow version 3"."""
+    """Says in words which versions answer: "version 1 70 %, version 2 30 %, shadow version 3"."""
     if not deployment.default_version:
         return "nothing is deployed"
     shares = [share for share in deployment.shares if share.percent > 0]

@@ -37,7 +37,7 @@ def feedback(
     admin: Admin = DEFAULT_ADMIN,
     as_json: AsJson = False,
 ) -> None:
-    """Send what really happened, and learn what became of it. Exits with 1 when an item is invalid."""
+    """Send ground truth for predictions. Shows what became of each item; exits with 1 when one is invalid."""
     single = [prediction_id, inference_id, label, value]
     if (file is not None) == any(given is not None for given in single):
         raise typer.BadParameter("give --file, or an id (--prediction-id or --inference-id) with --label or --value")
@@ -63,7 +63,7 @@ def quality(
     admin: Admin = DEFAULT_ADMIN,
     as_json: AsJson = False,
 ) -> None:
-    """Show the live quality of every version, by the ground truth that has arrived."""
+    """Show the live quality of every version, from the ground truth received."""
     window_s = seconds(window)
     with connected(admin) as client:
         report = client.quality(model, window_s)
@@ -78,7 +78,7 @@ def quality(
 
 
 def parse_item(text: str, where: str) -> Feedback:
-    """An item from a line of JSON. Raises CommandError naming the place and the field."""
+    """Reads an item from a line of JSON. Raises CommandError that names the place and the field."""
     from gateway.client import Feedback
 
     try:

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 from rich.console import Console
 
 from gateway.cli import main
+from gateway.cli.commands import COMMANDS
 from gateway.cli.configuring import settings
 from gateway.protocol.messages import admin
 
@@ -373,11 +374,15 @@ def test_wrong_use_with_json_prints_an_object_too(run):
 
 
 def test_help_of_every_command_says_what_it_does(capsys):
-    from gateway.cli.root import app
-
-    for command in app.registered_commands:
+    for command in COMMANDS:
         assert main([command.name, "--help"]) == 0
-        assert "Usage: interlock" in capsys.readouterr().out
+        assert f"Usage: interlock {command.name} " in capsys.readouterr().out
+
+
+def test_the_list_of_commands_says_what_each_command_says_of_itself():
+    """The list is shown without loading the commands: each summary begins the command's docstring."""
+    for command in COMMANDS:
+        assert " ".join((command.load().__doc__ or "").split()).startswith(command.summary.rstrip("."))
 
 
 def test_completion_of_models_is_quick_and_silent_without_a_gateway(gateway, run, monkeypatch):
