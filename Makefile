@@ -56,9 +56,9 @@ proto: $(READY) ## generates gateway/protocol/pb from protos/
 bench: $(READY) ## measures the request path, swaps, overload and more against goals (SCENARIO=path runs one)
 	@$(BIN)/python -m loadtests.bench $(if $(SCENARIO),--scenario $(SCENARIO))
 
-bench-compare: $(READY) ## compares this tree and revision BASE in alternation (BASE=main SCENARIO=path)
+bench-compare: $(READY) ## compares this tree and revision BASE in alternation (BASE=main SCENARIO=path; OWN=1 where modules have moved)
 	@test -n "$(BASE)" || { echo "name the revision to compare with: make bench-compare BASE=main" >&2; exit 1; }
-	@$(BIN)/python -m loadtests.bench.compare $(BASE) $(if $(SCENARIO),--scenario $(SCENARIO))
+	@$(BIN)/python -m loadtests.bench.compare $(BASE) $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(OWN),--own-scenarios)
 
 soak: $(READY) ## runs 1,000 swaps under load with misbehaving callers and looks for leaks (SWAPS=200 is shorter)
 	@$(BIN)/python -m loadtests.bench --scenario soak --out out/soak.json $(if $(SWAPS),--swaps $(SWAPS))

@@ -1,9 +1,10 @@
 """
 `make bench-compare BASE=rev`: two revisions in alternation, so that what drifts on the machine hits both alike.
 
-The scenarios and the load client are always this tree's; the gateway (and the bare echoes, which use its lane) is the
-revision's: every run is a process of its own that imports `gateway` from there. The base gets an environment of its own only
-where its lock differs. Medians, and the range of the rounds' ratios.
+Both run this tree's scenarios and load client. The gateway (and the bare echoes, which use its lane) is the revision's: every
+run is a process of its own that imports `gateway` from there. With ``--own-scenarios`` each revision runs the scenarios of
+its own tree: for a base whose modules have other names. The base gets an environment of its own only where its lock differs.
+Reports medians, and the range of the rounds' ratios.
 """
 
 from __future__ import annotations
@@ -103,13 +104,13 @@ def _python(tree: Path) -> str:
     return str(python)
 
 
-def measure(revision: Revision, options: Sequence[str], out: Path) -> dict[str, float]:
-    """The figures of one run, each named scenario.figure. Raises CannotCompare where the run broke off."""
+def measure(revision: Revision, options: Sequence[str], out: Path, *, own_scenarios: bool = False) -> dict[str, float]:
+    """Runs the scenarios once. Returns their figures, each named scenario.figure. Raises CannotCompare when the run fails."""
     harness = BUILD / "harness"  # `loadtests` from here and `gateway` from the revision: neither tree may be on the path whole
     harness.mkdir(parents=True, exist_ok=True)
     if not (harness / "loadtests").exists():
         (harness / "loadtests").symlink_to(ROOT / "loadtests")
-    path = os.pathsep.join((str(harness), str(revision.tree)))
+    path = str(revision.tree) if own_scenarios else os.pathsep.join((str(harness), str(revision.tree)))
     command = [revision.python, "-m", "loadtests.bench", "--repetitions=1", "--report-only", f"--out={out}", *options]
     env = {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}  # safe: the working folder is not on the path
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
@@ -141,6 +142,7 @@ def main() -> int:
     parser.add_argument("base", metavar="REV", help="what this tree is compared with")
     parser.add_argument("--scenario", nargs="+", default=["path"], metavar="NAME", help="(default: path)")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--own-scenarios", action="store_true", help="each revision runs the scenarios of its own tree")
     parser.add_argument("--out", type=Path, default=Path("out/bench-compare.json"))
     options, rest = parser.parse_known_args()
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
@@ -152,7 +154,8 @@ def main() -> int:
         for number in range(options.rounds):
             for revision in revisions:
                 words = ["--scenario", *options.scenario, *rest]
-                figures[revision.name].append(measure(revision, words, options.out.with_suffix(".run.json")))
+                run = options.out.with_suffix(".run.json").absolute()
+                figures[revision.name].append(measure(revision, words, run, own_scenarios=options.own_scenarios))
                 console.print(f"round {number + 1} of {options.rounds}: {revision.name} done")
     except CannotCompare as error:
         console.print(f"[red]cannot compare:[/red] {error}")

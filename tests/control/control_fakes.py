@@ -11,14 +11,16 @@ from dataclasses import replace
 from gateway.api.status_codes import code_of
 from gateway.contract import link
 from gateway.contract.counts import Telemetry
-from gateway.contract.desired import DesiredState
+from gateway.contract.desired import DesiredRoute, DesiredState
 from gateway.contract.handshake import PROTOCOL, Hello
 from gateway.contract.observed import Observed, ObservedVersion, Report, Reported
 from gateway.contract.predictions import PredictionBatch
 from gateway.contract.questions import Answer, AnyQuestion, Ask
+from gateway.contract.version_state import VersionState
 from gateway.control.control import Control
 from gateway.errors import AskRefused
 from gateway.quality.log.log_values import LogCounts
+from gateway.versions.policy import next_route
 
 
 def told(answer: Answer) -> tuple[str, str, str]:
@@ -32,7 +34,7 @@ def told(answer: Answer) -> tuple[str, str, str]:
 
 class FakeWorker:
     """
-    Speaks the link protocol: "loads" versions at once, puts a route in force when all it needs is READY.
+    Speaks the link protocol: "loads" versions at once, and puts routes in force by the worker's own rule.
 
     ``failing`` maps versions to the reason why they cannot be loaded. While ``gate`` is cleared, nothing is loaded.
     ``dies_at`` is called with every desired state; where it is true, the worker is gone without a word.
@@ -60,7 +62,7 @@ class FakeWorker:
         self.is_silent = False  # takes states, says nothing
         self.private_bytes = 0  # what it says that each version takes
         self._held: dict[tuple[str, int], ObservedVersion] = {}
-        self._routes: dict[str, int] = {}
+        self._routes: dict[str, DesiredRoute] = {}
         self._answered = threading.Condition()
         self._link, theirs = link.pair()
         self._link.send(self.hello)
@@ -108,7 +110,8 @@ class FakeWorker:
     def route_default(self) -> dict[str, int]:
         """The default version in force per model."""
         newest = {m.name: m.route for m in self.states[-1].models if m.route} if self.states else {}
-        return {name: route.default for name, route in newest.items() if self._routes.get(name) == route.revision}
+        now = {name: route.revision for name, route in self._routes.items()}
+        return {name: route.default for name, route in newest.items() if now.get(name) == route.revision}
 
     def _run(self) -> None:
         for message in self._link.messages():
@@ -128,6 +131,8 @@ class FakeWorker:
             case Report() if self.on_report is not None:
                 self.on_report()
             case Report(token):
+                if self.states:
+                    self._say(self.states[-1])
                 self._link.send(self.telemetry)
                 self._link.send(Reported(token))
             case Answer():
@@ -140,24 +145,21 @@ class FakeWorker:
         self._held = {key: version for key, version in self._held.items() if key in wanted}
         missing = sorted(wanted - set(self._held))
         for model, number in missing:
-            self._held[model, number] = ObservedVersion(model, number, "LOADING")
+            self._held[model, number] = ObservedVersion(model, number, VersionState.LOADING)
         if missing:
             self._say(state)
             self.gate.wait(20)
         for model, number in missing:
             reason = self.failing.get(number, "")
             self.loaded.append((model, number))
-            self._held[model, number] = ObservedVersion(model, number, "FAILED" if reason else "READY", reason, 100, 5.0, 1)
-        self._routes = {
-            model.name: model.route.revision
-            if all(
-                self._held[model.name, n].state == "READY"
-                for n in (model.route.default, *(s.version for s in model.route.segments))
-            )
-            else self._routes.get(model.name, 0)
-            for model in state.models
-            if model.route
-        }
+            came_to = VersionState.FAILED if reason else VersionState.READY
+            self._held[model, number] = ObservedVersion(model, number, came_to, reason, 100, 5.0, 1)
+        for model in state.models:
+            states = {number: version.state for (name, number), version in self._held.items() if name == model.name}
+            route = next_route(model, states, self._routes.get(model.name))
+            if route is not None:
+                self._routes[model.name] = route
+        self._routes = {m.name: self._routes[m.name] for m in state.models if m.route is not None and m.name in self._routes}
         self._say(state)
 
     def say_again(self) -> None:
@@ -166,7 +168,8 @@ class FakeWorker:
 
     def _say(self, state: DesiredState) -> None:
         versions = tuple(replace(version, private_bytes=self.private_bytes) for version in self._held.values())
-        self._link.send(Observed(state.revision, versions, dict(self._routes), is_serving=True))
+        in_force = {name: route.revision for name, route in self._routes.items()}
+        self._link.send(Observed(state.revision, versions, in_force, is_serving=True))
 
 
 class FakeLog:
