@@ -12,6 +12,7 @@ from gateway.api.status_codes import code_of
 from gateway.contract import link
 from gateway.contract.counts import Telemetry
 from gateway.contract.desired import DesiredRoute, DesiredState
+from gateway.contract.feedback import Feedback, Verdict, VerdictKind
 from gateway.contract.handshake import PROTOCOL, Hello
 from gateway.contract.observed import Observed, ObservedVersion, Report, Reported
 from gateway.contract.predictions import PredictionBatch
@@ -19,7 +20,10 @@ from gateway.contract.questions import Answer, AnyQuestion, Ask
 from gateway.contract.version_state import VersionState
 from gateway.control.control import Control
 from gateway.errors import AskRefused
+from gateway.quality.feedback_rules import problem
 from gateway.quality.log.log_values import LogCounts
+from gateway.quality.metrics import VersionQuality
+from gateway.quality.prediction_id import parse
 from gateway.versions.policy import next_route
 
 
@@ -173,15 +177,21 @@ class FakeWorker:
 
 
 class FakeLog:
-    """Takes what `PredictionLog` takes."""
+    """
+    A `PredictionStore` in lists. It joins labels with the predictions that it was given, but computes no quality. The
+    attributes are what it was told, and what it is to say.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, *, share: float = 1.0, waiting: int = 0) -> None:
         self.epochs: list[tuple[int, str]] = []
         self.batches: list[PredictionBatch] = []
         self.classes: dict[tuple[str, int], tuple[str, ...]] = {}
-        self.accepted: list[object] = []
+        self.accepted: list[Feedback] = []
         self.log_counts = LogCounts()
+        self.share, self.waiting = share, waiting
         self.failures = 0
+        self._recorded: set[tuple[int, int, int]] = set()
+        self._joined: dict[tuple[object, ...], object] = {}
 
     def know_epoch(self, epoch: int, incarnation: str) -> None:
         self.epochs.append((epoch, incarnation))
@@ -194,25 +204,45 @@ class FakeLog:
             self.failures -= 1
             raise OSError("as if the disk were broken")
         self.batches += batches
+        for batch in batches:
+            ids = {(time_ms, batch.epoch, counter) for time_ms, counter in zip(batch.times_ms, batch.counters, strict=True)}
+            self.log_counts.recorded += len(ids - self._recorded)
+            self._recorded |= ids
 
-    def accept(self, items: Sequence[object]) -> list[object]:
+    def accept(self, items: Sequence[Feedback]) -> list[Verdict]:
         self.accepted += items
-        return []
+        return [self._verdict(item) for item in items]
 
-    def quality(self, model: str, window_s: float = 0.0) -> tuple[object, ...]:
+    def _verdict(self, item: Feedback) -> Verdict:
+        if refusal := problem(item):
+            return Verdict(VerdictKind.INVALID, refusal)
+        parts = parse(item.prediction_id)
+        if item.prediction_id and (parts is None or parts.epoch not in dict(self.epochs)):
+            return Verdict(VerdictKind.UNKNOWN, "prediction_id: this gateway has not issued this id")
+        key = (item.prediction_id, item.inference_id, item.row)
+        if key in self._joined:
+            return Verdict(VerdictKind.DUPLICATE if self._joined[key] == item.truth else VerdictKind.CONFLICT)
+        if parts is None or (parts.time_ms, parts.epoch, parts.counter) not in self._recorded:
+            self.waiting += 1
+            return Verdict(VerdictKind.PENDING)
+        self._joined[key] = item.truth
+        return Verdict(VerdictKind.JOINED)
+
+    def quality(self, model: str, window_s: float = 0.0) -> tuple[VersionQuality, ...]:
         return ()
 
-    def quality_of_all(self, window_s: float = 0.0) -> tuple[object, ...]:
+    def quality_of_all(self, window_s: float = 0.0) -> tuple[tuple[str, VersionQuality], ...]:
         return ()
 
     def pending(self) -> int:
-        return 3
+        return self.waiting
 
     def coverage(self, dropped_before: int = 0) -> float:
-        return 0.5
+        recorded = self.log_counts.recorded
+        return self.share * (recorded / (recorded + dropped_before) if dropped_before else 1.0)
 
     def counts(self) -> LogCounts:
-        return self.log_counts
+        return replace(self.log_counts)
 
     def tick(self) -> None:
         pass

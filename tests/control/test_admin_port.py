@@ -477,7 +477,7 @@ def test_status_tells_workers_versions_and_roles(admin: Stub, world: World) -> N
     ]
 
 
-@pytest.mark.parametrize("config", [{"log": FakeLog()}])
+@pytest.mark.parametrize("config", [{"log": FakeLog(share=0.5, waiting=3)}])
 def test_quality_tells_how_complete_it_is(admin: Stub, world: World) -> None:
     world.deployed(1)
     quality = admin.GetQuality(pb.GetQualityRequest(model="digits", window_s=60))
