@@ -22,11 +22,11 @@ def _ended(gateway: Running) -> list[int]:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """``start(*options, workers=2, home="home", wait=True)`` runs a gateway; several may run."""
+    """``start(*options, workers=2, home="home", wait=True, tree=None)`` runs a gateway; several may run."""
     started: list[Running] = []
 
-    def run(*options: str, workers: int = 2, home: str = "home", wait: bool = True) -> Running:
-        gateway = Running(tmp_path / home, *options, workers=workers, wait=wait)
+    def run(*options: str, workers: int = 2, home: str = "home", wait: bool = True, tree: Path | None = None) -> Running:
+        gateway = Running(tmp_path / home, *options, workers=workers, wait=wait, tree=tree)
         started.append(gateway)
         return gateway
 

@@ -18,9 +18,12 @@ STOP_S = 20.0
 
 
 class Running:
-    """``interlock serve`` on ``home``. The constructor returns when it says that it serves (``ready`` is what it said)."""
+    """
+    ``interlock serve`` on ``home``. The constructor returns when it says that it serves (``ready`` is what it said).
+    ``tree`` is the source tree that all its processes run; None: this one.
+    """
 
-    def __init__(self, home: Path, *options: str, workers: int = 2, wait: bool = True) -> None:
+    def __init__(self, home: Path, *options: str, workers: int = 2, wait: bool = True, tree: Path | None = None) -> None:
         self.home = home
         self.log = home.with_suffix(".log")
         command = [
@@ -29,7 +32,9 @@ class Running:
             *("--drain-delay-s", "0", *options),
         ]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True)
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True, cwd=tree
+            )
         self.ready: dict[str, Any] = {}
         if wait:
             try:

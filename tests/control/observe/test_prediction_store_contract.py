@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,16 +20,13 @@ NOW_MS = int(SetClock().time * 1000)
 
 
 @pytest.fixture(params=["fake log", "log on SQLite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> PredictionStore:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[PredictionStore]:
     """An empty store that knows the epoch."""
-    if request.param == "fake log":
-        made: PredictionStore = FakeLog()
-    else:
-        log = PredictionLog(tmp_path / "predictions.db", PredictionSettings(), SetClock())
-        request.addfinalizer(log.close)
-        made = log
+    log = PredictionLog(tmp_path / "predictions.db", PredictionSettings(), SetClock())
+    made: PredictionStore = FakeLog() if request.param == "fake log" else log
     made.know_epoch(EPOCH, "life-1")
-    return made
+    yield made
+    log.close()
 
 
 def id_of(counter: int, *, epoch: int = EPOCH) -> str:
