@@ -33,12 +33,7 @@ def configure(
         int | None, typer.Option(metavar="N", min=1, help="Requests that may wait in the queue at most.")
     ] = None,
     queue_target_us: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=0,
-            help="Queueing delay in microseconds above which requests are refused when it lasts; 0 for no limit.",
-        ),
+        int | None, typer.Option(metavar="N", min=0, help="Microseconds of lasting queueing delay allowed; 0 for no limit.")
     ] = None,
     adaptive_limit: Annotated[
         bool | None,

@@ -29,13 +29,9 @@ def serve(
         Path | None,
         _option("Folder of the registry.  [default: ~/.local/share/interlock]", "DIR"),
     ] = None,
-    data_address: Annotated[
-        str | None, _option("Address of the data port, for predictions.  [default: 0.0.0.0:8001]", "HOST:PORT")
-    ] = None,
+    data_address: Annotated[str | None, _option("Address of the data port.  [default: 0.0.0.0:8001]", "HOST:PORT")] = None,
     admin_address: Annotated[str | None, _option("Address of the admin port.  [default: 127.0.0.1:9001]", "HOST:PORT")] = None,
-    http_address: Annotated[
-        str | None, _option("Address of the HTTP port, for metrics and health.  [default: 0.0.0.0:8002]", "HOST:PORT")
-    ] = None,
+    http_address: Annotated[str | None, _option("Address of the HTTP port.  [default: 0.0.0.0:8002]", "HOST:PORT")] = None,
     workers: Annotated[
         int | None,
         _option("Worker processes; 0 runs all in one process.  [default: one per core]", "N"),
@@ -43,7 +39,7 @@ def serve(
     lane: Annotated[str | None, _option("Request path: fast or standard.  [default: fast]")] = None,
     model_control: Annotated[
         bool | None,
-        typer.Option("--model-control", help="Allow callers of the data port to load and unload models.", show_default=False),
+        typer.Option("--model-control", help="Allow callers to load and unload models.", show_default=False),
     ] = None,
     shared_memory: Annotated[
         bool | None,
