@@ -1,4 +1,4 @@
-"""The control process: puts its parts together and keeps them going. What each does is theirs to say."""
+"""The control process: builds its parts and keeps them running. Each part documents what it does."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ from registry.examples import Example
 from registry.registry import Registry
 from registry.versions import Facts, ModelVersion, Prediction
 
-REFRESH_S = 5.0  # how often the registry is read again, for what others may have written
+REFRESH_S = 5.0  # seconds between two reads of the registry, in which other processes may have written
 STOP_S = 5.0
 
 _log = structlog.get_logger("interlock.control")
 
 
 def run_trial(path: Path, prediction: Prediction | None, examples: Sequence[Example]) -> Facts:
-    """The trial run in a process of its own."""
+    """Runs the trial in a process of its own."""
     from gateway.runtime.trial import trial
 
     return trial(path, prediction=prediction, examples=examples)
@@ -66,9 +66,9 @@ def run_trial(path: Path, prediction: Prediction | None, examples: Sequence[Exam
 class Control:
     """
     Everything that decides what is served. ``registry``, ``traffic``, ``aliases``, ``registering``, ``restarts``,
-    ``operations`` and ``fleet`` are for the services of the admin port, ``regions`` for callers' shared memory, ``loading`` for
-    versions that callers name; ``answer`` takes calls that workers pass on, once one is set. ``ask_restart()`` asks the
-    supervisor to replace the workers.
+    ``operations`` and ``fleet`` are for the services of the admin port, ``regions`` for callers' shared memory, ``loading``
+    for versions that callers name, ``answers`` for questions of workers. ``ask_restart()`` asks the supervisor to replace
+    the workers.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class Control:
     # ---- its life --------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Reads the registry, makes the desired state, and lets workers attach. Raises RegistryError, OSError."""
+        """Reads the registry, derives the desired state, and lets workers attach. Raises RegistryError, OSError."""
         self.home.control_socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         uploads.clear(self.home.uploads)
         self._recorder.start()
@@ -158,7 +158,7 @@ class Control:
         _log.info("control_started", models=len(state.models), revision=state.revision, socket=str(self.home.control_socket))
 
     def stop(self) -> None:
-        """Ends connections, waits for running operations (which then fail or have ended). Safe to call twice."""
+        """Ends connections and waits for running operations, which end or fail. Safe to call twice."""
         self._stopping.set()
         if self._listener is not None:
             try:
@@ -189,11 +189,11 @@ class Control:
                 self.tick()
             except RegistryError as error:
                 _log.error("registry_unavailable", error=str(error))
-            except Exception as error:  # the supervisor of this loop
+            except Exception as error:  # the edge of this loop
                 _log.error("tick_failed", exc_info=error)
 
     def tick(self) -> None:
-        """Lets go of predecessors whose rollback window is over, and takes in what others wrote to the registry."""
+        """Ends rollback windows that are over, and reads what other processes wrote to the registry."""
         if self.clock.monotonic() - self._refreshed_at >= REFRESH_S:
             self._refreshed_at = self.clock.monotonic()
             self.desired.refresh()
@@ -202,20 +202,20 @@ class Control:
     # ---- what it shows ---------------------------------------------------------------------------------------------
 
     def status(self) -> GatewayStatus:
-        """The gateway at this moment."""
+        """Returns the gateway's status at this moment."""
         return gateway_status(self.desired.plans(), self.fleet.view(), self.counts.merged(), self.desired.layouts())
 
     def is_live(self) -> HealthReport:
-        """Control itself answers, so it lives."""
+        """Returns that control lives, because it answers."""
         return HealthReport(True)
 
     def is_ready(self) -> HealthReport:
-        """Whether callers of every deployed model are answered, and what is missing."""
+        """Returns whether callers of every deployed model are answered, and what is missing."""
         found = readiness(self.desired.plans(), self.fleet.view())
         return HealthReport(found.is_ready, found.problems)
 
     def metrics(self) -> bytes:
-        """The page for Prometheus."""
+        """Renders the page for Prometheus."""
         counts = self.prediction_log.counts()
         view = self.fleet.view()
         facts = MetricsFacts(
@@ -238,42 +238,42 @@ class Control:
             self._swaps.record(operation.model, operation.verb, is_ok=operation.error is None, duration_s=duration_s)
 
     def fresh_predictions(self) -> None:
-        """Waits until what workers have predicted so far is in the prediction log, for ``report_timeout_s`` at most."""
+        """Waits until all predictions of the workers so far are in the prediction log, for ``report_timeout_s`` at most."""
         self.fleet.report(self.limits.report_timeout_s)
         self._recorder.flush(self.limits.report_timeout_s)
 
     @property
     def predictions_dropped(self) -> int:
-        """Predictions that control itself had to drop."""
+        """Returns the number of predictions that control itself had to drop."""
         return self._recorder.dropped
 
     # ---- what workers say (`fleet.Listener`) -----------------------------------------------------------------------
 
     def joined(self, hello: Hello) -> None:
-        """Predictions of this life of the worker are ours from now on."""
+        """Announces the worker's epoch to the prediction log."""
         try:
             self.prediction_log.know_epoch(hello.epoch, hello.incarnation)
         except NotReady as error:  # a full disk: ground truth for these predictions will be UNKNOWN, serving goes on
             _log.error("epoch_not_kept", worker=hello.worker, error=str(error))
 
     def counted(self, worker: int, telemetry: Telemetry) -> None:
-        """Takes its counts."""
+        """Merges its counts."""
         self.counts.update(worker, telemetry)
 
     def predicted(self, batch: PredictionBatch) -> None:
-        """Takes its predictions."""
+        """Queues its predictions for the prediction log."""
         self._recorder.add(batch)
 
     def traced(self, hello: Hello, traces: Traces) -> None:
-        """Sends its traces where they are collected."""
+        """Exports its traces."""
         self._trace_export.put(hello, traces)
 
     def left(self, hello: Hello) -> None:
-        """Its counts stay."""
+        """Keeps the counts of a worker that left."""
         self.counts.forget(hello.worker, hello.incarnation)
 
     def asked(self, ask: Ask) -> Answer:
-        """Answering a worker's question."""
+        """Answers a worker's question."""
         return self.answers.reply(ask)
 
     def _met(self, version: ModelVersion) -> None:

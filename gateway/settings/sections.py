@@ -74,7 +74,7 @@ class RequestSettings:
 @dataclass(frozen=True, slots=True)
 class PredictionSettings:
     """
-    PredictionSettings recorded for live quality; given to the data plane and the prediction log.
+    Recording of predictions for live quality; given to the data plane and the prediction log.
 
     prediction_sample: share of predictions recorded (0 to 1), chosen by prediction id; default 1, 0 for none.
     prediction_window_s: seconds for which a prediction waits for its ground truth, by the time in its id; default 7 days.
@@ -94,7 +94,7 @@ class PredictionSettings:
 @dataclass(frozen=True, slots=True)
 class LoadingSettings:
     """
-    LoadingSettings of versions; given to control, workers and the supervisor.
+    Loading of versions; given to control, workers and the supervisor.
 
     load_timeout_s: seconds within which every worker must have a version loaded and warmed up; default 120.
     memory_budget_bytes: memory that all workers may take together, checked before a version is loaded; default 0: the

@@ -1,4 +1,4 @@
-"""Changes of a model's aliases. Callers may name an alias, so its new target is ready in every worker before it moves."""
+"""Changes of a model's aliases. Callers may name an alias, so every worker has its new target ready before the alias moves."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from registry.versions import Model
 
 
 class Aliases:
-    """Sets and deletes aliases. Thread-safe; both return at once with an `Operation` whose result is the model."""
+    """Sets and deletes aliases. Thread-safe. Both return at once with an `Operation` whose result is the model."""
 
     def __init__(self, registry: Registry, operations: Operations, two_phase: TwoPhase, fleet: Fleet) -> None:
         self._registry, self._operations, self._two_phase, self._fleet = registry, operations, two_phase, fleet
 
     def set(self, model: str, alias: str, ref: str, *, change: Change) -> Operation:
-        """Points the alias at a version (number, alias or latest)."""
+        """Points the alias at a version (a number, an alias or latest)."""
         content = ("set_alias", alias, ref, change.etag, change.author, change.reason)
         request = Request("alias", model, content, change.request_id)
         return self._operations.start(request, lambda note: Result(model=self.move(model, alias, ref, change, note)))
 
     def delete(self, model: str, alias: str, *, change: Change) -> Operation:
-        """Takes the alias away; callers that name it get NOT_FOUND from then on."""
+        """Removes the alias. Callers that name it get NOT_FOUND from then on."""
 
         def work(note: Note) -> Result:
             written = self._registry.delete_alias(
@@ -38,11 +38,14 @@ class Aliases:
         return self._operations.start(Request("alias", model, content, change.request_id), work)
 
     def registered(self, model: Model) -> None:
-        """Brings to the workers an alias that was written together with a registration: nobody could call it before."""
+        """Sends the workers an alias that was written together with a registration. Nobody could call it before."""
         self._two_phase.bring_aliases(model)
 
     def move(self, model: str, alias: str, ref: str, change: Change, note: Note) -> Model:
-        """Does it, within an operation on the model. Raises as the registry and `TwoPhase.change_alias` do."""
+        """
+        Points the alias at a version, within an operation on the model. Raises as the registry and `TwoPhase.change_alias`
+        do.
+        """
         check_alias(alias)
         check_ref(ref)
         number = self._registry.version(model, ref).number
@@ -55,13 +58,13 @@ class Aliases:
                 number,
                 etag=change.etag,
                 request_id=change.request_id,
-                request_content=f"{ref} {change.etag}",  # what was said: latest may be another version by then
+                request_content=f"{ref} {change.etag}",  # the words of the request: latest may be another version by then
                 author=change.author,
                 reason=change.reason,
             )
 
         is_served = deployment is not None and deployment.default is not None and bool(self._fleet.view().attached)
-        if deployment is None or not is_served:  # nobody can call it by this name now
+        if deployment is None or not is_served:  # no caller can use this name now
             written = write()
             self._two_phase.bring_aliases(written)
             return written

@@ -1,4 +1,4 @@
-"""What a change of a deployment's settings says: each setting, or nothing of it. Pure."""
+"""A change of a deployment's settings: a value for each setting that changes, None for the others. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from registry.deployment import Batching, Deployment, configured
 
 @dataclass(frozen=True, slots=True)
 class BatchingChange:
-    """`registry.deployment.Batching` with None for what stays as it is."""
+    """A change of `registry.deployment.Batching`. None keeps a setting."""
 
     mode: str | None = None
     max_rows: int | None = None
@@ -20,7 +20,7 @@ class BatchingChange:
     has_adaptive_limit: bool | None = None
 
     def applied_to(self, present: Batching) -> Batching:
-        """The settings after the change; not checked."""
+        """Returns the settings after the change, unchecked."""
         told = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(present, **{name: value for name, value in told.items() if value is not None})
 
@@ -30,14 +30,14 @@ NO_CHANGE = BatchingChange()
 
 @dataclass(frozen=True, slots=True)
 class DeploymentSettings:
-    """What `Traffic.configure` sets; None = as it is."""
+    """The change that `Traffic.configure` makes. None keeps a setting."""
 
     batching: BatchingChange = NO_CHANGE
     rollback_window_s: float | None = None
     swap_order: str | None = None
 
     def applied_to(self, present: Deployment) -> Deployment:
-        """The next deployment. Raises InvalidValue naming the setting."""
+        """Returns the next deployment. Raises InvalidValue that names the setting."""
         return configured(
             present,
             batching=self.batching.applied_to(present.batching),

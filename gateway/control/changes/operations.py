@@ -1,8 +1,8 @@
 """
-Long operations: what was asked, every step with its time, how it ended; and whoever watches.
+Long operations: the request, every step with its time, the result, and those who watch.
 
-Each runs in a thread of its own, so a client that goes away stops nothing. Operations on one model come one after the
-other. The history is bounded and lives as long as control; what an operation changed is in the registry for good.
+Each operation runs in a thread of its own, so a client that goes away stops nothing. Operations on one model run one after
+the other. The history is bounded and lives as long as control; what an operation changed is in the registry for good.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from registry.deployment import Deployment
 from registry.errors import RegistryError, RequestReplayed
 from registry.versions import Model, ModelVersion
 
-WATCH_S = 0.5  # how often a watcher looks whether anybody still reads
+WATCH_S = 0.5  # seconds between two checks whether a watcher's client is still there
 
 _log = structlog.get_logger("interlock.control")
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step, begun at ``time`` (Unix seconds)."""
+    """One step of an operation. ``time`` is when it began, in Unix seconds."""
 
     name: str
     detail: str
@@ -36,7 +36,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What an operation made. ``missing`` says what had not acknowledged when it ended; ``workers`` are those replaced."""
+    """
+    The result of an operation. ``missing`` has a text for each worker that had not acknowledged when it ended; ``workers``
+    are the numbers of the workers that were replaced.
+    """
 
     deployment: Deployment | None = None
     version: ModelVersion | None = None
@@ -47,7 +50,10 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """An operation as it stands. ``error`` is the exception that ended it; times are Unix seconds, ``ended_at`` 0 = not yet."""
+    """
+    An operation at one moment. ``error`` is the exception that ended it. Times are Unix seconds; ``ended_at`` is 0 until it
+    ends.
+    """
 
     name: str
     verb: str
@@ -63,8 +69,8 @@ class Operation:
 @dataclass(frozen=True, slots=True)
 class Request:
     """
-    What is asked for. ``content`` is everything that makes two requests the same one under a ``request_id`` ("" = none).
-    ``is_exclusive``: not beside another exclusive operation on the model.
+    The request for an operation. Two requests of one ``request_id`` ("" for none) are the same if their ``content`` is. An
+    exclusive operation does not run beside another exclusive one on the model.
     """
 
     verb: str
@@ -81,7 +87,7 @@ Ended = Callable[[Operation, float], None]  # with the duration in seconds
 
 
 class Operations:
-    """Runs and remembers operations. Thread-safe. ``ended`` is told of each that ends."""
+    """Runs and remembers operations. Thread-safe. Calls ``ended`` with each that ends."""
 
     def __init__(self, clock: Clock, *, history: int, ended: Ended = lambda operation, duration_s: None) -> None:
         self._clock, self._history, self._ended = clock, history, ended
@@ -95,8 +101,9 @@ class Operations:
 
     def start(self, request: Request, work: Work) -> Operation:
         """
-        Begins an operation: ``work(note)`` runs in a thread. A request_id that came before gives the operation it began
-        then, unless that failed. Raises RequestReplayed when it came with other content, NotReady when control stops.
+        Begins an operation: runs ``work(note)`` in a thread. A request_id that came before returns the operation that it
+        began then, unless that one failed. Raises RequestReplayed if it came with other content, NotReady while control
+        stops.
         """
         with self._changed:
             if self._is_closed:
@@ -113,7 +120,7 @@ class Operations:
         return operation
 
     def is_repeat(self, request: Request) -> bool:
-        """Whether `start` would give what this request began before. Raises RequestReplayed."""
+        """Whether `start` would return an operation that this request began before. Raises RequestReplayed."""
         with self._changed:
             return self._replayed(request) is not None
 
@@ -147,7 +154,7 @@ class Operations:
             self._requests = {key: value for key, value in self._requests.items() if value[1] in self._all}
 
     def _take_turn(self, request: Request) -> Turns | None:
-        """Exclusive operations on a model come in the order in which they were asked for, whichever thread is faster."""
+        """Puts exclusive operations on a model in the order of their requests, whichever thread is faster."""
         if not request.is_exclusive:
             return None
         mine = threading.Event()
@@ -158,14 +165,14 @@ class Operations:
         start = self._clock.monotonic()
         try:
             result, error = self._worked(name, request, work, turns), None
-        except Exception as caught:  # the supervisor of this thread: the error is the operation's result
+        except Exception as caught:  # the edge of this thread: the error becomes the operation's result
             result, error = Result(), caught
         with self._changed:
             done = replace(self._all[name], is_done=True, result=result, error=error, ended_at=self._clock.now())
         duration_s = self._clock.monotonic() - start
         _tell(done, duration_s)
         self._ended(done, duration_s)
-        with self._changed:  # last, so that whoever sees it done finds it counted
+        with self._changed:  # last, so that who sees it done also sees it counted
             self._all[name] = done
             self._threads.discard(threading.current_thread())
             self._changed.notify_all()
@@ -192,7 +199,7 @@ class Operations:
             self._changed.notify_all()
 
     def get(self, name: str) -> Operation:
-        """The operation as it stands. Raises OperationNotFound."""
+        """Returns the operation at this moment. Raises OperationNotFound."""
         with self._changed:
             return self._get(name)
 
@@ -202,14 +209,14 @@ class Operations:
         return self._all[name]
 
     def newest_first(self) -> tuple[Operation, ...]:
-        """All that are remembered."""
+        """Returns all remembered operations."""
         with self._changed:
             return tuple(reversed(self._all.values()))
 
     def watch(self, name: str, is_wanted: Callable[[], bool] = lambda: True) -> Iterator[Operation]:
         """
-        The operation now and after every change until it is done (changes that come together are given as one), or until
-        ``is_wanted()`` is false, looked at every half second. Raises OperationNotFound.
+        Yields the operation now and after every change until it is done. Changes that come together are yielded as one. Ends
+        early when ``is_wanted()`` is false, which is checked every half second. Raises OperationNotFound.
         """
         seen: Operation | None = None
         while True:
@@ -224,14 +231,14 @@ class Operations:
                 return
 
     def wait(self, name: str) -> Operation:
-        """Waits until the operation is done. Raises OperationNotFound."""
+        """Waits until the operation is done and returns it. Raises OperationNotFound."""
         operation = self.get(name)
         for operation in self.watch(name):  # noqa: B007 - the last one counts
             pass
         return operation
 
     def close(self, timeout_s: float) -> None:
-        """No new operations; waits for the running ones up to ``timeout_s``."""
+        """Refuses new operations and waits for the running ones, for at most ``timeout_s``."""
         with self._changed:
             self._is_closed = True
             self._changed.wait_for(lambda: not self._threads, timeout_s)

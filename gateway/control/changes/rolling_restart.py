@@ -1,8 +1,8 @@
 """
-A rolling restart of the workers as a long operation: asked of the supervisor, followed by what it tells.
+A rolling restart of the workers as a long operation.
 
-The supervisor is the workers' parent and replaces them; control only asks, and sees them come and go. A restart that
-was asked for by a signal shows here as an operation too.
+The supervisor is the workers' parent and replaces them. Control asks it to, follows its messages, and sees workers leave and
+attach. A restart that a signal asked for shows here as an operation too.
 """
 
 from __future__ import annotations
@@ -29,13 +29,16 @@ _STEPS = {
     "replaced": "worker {n} ({place} of {count}): pid {pid} in place of {old}",
 }
 
-REPLACE_MARGIN_S = 60.0  # seconds beyond load timeout and grace: more than the supervisor's own, which says why
+REPLACE_MARGIN_S = 60.0  # seconds beyond load timeout and grace; more than the supervisor's own limit, so that it can say why
 
 _log = structlog.get_logger("interlock.control")
 
 
 class Restarts:
-    """``ask()`` tells the supervisor to begin; None where there is none, because control and worker share a process."""
+    """
+    Begins and follows rolling restarts. ``ask()`` tells the supervisor to begin; it is None if there is no supervisor,
+    because control and worker share a process.
+    """
 
     def __init__(
         self,
@@ -54,7 +57,8 @@ class Restarts:
 
     def restart(self, change: Change) -> Operation:
         """
-        Begins a rolling restart. Raises ForbiddenNow where there is no supervisor, and while another one runs, naming it.
+        Begins a rolling restart. Raises ForbiddenNow if there is no supervisor, or if another restart is running, which it
+        names.
         """
         ask = self._ask
         if ask is None:
@@ -72,21 +76,21 @@ class Restarts:
             return self._begin(request, ask, f"by {change.author}: {change.reason}" if change.reason else f"by {change.author}")
 
     def heard(self, news: RestartNews) -> None:
-        """What the supervisor tells. Never blocks."""
+        """Takes a message of the supervisor. Never blocks."""
         with self._lock:
             if not self._is_running() and not news.is_last:
                 self._begin(Request(VERB, "", is_exclusive=False), None, "by a signal to the gateway")
             self._news.put(news)
 
     def stop(self) -> None:
-        """Ends a running operation: control is stopping."""
+        """Ends a running operation, because control is stopping."""
         self._news.put(RestartNews("failed", reason="control is stopping; the restart goes on without it"))
 
     def _is_running(self) -> bool:
         try:
             return bool(self._running) and not self._operations.get(self._running).is_done
         except OperationNotFound:
-            return False  # so long ago that it was forgotten
+            return False  # it ended so long ago that it was forgotten
 
     def _begin(self, request: Request, ask: Callable[[], None] | None, who: str) -> Operation:
         news: queue.SimpleQueue[RestartNews] = queue.SimpleQueue()
@@ -108,7 +112,7 @@ class Restarts:
             try:
                 said = news.get(timeout=self._timeout_s)
             except queue.Empty:
-                raise DeadlinePassed(f"nothing was heard of the restart for {self._timeout_s:g} s") from None
+                raise DeadlinePassed(f"the supervisor has not reported on the restart for {self._timeout_s:g} s") from None
             if said.state in ("failed", "refused"):
                 raise _failure(said)
             if said.state == "done":
@@ -121,7 +125,7 @@ class Restarts:
                 lives[said.worker] = said.pid
 
     def _missing(self, lives: dict[int, int]) -> tuple[str, ...]:
-        """What to tell of replacements that serve and have not told control so: it may have been away."""
+        """Returns a text for each replacement that serves but has not attached; control may have been away."""
         self._fleet.wait(lambda view: not _unseen(view, lives), self._limits.acknowledge_timeout_s)
         return tuple(f"worker {number} has not attached yet" for number in _unseen(self._fleet.view(), lives))
 

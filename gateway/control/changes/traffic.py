@@ -1,8 +1,8 @@
 """
-Who answers callers: deploy, promote, split, shadow, configure, rollback, undeploy. Each makes the next deployment from the
-current one (`registry.deployment`), checks the rules, and has it rolled over the workers.
+Changes of the versions that answer callers: deploy, promote, split, shadow, configure, rollback, undeploy.
 
-All return at once with an `Operation`; errors are the operation's.
+Each makes the next deployment from the current one (`registry.deployment`), checks the rules, and brings it to the workers
+in two phases (`two_phase`). All return at once with an `Operation`; errors are the operation's.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ from registry.signature import incompatibilities
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What comes with every write: the etag the caller has seen ("" = whatever it is), who and why, and the request's id."""
+    """
+    The facts that come with every write: the etag that the caller has seen ("" for any), the author, the reason, and the
+    request's id.
+    """
 
     etag: str = ""
     request_id: str = ""
@@ -50,7 +53,7 @@ _Plan = Callable[[Deployment | None], tuple[Deployment, frozenset[int]]]  # curr
 
 
 class Traffic:
-    """The changes of what is served. Thread-safe; changes of one model come one after the other."""
+    """Begins changes of what is served. Thread-safe. Changes of one model run one after the other."""
 
     def __init__(
         self,
@@ -63,7 +66,9 @@ class Traffic:
         self._registry, self._operations, self._two_phase, self._new_salt = registry, operations, two_phase, new_salt
 
     def deploy(self, model: str, ref: str, *, force: bool = False, change: Change = ANONYMOUS) -> Operation:
-        """One version for all callers with default settings: the first deployment, or instead of the one there is."""
+        """
+        Deploys one version for all callers with default settings: the first deployment, or a replacement of the current one.
+        """
 
         def plan(current: Deployment | None) -> tuple[Deployment, frozenset[int]]:
             number = self._resolve(model, ref, current, is_forced=force)
@@ -73,7 +78,7 @@ class Traffic:
         return self._begin("deploy", model, {"version": ref, "force": force}, change, plan)
 
     def promote(self, model: str, ref: str, *, force: bool = False, change: Change = ANONYMOUS) -> Operation:
-        """All callers go to a version; candidates end, settings stay."""
+        """Sends all callers to a version. Candidates end, settings stay."""
 
         def plan(current: Deployment | None) -> tuple[Deployment, frozenset[int]]:
             present = _present(current, model, "promote")
@@ -83,7 +88,7 @@ class Traffic:
         return self._begin("promote", model, {"version": ref, "force": force}, change, plan)
 
     def split(self, model: str, percents: Mapping[str, float], *, force: bool = False, change: Change = ANONYMOUS) -> Operation:
-        """Callers by weight: ``percents`` per version (number or alias), which sum to 100."""
+        """Splits callers by weight: ``percents`` per version (number or alias), which sum to 100."""
 
         def plan(current: Deployment | None) -> tuple[Deployment, frozenset[int]]:
             parts: dict[int, int] = {}
@@ -100,7 +105,7 @@ class Traffic:
     def shadow(
         self, model: str, ref: str, *, percent: float = 100.0, force: bool = False, change: Change = ANONYMOUS
     ) -> Operation:
-        """A version gets copies of ``percent`` of the requests; ``ref`` empty: none does any more."""
+        """Sends a version copies of ``percent`` of the requests. An empty ``ref`` ends shadowing."""
 
         def plan(current: Deployment | None) -> tuple[Deployment, frozenset[int]]:
             present = _present(current, model, "shadow")
@@ -112,7 +117,7 @@ class Traffic:
         return self._begin("shadow", model, {"version": ref, "percent": percent, "force": force}, change, plan)
 
     def configure(self, model: str, settings: DeploymentSettings, *, change: Change = ANONYMOUS) -> Operation:
-        """Other settings for all versions served."""
+        """Changes settings for all versions that are served."""
 
         def plan(current: Deployment | None) -> tuple[Deployment, frozenset[int]]:
             return settings.applied_to(_present(current, model, "configure")), frozenset()
@@ -120,7 +125,10 @@ class Traffic:
         return self._begin("configure", model, msgspec.to_builtins(settings), change, plan)
 
     def rollback(self, model: str, *, change: Change = ANONYMOUS) -> Operation:
-        """What was served before, whole. It is still warm within the rollback window: one commit then, nothing to load."""
+        """
+        Restores the whole deployment that was served before. Within the rollback window it is still warm: then there is one
+        commit and nothing to load.
+        """
 
         def plan(current: Deployment | None) -> tuple[Deployment, frozenset[int]]:
             if current is None or current.predecessor is None:
@@ -131,7 +139,7 @@ class Traffic:
         return self._begin("rollback", model, {}, change, plan)
 
     def undeploy(self, model: str, *, change: Change = ANONYMOUS) -> Operation:
-        """Nobody is answered any more; the versions stay registered, and `rollback` restores what was served."""
+        """Stops answering callers. The versions stay registered, and `rollback` restores what was served."""
 
         def plan(current: Deployment | None) -> tuple[Deployment, frozenset[int]]:
             return undeployed(_present(current, model, "undeploy")), frozenset()
@@ -155,7 +163,7 @@ class Traffic:
         _check_etag(model, current, change.etag)
         made, required = plan(current)
         if current is not None and _is_same(made, current):
-            # Not a revision of its own: the next rollback would restore what is served already.
+            # No new revision: the next rollback would restore what is served already.
             note("unchanged", f"revision {current.revision} is that already")
             return Result(deployment=current, missing=self._two_phase.confirm(current, note))
 
@@ -173,7 +181,9 @@ class Traffic:
         return Result(deployment=written, missing=missing)
 
     def _resolve(self, model: str, ref: str, current: Deployment | None, *, is_forced: bool) -> int:
-        """The number that ``ref`` means. Raises VersionUnknown, and ForbiddenNow when callers of the default would break."""
+        """
+        Returns the number that ``ref`` names. Raises VersionUnknown, and ForbiddenNow if callers of the default would break.
+        """
         check_ref(ref)
         version = self._registry.version(model, ref)
         if is_forced or current is None or current.default is None or current.default == version.number:
@@ -192,7 +202,7 @@ class Traffic:
 
 
 def check_ref(ref: str) -> None:
-    """Raises InvalidValue when no version is named."""
+    """Raises InvalidValue if no version is named."""
     if not ref:
         raise InvalidValue("version: expected a number, an alias or latest, got none", field="version")
 
@@ -204,8 +214,8 @@ def _present(current: Deployment | None, model: str, verb: str) -> Deployment:
 
 
 def _is_same(made: Deployment, current: Deployment) -> bool:
-    """Whether callers and settings would be as they are."""
-    salt = made.salt if made.segments else current.salt  # it means nothing where nobody is split
+    """Whether callers and settings would stay as they are."""
+    salt = made.salt if made.segments else current.salt  # without segments the salt has no effect
     kept = {name: getattr(current, name) for name in ("revision", "predecessor", "action", "author", "reason", "created_at")}
     return replace(made, **kept, salt=salt) == current
 

@@ -134,7 +134,10 @@ class TwoPhase:
         return lacking
 
     def _acknowledge_timeout_s(self, before: Deployment | None, written: Deployment) -> float:
-        """With other settings versions are built anew behind the running ones, which takes as long as loading."""
+        """
+        Returns the time to wait. With other settings versions are built anew behind the running ones, which takes as long as
+        loading.
+        """
         is_rebuilt = before is not None and before.batching != written.batching
         return self._loading.load_timeout_s if is_rebuilt else self._limits.acknowledge_timeout_s
 
@@ -156,7 +159,7 @@ class TwoPhase:
         raise error.with_message(f"{error}; {_names(freed)} was freed before (swap order memory), and {outcome}") from error
 
     def _load_again(self, model: str, freed: frozenset[int], note: Note) -> str:
-        """Has freed versions loaded again. Returns what became of that."""
+        """Has freed versions loaded again. Returns a text that says how that went."""
         note("restoring", f"{_names(freed)} is loaded again")
         goal = Preparation(model, freed, self._desired.hold_again(model), self._fleet.view())
         progress = self._fleet.wait(lambda view: _settled(prepared(view, goal)), self._loading.load_timeout_s)

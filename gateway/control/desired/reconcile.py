@@ -1,8 +1,9 @@
 """
-From what is registered and deployed to what every worker should hold and route. Pure.
+The rule from what is registered and deployed to what every worker should load and route. Pure.
 
-Held are, per model: the versions that answer callers, the shadow, the targets of aliases (while the model is deployed),
-what is being prepared, for the rollback window everything that the predecessor needs, and what callers asked for.
+Loaded are, per model: the versions that answer callers, the shadow, the targets of aliases (while the model is deployed),
+versions that a change prepares, everything that the predecessor needs during the rollback window, and versions that callers
+asked for.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ ON_DEMAND = "on-demand"
 
 @dataclass(frozen=True, slots=True)
 class Preparing:
-    """Versions that a running change needs held, with the settings they will be served with."""
+    """Versions that a running change needs loaded, with the settings they will be served with."""
 
     versions: frozenset[int]
     batching: Batching
@@ -28,8 +29,8 @@ class Preparing:
 @dataclass(frozen=True, slots=True)
 class Found:
     """
-    A registered version, the ONNX file to load it from ("": damaged) with what the runtime has to be told, and the file of
-    its examples ("": none, or damaged).
+    A registered version, the ONNX file to load it from ("" if it is damaged), the session configuration that the file needs,
+    and the file of its examples ("" if there is none or it is damaged).
     """
 
     version: ModelVersion
@@ -41,9 +42,9 @@ class Found:
 @dataclass(frozen=True, slots=True)
 class ModelPlan:
     """
-    Everything that decides what is held for one model. ``warm`` is the predecessor while the rollback window is open,
-    else None. ``on_demand`` are versions held because callers named them. ``freed`` are versions that a running change frees
-    before it loads others: they are not held, whoever names them, and nobody is routed meanwhile.
+    All facts that decide which versions of one model are loaded. ``warm`` is the predecessor while the rollback window is
+    open, else None. ``on_demand`` are versions loaded because callers named them. ``freed`` are versions that a running
+    change frees before it loads others: they are not loaded whoever names them, and the model has no route meanwhile.
     """
 
     deployment: Deployment | None = None
@@ -60,19 +61,20 @@ class ModelPlan:
 
 
 def needed_versions(deployment: Deployment) -> frozenset[int]:
-    """Every version that the deployment sends requests to: those that answer callers, and the shadow."""
+    """Returns every version that the deployment sends requests to: those that answer callers, and the shadow."""
     shadow = {deployment.shadow.version} if deployment.shadow else set()
     return deployment.routed_versions() | shadow
 
 
 def warm_until(deployment: Deployment) -> float:
-    """Unix time in seconds until when the predecessor stays warm; 0 when there is none."""
+    """Returns the Unix time in seconds until which the predecessor stays warm; 0 if there is none."""
     return deployment.created_at + deployment.rollback_window_s if deployment.predecessor is not None else 0.0
 
 
 def roles(plan: ModelPlan) -> dict[int, tuple[str, ...]]:
     """
-    Why each version is held: default, candidate, shadow, alias, warm, preparing, on-demand. What is not named is not held.
+    Returns the roles of each version that should be loaded: default, candidate, shadow, alias, warm, preparing, on-demand.
+    Other versions are not loaded.
     """
     found: dict[int, list[str]] = {}
     current = plan.deployment
@@ -95,9 +97,9 @@ def roles(plan: ModelPlan) -> dict[int, tuple[str, ...]]:
 
 def freed_first(plan: ModelPlan, deployment: Deployment) -> frozenset[int]:
     """
-    The versions to free before the new deployment's are loaded: with the swap order ``memory``, when the default changes, all
-    that are held and that the new one does not send requests to. Targets of aliases stay, and what was
-    loaded on demand: callers name them.
+    Returns the versions to free before those of the new deployment are loaded. With the swap order ``memory``, if the
+    default changes, these are all loaded versions that the new deployment sends no requests to. Targets of aliases and
+    versions loaded on demand stay, because callers name them.
     """
     current = plan.deployment
     if current is None or current.swap_order != "memory" or None in (current.default, deployment.default):
@@ -108,12 +110,15 @@ def freed_first(plan: ModelPlan, deployment: Deployment) -> frozenset[int]:
 
 
 def keeps_warm(deployment: Deployment, predecessor: Deployment) -> bool:
-    """Whether the predecessor is held for a rollback at all: the swap order ``memory``, of either, has one copy at a time."""
+    """
+    Whether the predecessor stays loaded for a rollback. With the swap order ``memory``, of either deployment, it does not:
+    only one copy is in memory at a time.
+    """
     return "memory" not in (deployment.swap_order, predecessor.swap_order)
 
 
 def held(plan: ModelPlan) -> dict[int, Batching]:
-    """The versions to hold, each with its settings: those of the deployment that serves it, or would first."""
+    """Returns the versions to load, each with its settings: those of the deployment that serves it, or would first."""
     settings: dict[int, Batching] = {}
     for number, names in roles(plan).items():
         if plan.deployment is not None and {"default", "candidate", "shadow", "alias"} & set(names):
@@ -128,7 +133,7 @@ def held(plan: ModelPlan) -> dict[int, Batching]:
 
 
 def route(plan: ModelPlan) -> DesiredRoute | None:
-    """Who answers callers, or None when nothing is deployed."""
+    """Returns the route of callers; None if nothing is deployed."""
     current = plan.deployment
     if current is None or current.default is None or plan.freed:
         return None
@@ -137,7 +142,10 @@ def route(plan: ModelPlan) -> DesiredRoute | None:
 
 
 def desired_model(name: str, plan: ModelPlan, find: Callable[[str, int], Found]) -> DesiredModel | None:
-    """One model's part of the desired state; None when nothing is held. ``find(model, number)`` gives what is registered."""
+    """
+    Returns one model's part of the desired state; None if no version should be loaded. ``find(model, number)`` returns a
+    registered version.
+    """
     versions = tuple(_version(find(name, number), batching) for number, batching in held(plan).items())
     if not versions and not plan.freed:
         return None

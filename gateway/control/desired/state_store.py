@@ -1,8 +1,8 @@
 """
-What control wants of its workers: the desired state, kept in step with the registry, on disk and in the workers.
+The current desired state, kept in step with the registry, on disk and in the workers.
 
-The registry is the truth; here is what was last read of it, plus what running changes need held meanwhile. How the
-desired state follows from that is `reconcile`.
+The registry is the truth. Here is what was last read of it, plus what running changes need loaded meanwhile. `reconcile` has
+the rule that derives the desired state.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _log = structlog.get_logger("interlock.control")
 
 class DesiredStateStore:
     """
-    The current plans and the desired state made of them. Thread-safe; ``broadcast`` gets every new state, in order.
-    ``met(version)`` is told of each version before it is wanted for the first time. ``keeps_regions``: shared memory regions
-    in the state that an earlier control has written are still registered. ``layouts`` are what large versions are served
-    from, made ready before a version is wanted; None: all are served from their registered files.
+    The current plans and the desired state derived from them. Thread-safe. ``broadcast`` gets every new state, in order.
+    ``met(version)`` is called with each version before it is first in the desired state. ``keeps_regions``: shared memory
+    regions in the state that an earlier control has written are still registered. ``layouts`` makes serving layouts of large
+    versions, before these are in the desired state; None serves all versions from their registered files.
     """
 
     def __init__(
@@ -57,14 +57,14 @@ class DesiredStateStore:
         self._freed: dict[str, frozenset[int]] = {}
         self._versions: dict[tuple[str, int], Found] = {}
         self._on_demand: dict[str, frozenset[int]] = {}
-        self._made: dict[str, tuple[ModelPlan, DesiredModel | None]] = {}  # what was made of a plan last
+        self._made: dict[str, tuple[ModelPlan, DesiredModel | None]] = {}  # the last result per plan
         self._state: DesiredState | None = None
         self._last_revision = 0
 
     # ---- reading the registry --------------------------------------------------------------------------------------
 
     def start(self) -> DesiredState:
-        """Reads everything and sends the first state, with a revision above any that was sent before."""
+        """Reads the registry and sends the first state, with a revision above any that was sent before."""
         with self._lock:
             last = _last_state(self._file)
             self._last_revision = last.revision
@@ -74,7 +74,7 @@ class DesiredStateStore:
             return self.publish()
 
     def refresh(self) -> None:
-        """Takes in what is new in the registry, whoever wrote it; `publish` then acts on it."""
+        """Reads what is new in the registry, whoever wrote it; `publish` then acts on it."""
         deployments, models = self._registry.deployments(), self._registry.all_models()
         self._lay_out_all(deployments, models)
         with self._lock:
@@ -89,7 +89,7 @@ class DesiredStateStore:
 
     def _take_deployment(self, deployment: Deployment) -> None:
         known = self._deployments.get(deployment.model)
-        if known is None or known.revision < deployment.revision:  # an older one is a reading from before a change
+        if known is None or known.revision < deployment.revision:  # an older one was read before a change
             self._deployments[deployment.model] = deployment
             self._predecessors.pop(deployment.model, None)
 
@@ -102,17 +102,19 @@ class DesiredStateStore:
 
     def verify(self, model: str, numbers: frozenset[int]) -> None:
         """
-        Reads every byte of the versions that no worker holds yet, and makes their serving layouts where there are none.
-        Raises ArtifactCorrupt naming the file.
+        Reads every byte of the versions that no worker has loaded yet, and makes missing serving layouts. Raises
+        ArtifactCorrupt that names the file.
         """
         with self._lock:
             already = frozenset(held(self._plan(model)))
-        for number in sorted(numbers - already):  # without the lock: a large model takes its time
+        for number in sorted(numbers - already):  # without the lock: a large model takes long
             self._registry.verify(self._registry.version(model, number))
             self.lay_out(model, number)
 
     def lay_out(self, model: str, number: int) -> None:
-        """Sees to the version's serving layout: before it is wanted, since later its workers would load it anew."""
+        """
+        Makes the version's serving layout before the version is in the desired state; later its workers would load it anew.
+        """
         if self._layouts is None:
             return
         known, version = self._versions.get((model, number)), self.version(model, number)
@@ -121,7 +123,7 @@ class DesiredStateStore:
         try:
             path = self._registry.artifact_path(version)
         except ArtifactCorrupt:
-            return  # said where it is wanted
+            return  # reported when the version is loaded
         self._layouts.ensure(version, path)
         with self._lock:
             known = self._versions.get((model, number))
@@ -137,12 +139,12 @@ class DesiredStateStore:
                 self.lay_out(deployment.model, number)
 
     def version(self, model: str, number: int) -> ModelVersion:
-        """A registered version. Raises VersionUnknown."""
+        """Returns a registered version. Raises VersionUnknown."""
         known = self._versions.get((model, number))
         return known.version if known is not None else self._registry.version(model, number)
 
     def layouts(self) -> Mapping[tuple[str, int], str]:
-        """How the large versions that are or were wanted are kept, in words."""
+        """Returns the serving layouts of large versions that are or were in the desired state, in words."""
         if self._layouts is None:
             return {}
         with self._lock:
@@ -151,14 +153,17 @@ class DesiredStateStore:
         return {key: f"{one.layout.mode}: {one.layout.reason}" for key, one in found.items() if one is not None}
 
     def collect_layouts(self) -> None:
-        """Removes serving layouts that nothing wanted needs."""
+        """Removes serving layouts that no version in the desired state needs."""
         if self._layouts is not None:
             with self._lock:
                 used = {found.version.artifact.digest for found in self._versions.values()}
             self._layouts.collect(used)
 
     def prepare(self, model: str, preparing: Preparing) -> int:
-        """Holds these versions too, from now until `release` or `commit`. Gives the desired state's revision."""
+        """
+        Adds these versions to the desired state until `drop_prepared` or `put_in_force`. Returns the desired state's
+        revision.
+        """
         with self._lock:
             for number in preparing.versions:
                 self._find(model, number, is_strict=True)
@@ -166,25 +171,28 @@ class DesiredStateStore:
             return self.publish().revision
 
     def free(self, model: str, numbers: frozenset[int]) -> int:
-        """Holds these no longer and routes nobody to the model, until `commit` or `hold_again`. Gives the revision."""
+        """
+        Removes these versions and the model's route from the desired state, until `put_in_force` or `hold_again`. Returns
+        the revision.
+        """
         with self._lock:
             self._freed[model] = numbers
             return self.publish().revision
 
     def hold_again(self, model: str) -> int:
-        """Holds and routes as before `free`. Gives the desired state's revision."""
+        """Restores the versions and the route as before `free`. Returns the desired state's revision."""
         with self._lock:
             self._freed.pop(model, None)
             return self.publish().revision
 
     def drop_prepared(self, model: str) -> int:
-        """Holds no longer what was prepared. Gives the desired state's revision."""
+        """Removes prepared versions from the desired state. Returns its revision."""
         with self._lock:
             is_held = self._preparing.pop(model, None) is not None
             return (self.publish() if is_held else self.state()).revision
 
     def put_in_force(self, deployment: Deployment) -> int:
-        """Puts a deployment that the registry has committed in the place of what was prepared. Gives the revision."""
+        """Replaces what was prepared by the deployment that the registry has committed. Returns the revision."""
         with self._lock:
             self._preparing.pop(deployment.model, None)
             self._freed.pop(deployment.model, None)
@@ -192,24 +200,26 @@ class DesiredStateStore:
             return self.publish().revision
 
     def change_model(self, model: Model) -> int:
-        """Takes in a model whose aliases have changed. Gives the desired state's revision."""
+        """Takes a model whose aliases have changed. Returns the desired state's revision."""
         with self._lock:
             self._preparing.pop(model.name, None)
             self._take_model(model)
             return self.publish().revision
 
     def change_regions(self, change: Callable[[Mapping[str, Region]], Mapping[str, Region]]) -> int:
-        """Puts ``change(regions)`` in the place of the shared memory regions by name. Gives the revision; raises as it does."""
+        """
+        Replaces the shared memory regions by ``change(regions)``, by name. Returns the revision. Raises as ``change`` does.
+        """
         with self._lock:
             self._regions = change(self._regions)
             return self.publish().revision
 
     def regions(self) -> Mapping[str, Region]:
-        """The registered shared memory regions by name."""
+        """Returns the registered shared memory regions by name."""
         return self._regions
 
     def hold_on_demand(self, versions: frozenset[tuple[str, int]]) -> int:
-        """Holds these (model, number) too, and no others that callers asked for before. Gives the revision."""
+        """Loads these (model, number) too, and unloads all others that callers asked for before. Returns the revision."""
         numbers: dict[str, set[int]] = {}
         for name, number in versions:
             self.lay_out(name, number)
@@ -217,7 +227,7 @@ class DesiredStateStore:
         models = {name: frozenset(those) for name, those in numbers.items()}
         unmet = [self._registry.model(name) for name in models if name not in self._models]
         with self._lock:
-            for model in unmet:  # registered by someone else a moment ago: its aliases are needed
+            for model in unmet:  # another process has just registered it: its aliases are needed
                 self._take_model(model)
             self._on_demand = models
             return self.publish().revision
@@ -225,13 +235,13 @@ class DesiredStateStore:
     # ---- what follows from it --------------------------------------------------------------------------------------
 
     def plans(self) -> Mapping[str, ModelPlan]:
-        """Per model that is or was deployed, or is being prepared, everything that decides what is held."""
+        """Returns the plan of each model that is or was deployed, or is being prepared."""
         with self._lock:
             names = {*self._deployments, *self._preparing, *self._on_demand}
             return {name: self._plan(name) for name in sorted(names)}
 
     def plan(self, model: str) -> ModelPlan:
-        """The same for one model."""
+        """Returns the plan of one model."""
         with self._lock:
             return self._plan(model)
 
@@ -242,7 +252,7 @@ class DesiredStateStore:
         return ModelPlan(deployment, warm, aliases, self._preparing.get(name), on_demand, self._freed.get(name, frozenset()))
 
     def _warm(self, deployment: Deployment) -> Deployment | None:
-        """The predecessor while it is kept warm."""
+        """Returns the predecessor while it is kept warm."""
         if self._clock.now() >= warm_until(deployment):
             return None
         predecessor = self._predecessor(deployment)
@@ -257,8 +267,8 @@ class DesiredStateStore:
 
     def _find(self, model: str, number: int, *, is_strict: bool = False) -> Found:
         """
-        The version and its files. A damaged artifact of one version must not stop the others: unless ``is_strict`` it is
-        named to the workers without a file, and they say that it cannot be loaded. Raises ArtifactCorrupt if ``is_strict``.
+        Returns the version and its files. A damaged artifact of one version must not stop the others: unless ``is_strict``,
+        workers get its name without a file and report that it cannot be loaded. Raises ArtifactCorrupt if ``is_strict``.
         """
         known = self._versions.get((model, number))
         if known is not None and (known.path or not is_strict):
@@ -276,14 +286,14 @@ class DesiredStateStore:
         return found
 
     def _loadable(self, version: ModelVersion, path: Path) -> Found:
-        """The version with what it is loaded from: its serving layout, else its registered file."""
+        """Returns the version with its serving layout, or else its registered file."""
         chosen = self._layouts.chosen(version) if self._layouts is not None else None
         if chosen is None or not chosen.path:
             return Found(version, str(path), self._examples(version))
         return Found(version, chosen.path, self._examples(version), tuple(sorted(chosen.layout.config.items())))
 
     def _examples(self, version: ModelVersion) -> str:
-        """The file with its examples; a damaged one costs the version a good warm-up, but does not keep it from serving."""
+        """Returns the file with its examples. Without it, or if it is damaged, the version serves after a poorer warm-up."""
         try:
             return str(self._registry.examples_path(version) or "")
         except ArtifactCorrupt as error:
@@ -291,12 +301,12 @@ class DesiredStateStore:
             return ""
 
     def state(self) -> DesiredState:
-        """The last desired state."""
+        """Returns the last desired state."""
         with self._lock:
             return self._state or DesiredState(self._last_revision)
 
     def publish(self) -> DesiredState:
-        """Makes the desired state anew; when it differs from the last one, writes it to disk and sends it."""
+        """Derives the desired state anew. If it differs from the last one, writes it to disk and sends it."""
         with self._lock:
             made = (self._model(name, plan) for name, plan in self.plans().items())
             models = tuple(model for model in made if model is not None)
@@ -309,7 +319,7 @@ class DesiredStateStore:
             return self._state
 
     def _model(self, name: str, plan: ModelPlan) -> DesiredModel | None:
-        """A change concerns one model; the others are not made anew."""
+        """Returns one model's part, from the cache unless its plan has changed."""
         plan_before, model = self._made.get(name, (None, None))
         if plan_before != plan:
             model = desired_model(name, plan, self._find)
@@ -318,8 +328,8 @@ class DesiredStateStore:
 
     def _write(self, state: DesiredState) -> None:
         """
-        Before it is sent, so that a worker that starts while control is away is never behind the others. Not synced: after
-        a loss of power control makes it anew from the registry.
+        Writes the state before it is sent, so that a worker that starts while control is away is never behind the others.
+        Does not sync: after a loss of power control derives it anew from the registry.
         """
         trial = self._file.with_suffix(".tmp")
         try:

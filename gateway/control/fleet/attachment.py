@@ -1,4 +1,4 @@
-"""What waits to be sent to one worker, with a thread of its own: a worker that does not read holds up nobody else."""
+"""The outbox of one worker, with a thread of its own: a worker that does not read delays nobody else."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gateway.contract.questions import Answer
 
 class Outbox:
     """
-    What waits to be sent to one worker. Of desired states only the newest is kept: the last one wins anyway.
+    Messages that wait to be sent to one worker. Keeps only the newest desired state, because the last one wins.
 
     ``put`` never blocks; ``run`` sends until ``close``.
     """
@@ -26,7 +26,7 @@ class Outbox:
         self._is_closed = False
 
     def put(self, message: DesiredState | Report | Answer) -> None:
-        """Sends it soon. Nothing happens when the worker is gone."""
+        """Queues a message. Does nothing if the worker is gone."""
         with self._changed:
             if isinstance(message, DesiredState):
                 self._desired = message
@@ -35,14 +35,14 @@ class Outbox:
             self._changed.notify()
 
     def close(self) -> None:
-        """Ends ``run`` and the connection. What was not sent is lost. Safe to call twice."""
+        """Ends ``run`` and the connection. Unsent messages are lost. Safe to call twice."""
         with self._changed:
             self._is_closed = True
             self._changed.notify()
         self._link.close()
 
     def run(self) -> None:
-        """Sends what comes until closed or the worker is gone; the reading side then notices by itself."""
+        """Sends messages until the outbox is closed or the worker is gone; the reading side notices that by itself."""
         while (message := self._next()) is not None:
             try:
                 self._link.send(message)

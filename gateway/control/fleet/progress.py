@@ -1,4 +1,4 @@
-"""How far the workers have come with what is asked of them, decided from what they said. Pure."""
+"""How far the workers have come with a change, decided from their reports. Pure."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from gateway.contract.handshake import Hello
 from gateway.contract.observed import Observed, ObservedVersion
 
 _GONE = ("UNLOADED", "FAILED")
-STOPS_THAT_CONDEMN = 2  # a worker may be killed once by chance while it prepares; twice is the version's doing
+STOPS_THAT_CONDEMN = 2  # a worker may be killed once by chance while it prepares; after twice the version is to blame
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerView:
-    """An attached worker as it last described itself."""
+    """An attached worker by its last reports. ``has_served``: it has taken requests at some time."""
 
     hello: Hello
     observed: Observed | None = None
     telemetry: Telemetry | None = None
-    has_served: bool = False  # it took requests at some time
+    has_served: bool = False  # it has taken requests
     held: Mapping[tuple[str, int], ObservedVersion] = field(init=False, compare=False, repr=False)  # `observed`, for look-ups
 
     def __post_init__(self) -> None:
@@ -33,16 +33,16 @@ class WorkerView:
         return self.observed is not None and self.observed.is_serving
 
     def version(self, model: str, number: int) -> ObservedVersion | None:
-        """What it says of one version."""
+        """Returns its report on one version."""
         return self.held.get((model, number))
 
 
 @dataclass(frozen=True, slots=True)
 class FleetView:
     """
-    All workers at one moment. ``attached`` is by worker number, ``departures`` and ``restarts`` count per worker since
-    control started, ``expected`` is how many there should be. ``beside`` are second lives of attached workers while they
-    are replaced: the one that is coming, or the one that is going.
+    All workers at one moment. ``attached`` is by worker number. ``departures`` and ``restarts`` count per worker since
+    control started. ``expected`` is the number of workers that should be attached. ``beside`` are second processes of
+    attached workers during a replacement: the one that starts, or the one that ends.
     """
 
     attached: Mapping[int, WorkerView] = field(default_factory=dict)
@@ -52,11 +52,11 @@ class FleetView:
     beside: tuple[WorkerView, ...] = ()
 
     def lives(self) -> tuple[WorkerView, ...]:
-        """Every attached process."""
+        """Returns every attached process."""
         return (*self.attached.values(), *self.beside)
 
     def away(self) -> tuple[int, ...]:
-        """Numbers of the workers that should be attached and are not."""
+        """Returns the numbers of workers that should be attached and are not."""
         gone = [worker for worker in sorted(self.departures) if worker not in self.attached]
         never = [n for n in range(self.expected) if n not in self.attached and n not in gone]
         return tuple([*gone, *never][: max(0, self.expected - len(self.attached))])
@@ -65,7 +65,10 @@ class FleetView:
 def fleet_view(
     lives: Sequence[WorkerView], departures: Mapping[int, int], restarts: Mapping[int, int], expected: int
 ) -> FleetView:
-    """The view of these ``lives``, in the order in which they came: of one number the newest that serves is the worker."""
+    """
+    Returns the view of these ``lives``, in the order in which they attached. Of several with one number, the newest that
+    serves is the worker.
+    """
     newest = {}
     for place, life in sorted(enumerate(lives), key=lambda at: (at[1].is_serving, at[0])):
         newest[life.hello.worker] = place
@@ -77,8 +80,8 @@ def fleet_view(
 @dataclass(frozen=True, slots=True)
 class Preparation:
     """
-    Versions that must become READY in every worker. ``revision`` is the desired state that first asked for all of them,
-    ``start`` the fleet at that moment.
+    Versions that must become READY in every worker. ``revision`` is the first desired state that has all of them, ``start``
+    the fleet at that moment.
     """
 
     model: str
@@ -89,7 +92,9 @@ class Preparation:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How a preparation stands: done, or ``failure`` says why it never will be, or ``waiting`` what is missing."""
+    """
+    The progress of a preparation: done, or failed for good with ``failure`` as the reason, or ``waiting`` for what it lists.
+    """
 
     is_done: bool = False
     failure: str = ""
@@ -98,11 +103,11 @@ class Progress:
 
 def prepared(view: FleetView, goal: Preparation) -> Progress:
     """
-    Whether every worker holds every version READY: the workers attached now, in all their lives, and those that were when
-    it began.
+    Whether every worker has every version READY: all processes that are attached now, and all workers that were attached at
+    the start.
 
-    One that left has to come back and be READY too, since the version itself may have brought it down; one that left
-    twice has shown it.
+    A worker that left has to come back and have them READY, because the version itself may have stopped it. After it has
+    left twice, the version is to blame and the preparation fails.
     """
     waiting: list[str] = []
     for worker in sorted({*goal.start.attached, *view.attached}):
@@ -119,7 +124,7 @@ def prepared(view: FleetView, goal: Preparation) -> Progress:
 
 
 def not_unloaded(view: FleetView, revision: int, model: str, numbers: frozenset[int]) -> tuple[str, ...]:
-    """What of these versions the attached workers have not freed since they were told to by the desired state ``revision``."""
+    """Returns a text for each of these versions that an attached worker has not freed since the desired state ``revision``."""
     found = []
     for number, worker in sorted(view.attached.items()):
         if worker.observed is None or worker.observed.revision < revision:
@@ -131,7 +136,7 @@ def not_unloaded(view: FleetView, revision: int, model: str, numbers: frozenset[
 
 
 def _lacks(worker: WorkerView | None, number: int, goal: Preparation) -> list[str]:
-    """What a worker still lacks; failures begin with "!"."""
+    """Returns what a worker still lacks; failures begin with "!"."""
     if worker is None:
         return [f"worker {number} is away"]
     if worker.observed is None or worker.observed.revision < goal.revision:
@@ -153,8 +158,8 @@ def _names(goal: Preparation) -> str:
 @dataclass(frozen=True, slots=True)
 class Commitment:
     """
-    A route that must be in force: ``deployed`` is the deployment's revision (None: no route any more), ``revision`` the
-    desired state that brought it, ``lives`` those attached when it was sent: worker number and incarnation.
+    A route that must be in force. ``deployed`` is the deployment's revision (None: no route any more), ``revision`` the
+    desired state that brought it, ``lives`` are worker number and incarnation of those attached when it was sent.
     """
 
     model: str
@@ -164,12 +169,12 @@ class Commitment:
 
     @property
     def workers(self) -> frozenset[int]:
-        """The numbers of the workers."""
+        """Returns the numbers of the workers."""
         return frozenset(number for number, _ in self.lives)
 
 
 def unacknowledged(view: FleetView, goal: Commitment) -> tuple[int, ...]:
-    """Workers of the commitment that are still attached and have not put it in force yet."""
+    """Returns the workers of the commitment that are still attached and have not put it in force."""
     late = (life for life in view.lives() if _is_of(life, goal) and not _is_in_force(life.observed, goal))
     return tuple(sorted({life.hello.worker for life in late}))
 
@@ -185,7 +190,7 @@ def _is_in_force(observed: Observed | None, goal: Commitment) -> bool:
 
 
 def missing(view: FleetView, goal: Commitment) -> tuple[str, ...]:
-    """What to tell the operator about workers that have not acknowledged: late, gone, or away all along."""
+    """Returns texts for the operator about workers that have not acknowledged: late ones, and those that left or were away."""
     late = unacknowledged(view, goal)
     texts = [f"worker {number} has not put it in force yet" for number in late]
     for number in sorted({*goal.workers, *view.away()}):
@@ -196,5 +201,5 @@ def missing(view: FleetView, goal: Commitment) -> tuple[str, ...]:
 
 
 def _is_behind(worker: WorkerView, goal: Commitment) -> bool:
-    """Whether this is another life of the worker, and one that has not put the route in force yet."""
+    """Whether this is another process of the worker, and one that has not put the route in force."""
     return not _is_of(worker, goal) and not _is_in_force(worker.observed, goal)

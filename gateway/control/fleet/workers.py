@@ -1,9 +1,9 @@
 """
-The attached workers: what each last said, what all are told, and waiting until they have come somewhere.
+The attached workers: keeps the last report of each, sends them the desired state, and waits for their progress.
 
-One thread reads each connection (the caller of `attach`), one sends to it. What workers say beside their state (counts,
-predictions, asks) is passed on to `Listener`. A worker may leave at any moment; nothing here waits for it then. While a
-worker is replaced, two lives of it are attached: both are told everything, the newest that serves is the worker.
+One thread reads each connection (the caller of `attach`), one writes to it. Counts, predictions and questions of workers go
+to a `Listener`. A worker may leave at any moment; nothing here then waits for it. During a replacement two processes of a
+worker are attached: both get everything, and the newest that serves counts as the worker.
 """
 
 from __future__ import annotations
@@ -38,30 +38,30 @@ _log = structlog.get_logger("interlock.control")
 
 
 class Listener(Protocol):
-    """Who hears what workers say. Called in the threads of their connections, so it must not block for long."""
+    """Takes what workers send. Called in the threads of their connections, so its methods must not block for long."""
 
     def joined(self, hello: Hello) -> None:
-        """A worker has attached; nothing else of it has been heard yet."""
+        """Called when a worker has attached, before anything else of it."""
         ...
 
     def counted(self, worker: int, telemetry: Telemetry) -> None:
-        """Counts came."""
+        """Called with a worker's counts."""
         ...
 
     def predicted(self, batch: PredictionBatch) -> None:
-        """Predictions came."""
+        """Called with predictions."""
         ...
 
     def traced(self, hello: Hello, traces: Traces) -> None:
-        """Traced requests have ended in this life of a worker."""
+        """Called with requests of this process of a worker whose traces have ended."""
         ...
 
     def left(self, hello: Hello) -> None:
-        """This life's connection ended, and it has made no newer one."""
+        """Called when this process' connection has ended and it has made no newer one."""
         ...
 
     def asked(self, ask: Ask) -> Answer:
-        """A worker passes on a client's call. Runs on a thread of its own and may take long."""
+        """Answers a worker's question, which may be a client's call. Runs in a thread of its own and may take long."""
         ...
 
 
@@ -230,14 +230,14 @@ class Fleet:
     # ---- what all are told, and waiting ----------------------------------------------------------------------------
 
     def broadcast(self, desired: DesiredState) -> None:
-        """Sends the desired state to every worker, and from now on to each that attaches. Never blocks."""
+        """Sends the desired state to every worker now, and to each that attaches later. Never blocks."""
         with self._changed:
             self._desired = desired
             for attached in self._attached.values():
                 attached.outbox.put(desired)
 
     def view(self) -> FleetView:
-        """The fleet now."""
+        """Returns the fleet now."""
         with self._changed:
             return self._view()
 
@@ -247,7 +247,10 @@ class Fleet:
         return fleet_view(lives, dict(history.departures), dict(history.restarts), self._expected)
 
     def wait(self, condition: Callable[[FleetView], T], timeout_s: float) -> T:
-        """Waits until ``condition(view)`` is true and gives its value; a false one when the time is up or at `close`."""
+        """
+        Waits until ``condition(view)`` is true and returns its value. Returns a false value after the timeout and at
+        `close`.
+        """
         deadline = self._clock.monotonic() + timeout_s
         with self._changed:
             while True:
@@ -259,8 +262,8 @@ class Fleet:
 
     def report(self, timeout_s: float) -> tuple[int, ...]:
         """
-        Asks every worker for a fresh report and waits until all have answered or left. Gives the numbers of those that
-        did neither in time.
+        Asks every worker for a fresh report and waits until all have answered or left. Returns the numbers of those that did
+        neither in time.
         """
         with self._changed:
             self._token += 1
@@ -278,7 +281,7 @@ class Fleet:
 
     @property
     def is_closed(self) -> bool:
-        """Whether `close` was called: what a wait gives then says nothing about the workers."""
+        """Whether `close` was called. Then the result of a wait says nothing about the workers."""
         return self._is_closed
 
     def close(self) -> None:
