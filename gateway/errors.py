@@ -16,7 +16,7 @@ The gateway's expected errors: one small tree whose messages are for the caller.
       InferenceFailed     the runtime refused a valid request
       Unsupported         the protocol or this build has no such thing
 
-Codes are in `gateway.api.status_codes`, nowhere else; the registry's own tree is `registry.errors`.
+`gateway.api.status_codes` has the gRPC code of each. `registry.errors` has the base and the registry's own errors.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
-What may become an artifact, and the port to where artifacts are kept.
+The files that may become an artifact, and the protocol of the stores that keep artifacts.
 
-A `Selection` is a list of relative paths below one root; an `ArtifactStore` copies exactly those. The folder walk here
-only looks: whether a path is still a plain file is checked again by the store, on the opened file.
+A `Selection` is a list of relative paths below one root; an `ArtifactStore` copies exactly those. The folder walk here only
+selects: the store checks again, on the opened file, that a path is a plain file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ MAX_FILES = 1000  # files of one artifact
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """``paths`` (relative POSIX, sorted) below ``root`` become the artifact; ``model_file`` is the ONNX file among them."""
+    """
+    The files that become the artifact: ``paths`` (relative POSIX, sorted) below ``root``; ``model_file`` is the ONNX file
+    among them.
+    """
 
     root: Path
     model_file: str
@@ -34,47 +37,47 @@ class Selection:
 
 
 class ArtifactStore(Protocol):
-    """Immutable files by the digest of their manifest. Raises RegistryUnavailable when the place cannot be used."""
+    """Keeps immutable files by the digest of their manifest. Raises RegistryUnavailable if the store cannot be used."""
 
     def ingest(self, selection: Selection) -> Artifact:
         """
-        Copy the selected files in; durable when this returns. Content that is there already is used again.
-
-        Raises InvalidModel when a file is no plain file, cannot be read or is not the one that was checked.
+        Copies the selected files in. They are durable when this returns. Content that is already there is used again. Raises
+        InvalidModel if a file is no plain file, cannot be read or is not the one that was checked.
         """
         ...
 
     def keep(self, name: str, content: bytes) -> Artifact:
-        """An artifact of one file with that name and content; durable when this returns."""
+        """Stores an artifact of one file with that name and content. It is durable when this returns."""
         ...
 
     def path(self, artifact: Artifact) -> Path:
-        """The ONNX (or the only) file on this machine. Raises ArtifactCorrupt when a file is missing or has another size."""
+        """
+        Returns the ONNX (or the only) file on this machine. Raises ArtifactCorrupt if a file is missing or has another size.
+        """
         ...
 
     def verify(self, artifact: Artifact) -> None:
-        """Read every byte. Raises ArtifactCorrupt naming the file that does not match its digest."""
+        """Reads every byte. Raises ArtifactCorrupt that names the file that does not match its digest."""
         ...
 
 
 def manifest(files: Iterable[ArtifactFile]) -> bytes:
-    """The canonical list of an artifact's files: one line ``<sha256> <size> <path>`` a file, sorted by path."""
+    """Returns the canonical list of an artifact's files: one line ``<sha256> <size> <path>`` per file, sorted by path."""
     lines = (f"{file.sha256} {file.size_bytes} {file.path}\n" for file in sorted(files, key=lambda file: file.path))
     return "".join(lines).encode()
 
 
 def artifact(model_file: str, files: Iterable[ArtifactFile]) -> Artifact:
-    """The artifact of these files, with its digest."""
+    """Returns the artifact of these files, with its digest."""
     ordered = tuple(sorted(files, key=lambda file: file.path))
     return Artifact(hashlib.sha256(manifest(ordered)).hexdigest(), model_file, ordered)
 
 
 def select(source: Path, model_file: str | None = None) -> Selection:
     """
-    What to ingest from ``source``: of a file, the file and the external data it needs; of a folder, all its files.
-
-    ``model_file`` says which file of a folder is the model; it may be left out where there is one ``.onnx`` file.
-    Raises InvalidValue for a ``model_file`` that is not there, InvalidModel for everything the content is at fault for.
+    Returns the selection of ``source``: of a file, the file and the external data that it needs; of a folder, all its files.
+    ``model_file`` names the model in a folder; it may be left out if there is one ``.onnx`` file. Raises InvalidValue if
+    ``model_file`` is not there, InvalidModel if the content cannot be admitted.
     """
     try:
         place = source.resolve(strict=True)  # a link that the caller named is meant; links inside are not followed

@@ -1,8 +1,8 @@
 """
-What should be served for one model, and the pure rules that change it.
+The deployment of one model, and the pure rules that change it.
 
 A deployment is a value; every change makes a new one with the next revision (`Registry.commit` stores it by
-compare-and-set). Traffic is a number line of 10,000 parts: each candidate owns segments of it, the default owns the rest.
+compare-and-set). Traffic is a line of 10,000 parts: each candidate has segments of it, the default has the rest.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _BATCHING_RANGES = (
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Units u with ``start <= u * PARTS < end`` go to ``version``; segments are sorted and do not overlap."""
+    """Sends units u with ``start <= u * PARTS < end`` to ``version``. Segments are sorted and do not overlap."""
 
     start: int
     end: int
@@ -36,7 +36,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Shadow:
-    """A version that gets copies of ``percent`` (0 to 100) of the default's and the candidates' requests."""
+    """Sends copies of ``percent`` (0 to 100) of the default's and the candidates' requests to ``version``."""
 
     version: int
     percent: float = 100.0
@@ -95,11 +95,11 @@ class Deployment:
 
     @property
     def etag(self) -> str:
-        """The value that writers name to say which revision they have seen."""
+        """The value with which writers name the revision that they have seen."""
         return f'"{self.revision}"'
 
     def weights(self) -> dict[int, int]:
-        """Parts of PARTS per version, the default's included (also when 0)."""
+        """Returns parts of PARTS per version, including the default's (also if it is 0)."""
         parts: dict[int, int] = {} if self.default is None else {self.default: PARTS}
         for segment in self.segments:
             width = segment.end - segment.start
@@ -109,16 +109,16 @@ class Deployment:
         return parts
 
     def named_versions(self) -> frozenset[int]:
-        """Every version that the deployment names, the shadow's too."""
+        """Returns every version that the deployment names, including the shadow."""
         return self.routed_versions() | ({self.shadow.version} if self.shadow else frozenset())
 
     def routed_versions(self) -> frozenset[int]:
-        """Every version that may answer callers."""
+        """Returns every version that may answer callers."""
         return frozenset(self.weights())
 
 
 def deployed(model: str, version: int, *, current: Deployment | None, salt: str) -> Deployment:
-    """A fresh deployment of one version: no candidates, no shadow, default settings."""
+    """Returns a new deployment of one version: no candidates, no shadow, default settings."""
     return Deployment(
         model=model,
         revision=1 if current is None else current.revision + 1,
@@ -130,13 +130,13 @@ def deployed(model: str, version: int, *, current: Deployment | None, salt: str)
 
 
 def promoted(current: Deployment, version: int) -> Deployment:
-    """All callers go to ``version``; candidates end, a shadow of that very version too."""
+    """Returns a deployment that sends all callers to ``version``. Candidates end, and so does a shadow of that version."""
     shadow = current.shadow if current.shadow and current.shadow.version != version else None
     return replace(_next(current, "promote"), default=version, segments=(), shadow=shadow, predecessor=current.revision)
 
 
 def undeployed(current: Deployment) -> Deployment:
-    """Nothing is served any more; history and versions stay."""
+    """Returns a deployment that serves nothing. History and versions stay."""
     return replace(_next(current, "undeploy"), default=None, segments=(), shadow=None, predecessor=_predecessor(current))
 
 
@@ -182,7 +182,7 @@ def resplit(segments: tuple[Segment, ...], wanted: Mapping[int, int]) -> tuple[S
 
 
 def _gaps(taken: Sequence[Segment]) -> list[Segment]:
-    """What lies between the segments, as segments of nobody (version 0)."""
+    """Returns the parts between the segments, as segments of version 0."""
     starts = [0, *(segment.end for segment in taken)]
     ends = [*(segment.start for segment in taken), PARTS]
     return [Segment(start, end, 0) for start, end in zip(starts, ends, strict=True) if start < end]
@@ -220,7 +220,10 @@ def _merged(segments: list[Segment]) -> tuple[Segment, ...]:
 
 
 def shadowed(current: Deployment, shadow: Shadow | None) -> Deployment:
-    """With another shadow, or none. Raises InvalidValue for a percentage out of range or the default as its own shadow."""
+    """
+    Returns the deployment with another shadow, or none. Raises InvalidValue for a percentage out of range or the default as
+    its own shadow.
+    """
     default = _served(current, "shadow")
     if shadow and not 0 <= shadow.percent <= 100:
         raise InvalidValue(f"percent: must be from 0 to 100, got {shadow.percent:g}", field="percent")
@@ -232,7 +235,7 @@ def shadowed(current: Deployment, shadow: Shadow | None) -> Deployment:
 def configured(
     current: Deployment, *, batching: Batching, rollback_window_s: float, swap_order: str | None = None
 ) -> Deployment:
-    """With other settings; ``swap_order`` None = as it is. Raises InvalidValue naming the setting."""
+    """Returns the deployment with other settings; ``swap_order`` None keeps it. Raises InvalidValue that names the setting."""
     _check_batching(batching)
     if not 0 <= rollback_window_s <= 30 * 86_400:
         raise InvalidValue(f"rollback_window_s: expected 0 to 2592000, got {rollback_window_s:g}", field="rollback_window_s")
@@ -261,7 +264,7 @@ def _check_batching(batching: Batching) -> None:
 
 
 def rolled_back(current: Deployment, earlier: Deployment) -> Deployment:
-    """The earlier deployment, whole, as a new revision; going back again goes further back, never forth."""
+    """Returns the whole earlier deployment as a new revision. The next rollback goes further back, never forth."""
     return replace(
         earlier,
         revision=current.revision + 1,

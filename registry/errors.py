@@ -7,9 +7,8 @@ from typing import Self
 
 class ExpectedError(Exception):
     """
-    Base of every expected error, here and in the gateway.
-
-    ``reason`` is a stable UPPER_SNAKE word for programs, ``metadata`` its facts, the text is for people.
+    Base of every expected error, here and in the gateway. ``reason`` is a stable UPPER_SNAKE word for programs, ``metadata``
+    has facts for programs, the text is for people.
     """
 
     reason = "EXPECTED_ERROR"
@@ -46,19 +45,19 @@ class VersionUnknown(RegistryError):
 
 
 class InvalidValue(RegistryError):
-    """A field came with a value that the rules of that field forbid; names the field, what came and what was expected."""
+    """A field has a value that its rules forbid. The text names the field, what came and what was expected."""
 
     reason = "INVALID_VALUE"
 
 
 class InvalidModel(RegistryError):
-    """The model file or folder cannot be admitted; says which check failed."""
+    """The model file or folder cannot be admitted. The text says which check failed."""
 
     reason = "INVALID_MODEL"
 
 
 class RevisionConflict(RegistryError):
-    """The etag or revision the caller named is no longer the current one."""
+    """The etag or revision that the caller named is no longer the current one."""
 
     reason = "REVISION_CONFLICT"
 
@@ -70,7 +69,7 @@ class RequestReplayed(RegistryError):
 
 
 class RuleForbids(RegistryError):
-    """A rule forbids the change now; says which rule and how to override it, where that is allowed."""
+    """A rule forbids the change now. The text says which rule, and how to override it if that is allowed."""
 
     reason = "RULE_FORBIDS"
 

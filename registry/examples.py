@@ -1,7 +1,7 @@
 """
-Example requests of a version: what they are, the file they are kept in, whether they fit a signature. Pure.
+Example requests of a version: their values, the file that keeps them, and whether they fit a signature. Pure.
 
-They show what a model really takes, where made-up inputs only guess: they are run at registration and at every warm-up.
+They show what a model really takes, where generated inputs only guess. They are run at registration and at every warm-up.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_BYTES = 16 << 20  # contents of all examples of a version together
 
 @dataclass(frozen=True, slots=True)
 class ExampleTensor:
-    """One input: ``contents`` as in the Open Inference Protocol's raw contents."""
+    """One input. ``contents`` are the Open Inference Protocol's raw contents."""
 
     name: str
     datatype: str
@@ -35,25 +35,25 @@ class ExampleTensor:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """The inputs of one request. ``name`` is for people: the file it came from, or nothing."""
+    """The inputs of one request. ``name`` is for people: the file that it came from, or empty."""
 
     inputs: tuple[ExampleTensor, ...]
     name: str = ""
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all contents."""
+        """Returns the bytes of all contents."""
         return sum(len(tensor.contents) for tensor in self.inputs)
 
     @property
     def rows(self) -> int:
-        """The first dimension that all inputs share; 0 when they have none or do not agree."""
+        """Returns the first dimension that all inputs share; 0 if they have none or do not agree."""
         firsts = {tensor.shape[0] if tensor.shape else 0 for tensor in self.inputs}
         return firsts.pop() if len(firsts) == 1 else 0
 
 
 def title(index: int, example: Example) -> str:
-    """How messages name an example; ``index`` counts from 0."""
+    """Returns the words by which messages name an example; ``index`` counts from 0."""
     return f"examples[{index}] ({example.name})" if example.name else f"examples[{index}]"
 
 
@@ -68,7 +68,7 @@ def check_bounds(examples: Sequence[Example]) -> None:
 
 
 def check_examples(examples: Sequence[Example], signature: Signature) -> None:
-    """Raises InvalidValue naming the example that does not fit the signature, and the input."""
+    """Raises InvalidValue that names the example and the input that does not fit the signature."""
     for index, example in enumerate(examples):
         problem = misfit(example, signature)
         if problem:
@@ -76,7 +76,7 @@ def check_examples(examples: Sequence[Example], signature: Signature) -> None:
 
 
 def misfit(example: Example, signature: Signature) -> str:
-    """What of an example does not fit the inputs of a signature, in words; empty when all does. Contents are not read."""
+    """Returns in words why an example does not fit the inputs of a signature; empty if it does. Does not read contents."""
     given = {tensor.name: tensor for tensor in example.inputs}
     if len(given) != len(example.inputs):
         return "an input is named twice"
@@ -102,12 +102,12 @@ def _fits(shape: tuple[int, ...], spec: TensorSpec) -> bool:
 
 
 def to_file(examples: Iterable[Example]) -> bytes:
-    """The examples as the content of one file."""
+    """Returns the examples as the content of one file."""
     return msgspec.msgpack.encode(tuple(examples))
 
 
 def from_file(content: bytes) -> tuple[Example, ...]:
-    """The examples of a file. Raises InvalidValue when it holds none."""
+    """Returns the examples of a file. Raises InvalidValue if it holds none."""
     try:
         return msgspec.msgpack.decode(content, type=tuple[Example, ...])
     except msgspec.MsgspecError as error:

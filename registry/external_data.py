@@ -1,8 +1,8 @@
 """
-Where a model may keep weights outside its ONNX file: in plain files below its own folder, and nowhere else.
+Checks the files outside its ONNX file in which a model keeps weights: they must be plain files below its own folder.
 
-ONNX Runtime itself refuses `..`, absolute paths and symbolic links, but follows a hard link out of the folder, so all of
-it is checked here. The rules: https://github.com/onnx/onnx/blob/main/docs/ExternalData.md
+ONNX Runtime itself refuses `..`, absolute paths and symbolic links, but follows a hard link out of the folder, so all of it
+is checked here. The rules: https://github.com/onnx/onnx/blob/main/docs/ExternalData.md
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from registry.errors import InvalidModel
 
 def check_external_files(folder: Path, tensors: Iterable[tuple[str, Mapping[str, str]]]) -> tuple[str, ...]:
     """
-    The relative POSIX paths that ``tensors`` (name, external-data entries) need below ``folder``, sorted.
-
-    Raises InvalidModel naming tensor and file when one lies outside, is missing, is a link or no plain file, or is too short.
+    Returns the relative POSIX paths that ``tensors`` (name, external-data entries) need below ``folder``, sorted. Raises
+    InvalidModel that names tensor and file if one lies outside, is missing, is a link or no plain file, or is too short.
     """
     sizes: dict[str, int] = {}
     for name, entries in tensors:
@@ -31,7 +30,7 @@ def check_external_files(folder: Path, tensors: Iterable[tuple[str, Mapping[str,
 
 
 def checked_path(path: str, *, owner: str) -> str:
-    """``path`` normalised, when it is relative and stays where it is; InvalidModel saying whose it is otherwise."""
+    """Returns ``path`` normalised. Raises InvalidModel that says whose it is if it is not relative or leaves the folder."""
     parts = PurePosixPath(path).parts
     if not path or not parts or "\0" in path or "\\" in path:
         raise InvalidModel(f"{owner}: expected a relative path, got {path!r}", path=path)

@@ -1,4 +1,4 @@
-"""The rules for names, tags and free text. Pure; every breach is an InvalidValue that names the field."""
+"""The rules for names, tags and free text. Pure. Every breach is an InvalidValue that names the field."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def check_model_name(name: str) -> None:
 
 
 def check_alias(alias: str) -> None:
-    """Raises InvalidValue unless ``alias`` may be one: a name that neither looks like a number nor is ``latest``."""
+    """Raises InvalidValue unless ``alias`` may be an alias: a name that neither looks like a number nor is ``latest``."""
     if not _NAME.fullmatch(alias):
         raise InvalidValue(f"alias: expected {_NAME_RULE}; got {alias!r}", field="alias")
     if _NUMBER_LIKE.fullmatch(alias):
@@ -51,7 +51,9 @@ def check_text(field: str, value: str, *, most: int = MAX_TEXT) -> None:
 
 
 def version_number(ref: str | int) -> int | None:
-    """The number that ``ref`` writes out, None when it is a word (an alias or ``latest``). 0 is nobody's number."""
+    """
+    Returns the number that ``ref`` writes out; None if it is a word (an alias or ``latest``). No version has the number 0.
+    """
     if isinstance(ref, str):
         if not (ref.isascii() and ref.isdigit()):
             return None

@@ -1,7 +1,7 @@
 """
-Reads an ONNX file: is it one, what does it take and give, which other files does it need. The only importer of onnx.
+Reads an ONNX file: whether it is one, its signature, and which other files it needs. The only importer of onnx.
 
-Nothing is run and no weights are loaded from other files. The format: https://github.com/onnx/onnx/blob/main/docs/IR.md
+Runs nothing and loads no weights from other files. The format: https://github.com/onnx/onnx/blob/main/docs/IR.md
 """
 
 from __future__ import annotations
@@ -50,10 +50,8 @@ _CAST_ADVICE = "cast it inside the model to a type that has"
 @dataclass(frozen=True, slots=True)
 class ModelFile:
     """
-    What an ONNX file says about itself.
-
-    ``sha256`` (hex) and ``size_bytes`` are of the very bytes that were read. ``external_files`` are the relative POSIX
-    paths, below the file's folder, of the weights it keeps elsewhere.
+    The facts that an ONNX file states. ``sha256`` (hex) and ``size_bytes`` are of the very bytes that were read.
+    ``external_files`` are the relative POSIX paths, below the file's folder, of the weights that it keeps elsewhere.
     """
 
     path: Path
@@ -65,10 +63,8 @@ class ModelFile:
 
 def read_model(path: Path) -> ModelFile:
     """
-    Check the ONNX file at ``path`` and read its signature.
-
-    Raises InvalidModel, saying which check failed: not a file, not ONNX, a type the protocol has no form for, or
-    external data that is missing, cut short or outside the folder.
+    Checks the ONNX file at ``path`` and reads its signature. Raises InvalidModel that says which check failed: not a file,
+    not ONNX, a type that the protocol does not have, or external data that is missing, cut short or outside the folder.
     """
     content = _content(path)
     model = _parsed(path.name, content)
@@ -169,7 +165,7 @@ def _other_kind(value: onnx.TypeProto, kind: str | None) -> str:
 
 
 def _external_tensors(model: onnx.ModelProto) -> list[tuple[str, dict[str, str]]]:
-    """Name and external-data entries of every tensor that keeps its values in another file, however deep it sits."""
+    """Yields name and external-data entries of every tensor that keeps its values in another file, at any depth."""
     return [
         (tensor.name or "(unnamed)", {entry.key: entry.value for entry in tensor.external_data})
         for tensor in every_tensor(model)
@@ -178,7 +174,7 @@ def _external_tensors(model: onnx.ModelProto) -> list[tuple[str, dict[str, str]]
 
 
 def every_tensor(model: onnx.ModelProto) -> Iterable[onnx.TensorProto]:
-    """Every tensor of the model, however deep it sits: weights, attributes, parts of sparse ones."""
+    """Yields every tensor of the model at any depth: weights, attributes, parts of sparse tensors."""
     graphs = [model.graph]
     nodes = [node for function in model.functions for node in function.node]
     for info in model.training_info:

@@ -1,8 +1,8 @@
 """
 Pages of a list. Pure.
 
-A page token is opaque to callers: it holds where the next page begins and a digest of the arguments it was made for, so
-that a token cannot be carried over to another list.
+A page token is opaque to callers. It holds where the next page begins and a digest of the list's arguments, so that a token
+cannot be used for another list.
 """
 
 from __future__ import annotations
@@ -34,11 +34,9 @@ def page(
     arguments: Sequence[str],
 ) -> tuple[tuple[Item, ...], str]:
     """
-    The items of one page and the token of the next, "" when there is none.
-
-    ``fetch(key, limit)`` gives up to ``limit`` items behind ``key``. A ``page_size`` of 0 means DEFAULT_PAGE_SIZE; more
-    than MAX_PAGE_SIZE are never given. Raises InvalidValue for a negative size, and for a token that is damaged or
-    belongs to a list with other ``arguments``.
+    Returns the items of one page and the token of the next, "" if there is none. ``fetch(key, limit)`` returns up to
+    ``limit`` items behind ``key``. A ``page_size`` of 0 means DEFAULT_PAGE_SIZE; a page has at most MAX_PAGE_SIZE items.
+    Raises InvalidValue for a negative size, and for a token that is damaged or belongs to a list with other ``arguments``.
     """
     if page_size < 0:
         raise InvalidValue(f"page_size: expected 0 or more, got {page_size}", field="page_size")

@@ -1,4 +1,4 @@
-"""Which output of a model is its prediction: a guess from the signature, and the check of what somebody said. Pure."""
+"""The output that is a model's prediction: a guess from the signature, and a check of what the registration said. Pure."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _SCORE_NAME = re.compile(r"prob|score|logit", re.IGNORECASE)
 
 def guess_prediction(signature: Signature) -> Prediction | None:
     """
-    The output that looks like the prediction: a label a row by its name, else scores a row by their name or shape, else
-    the only output if it is one number a row. None when nothing does.
+    Returns the output that looks like the prediction: a label per row by its name, else scores per row by their name or
+    shape, else the only output if it is one number per row. None if no output does.
     """
     for spec in signature.outputs:
         if _LABEL_NAME.search(spec.name) and spec.datatype in _INTEGERS | {"BYTES", "BOOL"} and _is_one_a_row(spec):
@@ -34,7 +34,7 @@ def guess_prediction(signature: Signature) -> Prediction | None:
 
 
 def check_prediction(signature: Signature, prediction: Prediction) -> None:
-    """Raises InvalidValue when the output does not exist or cannot be read as that kind."""
+    """Raises InvalidValue if the output does not exist or cannot be read as that kind."""
     spec = next((output for output in signature.outputs if output.name == prediction.output), None)
     if spec is None:
         names = ", ".join(repr(output.name) for output in signature.outputs)

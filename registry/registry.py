@@ -1,9 +1,8 @@
 """
 The registry: models, immutable versions, aliases, deployments as revisions, and the record of every change.
 
-Everything here is one transaction of the store; a version's files are durable before the transaction that makes it
-visible. Which changes of a deployment make sense is in `registry.deployment`, how records and files are kept in
-`registry.stores`.
+Every method is one transaction of the store. A version's files are durable before the transaction that makes it visible.
+`registry.deployment` has the rules for changes of a deployment, `registry.stores` keeps records and files.
 """
 
 from __future__ import annotations
@@ -40,19 +39,18 @@ from registry.versions import Facts, KeptExamples, Lineage, Model, ModelVersion
 
 
 class Clock(Protocol):
-    """Where the time of a record comes from."""
+    """Gives the time of a record."""
 
     def now(self) -> float:
-        """Unix time in seconds."""
+        """Returns Unix time in seconds."""
         ...
 
 
 def open_registry(home: Path, clock: Clock) -> Registry:
     """
-    Open the registry in the folder ``home`` (``registry.db`` and ``artifacts/``), creating what is missing and bringing
-    an older database to the newest schema. Several processes may do so at once.
-
-    Raises RegistryUnavailable when the folder cannot be used or was written by a newer release.
+    Opens the registry in the folder ``home`` (``registry.db`` and ``artifacts/``). Creates what is missing and migrates an
+    older database to the newest schema. Several processes may do so at once. Raises RegistryUnavailable if the folder cannot
+    be used or was written by a newer release.
     """
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -64,8 +62,9 @@ def open_registry(home: Path, clock: Clock) -> Registry:
 
 class Registry:
     """
-    The facade; thread-safe. Every method may raise RegistryUnavailable, every write takes ``author`` and ``reason`` for the
-    audit record and a ``request_id``: a repeat of the same content gets the first answer, of another RequestReplayed.
+    The facade. Thread-safe. Every method may raise RegistryUnavailable. Every write takes ``author`` and ``reason`` for the
+    audit record and a ``request_id``: a repeat with the same content gets the first answer, one with other content
+    RequestReplayed.
     """
 
     def __init__(self, store: Store, artifacts: ArtifactStore, clock: Clock) -> None:
@@ -74,13 +73,13 @@ class Registry:
         self._clock = clock
 
     def close(self) -> None:
-        """Give back the database's connections."""
+        """Closes the database's connections."""
         self._store.close()
 
     # Models and versions
 
     def models(self, *, page_size: int = 0, page_token: str = "") -> tuple[tuple[Model, ...], str]:
-        """Models by name, and the token of the next page. Raises InvalidValue for a bad size or token."""
+        """Returns models by name, and the token of the next page. Raises InvalidValue for a bad size or token."""
         with self._store.read() as reader:
             return page(
                 lambda key, limit: reader.models(after=key or "", limit=limit),
@@ -102,12 +101,12 @@ class Registry:
                 return found
 
     def model(self, name: str) -> Model:
-        """The model of that name. Raises ModelUnknown."""
+        """Returns the model of that name. Raises ModelUnknown."""
         with self._store.read() as reader:
             return known(reader, name)
 
     def versions(self, model: str, *, page_size: int = 0, page_token: str = "") -> tuple[tuple[ModelVersion, ...], str]:
-        """Versions of a model, newest first, and the token of the next page. Raises ModelUnknown, InvalidValue."""
+        """Returns versions of a model, newest first, and the token of the next page. Raises ModelUnknown, InvalidValue."""
         with self._store.read() as reader:
             known(reader, model)
             return page(
@@ -120,20 +119,24 @@ class Registry:
             )
 
     def version(self, model: str, ref: str | int) -> ModelVersion:
-        """The version that ``ref`` (a number, an alias or ``latest``) means now. Raises ModelUnknown, VersionUnknown."""
+        """
+        Returns the version that ``ref`` (a number, an alias or ``latest``) names now. Raises ModelUnknown, VersionUnknown.
+        """
         with self._store.read() as reader:
             return resolved(reader, known(reader, model), ref)
 
     def artifact_path(self, version: ModelVersion) -> Path:
-        """The version's ONNX file on disk. Raises ArtifactCorrupt when a file is missing or has another size."""
+        """Returns the version's ONNX file on disk. Raises ArtifactCorrupt if a file is missing or has another size."""
         return self._artifacts.path(version.artifact)
 
     def examples_path(self, version: ModelVersion) -> Path | None:
-        """The file with the version's examples, None when it has none. Raises ArtifactCorrupt when it is missing or cut."""
+        """Returns the file with the version's examples, None if it has none. Raises ArtifactCorrupt if it is missing or cut."""
         return None if version.examples is None else self._artifacts.path(version.examples.artifact)
 
     def verify(self, version: ModelVersion) -> None:
-        """Read every byte of the version's files. Raises ArtifactCorrupt naming the file that does not match its digest."""
+        """
+        Reads every byte of the version's files. Raises ArtifactCorrupt that names the file that does not match its digest.
+        """
         self._artifacts.verify(version.artifact)
         if version.examples is not None:
             self._artifacts.verify(version.examples.artifact)
@@ -155,12 +158,10 @@ class Registry:
         request_content: str | None = None,
     ) -> ModelVersion:
         """
-        Copy ``source`` (an .onnx file, or a folder with one) in and make it the model's next version, with ``alias`` on it.
-        ``examples`` are requests that it was seen to answer, kept beside it.
-
-        The model begins to exist with its first version. A repeat is compared by its files and by ``request_content``;
-        None = by what is said about them here. Raises InvalidModel for files that cannot be admitted, InvalidValue for
-        everything said about them.
+        Copies ``source`` (an .onnx file, or a folder with one) in and makes it the model's next version, with ``alias`` on
+        it. ``examples`` are requests that it has answered in the trial; they are kept beside it. The model is created with
+        its first version. A repeat is compared by its files and by ``request_content``; None compares the other arguments.
+        Raises InvalidModel for files that cannot be admitted, InvalidValue for every other argument.
         """
         tags = dict(tags or {})
         check_version_words(model, tags, lineage, alias, facts)
@@ -204,11 +205,10 @@ class Registry:
         reason: str = "",
     ) -> Model:
         """
-        Point ``alias`` at version ``number``; the model as it is then. ``etag`` is the model's, "" = whatever it is.
-
-        ``request_content`` is what a repeat is compared by (None = number and etag), for callers who were told a word
-        like ``latest`` that may mean another number when the request comes again.
-        Raises ModelUnknown, VersionUnknown, InvalidValue for the name, RevisionConflict for an etag that is not current.
+        Points ``alias`` at version ``number`` and returns the model. ``etag`` is the model's, "" for any.
+        ``request_content`` is what a repeat is compared by (None: number and etag), for callers that were given a word like
+        ``latest``, which may name another number when the request comes again. Raises ModelUnknown, VersionUnknown,
+        InvalidValue for the name, RevisionConflict for an etag that is not current.
         """
         check_alias(alias)
         change = AuditRecord("set_alias", model, author=author, reason=reason)
@@ -218,7 +218,7 @@ class Registry:
     def delete_alias(
         self, model: str, alias: str, *, etag: str = "", request_id: str = "", author: str = "", reason: str = ""
     ) -> Model:
-        """Take ``alias`` away; the model as it is then. Raises as `set_alias`; VersionUnknown for no such alias."""
+        """Deletes ``alias`` and returns the model. Raises as `set_alias`, and VersionUnknown if there is no such alias."""
         change = AuditRecord("delete_alias", model, author=author, reason=reason)
         content = fingerprint("delete_alias", model, alias, etag)
         return self._change_alias(change, alias, None, etag, request_id, content)
@@ -248,18 +248,20 @@ class Registry:
     # Deployments
 
     def deployment(self, model: str) -> Deployment | None:
-        """What should be served now, None when nothing ever was. Raises ModelUnknown."""
+        """Returns the current deployment, None if there never was one. Raises ModelUnknown."""
         with self._store.read() as reader:
             known(reader, model)
             return reader.deployment(model)
 
     def deployments(self) -> tuple[Deployment, ...]:
-        """The newest revision of every model that has one, by name; also of those that serve nothing now."""
+        """Returns the newest revision of every model that has one, by name; also of those that serve nothing now."""
         with self._store.read() as reader:
             return tuple(reader.current_deployments())
 
     def revision(self, model: str, revision: int) -> Deployment:
-        """One revision of the model's deployment. Raises ModelUnknown, VersionUnknown when there is no such revision."""
+        """
+        Returns one revision of the model's deployment. Raises ModelUnknown, and VersionUnknown if there is no such revision.
+        """
         with self._store.read() as reader:
             known(reader, model)
             found = reader.deployment(model, revision) if 1 <= revision <= MAX_NUMBER else None
@@ -268,7 +270,7 @@ class Registry:
             return found
 
     def revisions(self, model: str, *, page_size: int = 0, page_token: str = "") -> tuple[tuple[Deployment, ...], str]:
-        """Revisions, newest first, and the token of the next page. Raises ModelUnknown, InvalidValue."""
+        """Returns revisions, newest first, and the token of the next page. Raises ModelUnknown, InvalidValue."""
         with self._store.read() as reader:
             known(reader, model)
             return page(
@@ -282,10 +284,9 @@ class Registry:
 
     def replayed(self, request_id: str, content: str) -> Deployment | None:
         """
-        The answer of the `commit` that came with ``request_id`` and ``request_content=content``, None for a new request.
-
-        For callers that compute a deployment from the current one: a repeat must be found before that. Raises
-        RequestReplayed when the id was used for something else.
+        Returns the answer of the `commit` that came with ``request_id`` and ``request_content=content``; None for a new
+        request. For callers that compute a deployment from the current one: they have to find a repeat before that. Raises
+        RequestReplayed if the id was used with other content.
         """
         with self._store.read() as reader:
             return replayed(reader, request_id, fingerprint("commit", content), Deployment)
@@ -301,11 +302,10 @@ class Registry:
         request_content: str | None = None,
     ) -> Deployment:
         """
-        Make ``deployment`` the model's current one if its revision still is ``expected_revision`` (0 = there is none).
-
-        Durable when this returns; gives it with author, reason and time filled in. ``request_content`` is what a repeat
-        is compared by; None = the deployment without what differs from try to try (revision, predecessor, salt). Raises
-        RevisionConflict, ModelUnknown, VersionUnknown for a version it names, InvalidValue for one that is not well formed.
+        Makes ``deployment`` the model's current one if its revision still is ``expected_revision`` (0: there is none).
+        Returns it with author, reason and time filled in; it is durable then. ``request_content`` is what a repeat is
+        compared by; None compares the deployment without what differs from try to try (revision, predecessor, salt). Raises
+        RevisionConflict, ModelUnknown, VersionUnknown for a version that it names, InvalidValue if it is not well formed.
         """
         check_write(author, reason, request_id)
         check_deployment(deployment)
@@ -335,7 +335,7 @@ class Registry:
     def audit(
         self, model: str | None = None, *, page_size: int = 0, page_token: str = ""
     ) -> tuple[tuple[AuditRecord, ...], str]:
-        """Changes of one model or of all, newest first, and the token of the next page. Raises InvalidValue."""
+        """Returns changes of one model or of all, newest first, and the token of the next page. Raises InvalidValue."""
         with self._store.read() as reader:
             return page(
                 lambda key, limit: reader.audit(model, before=key, limit=limit),

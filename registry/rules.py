@@ -1,4 +1,4 @@
-"""The rules that every change of the registry is held to, against one moment's state. They read and raise only."""
+"""The rules for every change of the registry, checked against the state of one moment. They only read and raise."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Answer = TypeVar("Answer", Model, ModelVersion, Deployment)
 
 
 def known(reader: Reader, name: str) -> Model:
-    """The model of that name. Raises ModelUnknown."""
+    """Returns the model of that name. Raises ModelUnknown."""
     model = reader.model(name)
     if model is None:
         raise ModelUnknown(f"no model {name!r} is registered", model=name)
@@ -29,7 +29,7 @@ def known(reader: Reader, name: str) -> Model:
 
 
 def resolved(reader: Reader, model: Model, ref: str | int) -> ModelVersion:
-    """The version that a number, an alias or ``latest`` means. Raises VersionUnknown, saying what there is."""
+    """Returns the version that a number, an alias or ``latest`` names. Raises VersionUnknown that says what there is."""
     number = version_number(ref)
     if number is None:
         number = model.latest if ref == LATEST else model.aliases.get(str(ref), 0)
@@ -46,7 +46,7 @@ def resolved(reader: Reader, model: Model, ref: str | int) -> ModelVersion:
 
 
 def replayed(reader: Reader, request_id: str, content: str, kind: type[Answer]) -> Answer | None:
-    """The answer that this request got before, None for a new one. Raises RequestReplayed for other content."""
+    """Returns the answer that this request got before, None for a new one. Raises RequestReplayed for other content."""
     if not request_id:
         return None
     answer = first_answer(reader.request(request_id), content)
@@ -54,7 +54,7 @@ def replayed(reader: Reader, request_id: str, content: str, kind: type[Answer]) 
 
 
 def check_version_words(model: str, tags: Mapping[str, str], lineage: Lineage, alias: str | None, facts: Facts) -> None:
-    """Raises InvalidValue for anything said about a version that its field forbids."""
+    """Raises InvalidValue for a text of a registration that its field forbids."""
     check_model_name(model)
     check_tags(tags)
     if alias:
@@ -68,14 +68,14 @@ def check_version_words(model: str, tags: Mapping[str, str], lineage: Lineage, a
 
 
 def check_write(author: str, reason: str, request_id: str) -> None:
-    """Raises InvalidValue for the words that come with every write."""
+    """Raises InvalidValue for a text of a write that its field forbids."""
     check_text("author", author)
     check_text("reason", reason)
     check_text("request_id", request_id, most=MAX_REQUEST_ID)
 
 
 def check_same_tensors(of_file: Signature, of_trial: Signature) -> None:
-    """Raises InvalidModel when the trial run saw other tensors than the file has; defaults need not be seen."""
+    """Raises InvalidModel if the trial saw other tensors than the file has; inputs with defaults need not be seen."""
     for role, read, tried in (
         ("inputs", of_file.inputs, of_trial.inputs),
         ("outputs", of_file.outputs, of_trial.outputs),
@@ -88,7 +88,7 @@ def check_same_tensors(of_file: Signature, of_trial: Signature) -> None:
 
 
 def check_parent(reader: Reader, model: str, lineage: Lineage) -> None:
-    """Raises InvalidValue when the parent is no version of the model."""
+    """Raises InvalidValue if the parent is no version of the model."""
     parent = lineage.parent_version
     if parent is not None and (not 1 <= parent <= MAX_NUMBER or reader.version(model, parent) is None):
         raise InvalidValue(f"lineage.parent_version: model {model!r} has no version {parent}", field="lineage.parent_version")
@@ -105,7 +105,7 @@ def check_etag(model: Model, etag: str) -> None:
 
 
 def check_revision(model: str, current: Deployment | None, expected: int) -> None:
-    """Raises RevisionConflict when the current revision (0 = none) is not the expected one."""
+    """Raises RevisionConflict if the current revision (0 = none) is not the expected one."""
     revision = current.revision if current else 0
     if revision != expected:
         raise RevisionConflict(
@@ -116,10 +116,10 @@ def check_revision(model: str, current: Deployment | None, expected: int) -> Non
 
 
 def lasting(deployment: Deployment) -> Deployment:
-    """The deployment without what differs when the same change is computed again."""
+    """Returns the deployment without what differs when the same change is computed again."""
     return replace(deployment, revision=0, predecessor=None, salt="", author="", reason="", created_at=0.0)
 
 
 def as_json(value: object) -> str:
-    """The value as compact JSON."""
+    """Returns the value as compact JSON."""
     return msgspec.json.encode(value).decode()

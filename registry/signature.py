@@ -1,4 +1,4 @@
-"""What a model takes and gives, in the Open Inference Protocol's words. Pure values; nothing here reads files."""
+"""The signature of a model: its inputs and outputs, in the Open Inference Protocol's terms. Pure values; reads no files."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Signature:
 
 def incompatibilities(serving: Signature, new: Signature) -> tuple[str, ...]:
     """
-    Why callers of ``serving`` would break on ``new``; empty when they would not.
+    Returns why callers of ``serving`` would break on ``new``; empty if they would not.
 
-    A caller of ``serving`` sends its required inputs and reads any of its outputs. So every input it may send must
-    exist with the same datatype and a shape that accepts at least what was accepted, no further input may be
-    required, and every output must still be there with the same datatype and no wider shape.
+    A caller of ``serving`` sends its required inputs and reads any of its outputs. So every input that it may send must
+    exist with the same datatype and a shape that accepts at least what was accepted, no further input may be required, and
+    every output must still be there with the same datatype and no wider shape.
     """
     problems = [*_input_problems(serving, new), *_output_problems(serving, new)]
     return tuple(problems)

@@ -1,4 +1,4 @@
-"""Models and their immutable numbered versions, as values. Pure; storing them is `registry.stores`' business."""
+"""Models and their immutable numbered versions, as values. Pure; `registry.stores` keeps them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from registry.signature import Signature
 
 
 class PredictionKind(StrEnum):
-    """How an output is read as the model's prediction."""
+    """The way to read an output as the model's prediction."""
 
     LABEL = "label"  # the output is the class itself, one element a row (integer or string)
     SCORES = "scores"  # the output is a score per class, [rows, classes]: the largest is the class
@@ -19,7 +19,7 @@ class PredictionKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Which output is the prediction, and how it is read. ``classes`` names the score columns, when they have names."""
+    """The output that is the prediction, and its kind. ``classes`` names the score columns, if they have names."""
 
     output: str
     kind: PredictionKind
@@ -54,7 +54,7 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """Where a version comes from; every field is optional and free text, ``parent_version`` a number of the same model."""
+    """The origin of a version. Every field is optional and free text; ``parent_version`` is a number of the same model."""
 
     run_id: str = ""
     source_commit: str = ""
@@ -65,8 +65,8 @@ class Lineage:
 @dataclass(frozen=True, slots=True)
 class Facts:
     """
-    What the trial run at registration found out: the signature, which output is the prediction, and whether the rows
-    of a batch were shown to be independent (``batching_reason`` says on what evidence).
+    The results of the trial at registration: the signature, the output that is the prediction, and whether the rows of a
+    batch were shown to be independent (``batching_reason`` says on what evidence).
     """
 
     signature: Signature
@@ -77,7 +77,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class KeptExamples:
-    """``count`` example requests of a version (`registry.examples`), in the one file of an artifact of their own."""
+    """``count`` example requests of a version (`registry.examples`), in one file, which is an artifact of its own."""
 
     artifact: Artifact
     count: int

@@ -1,4 +1,7 @@
-"""Registry and control values to messages of the admin service, and requests to values. No service and no state here."""
+"""
+Maps values of the registry and control to messages of the admin service, and requests to values. No service and no state
+here.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from registry.versions import Lineage, Model, ModelVersion
 
 
 def timestamp(seconds: float) -> Timestamp | None:
-    """Unix seconds as a Timestamp to the microsecond; None, which leaves a field unset, for 0."""
+    """Converts Unix seconds to a Timestamp to the microsecond; 0 to None, which leaves a field unset."""
     if not seconds:
         return None
     stamp = Timestamp()
@@ -33,7 +36,7 @@ def timestamp(seconds: float) -> Timestamp | None:
 
 
 def model_message(model: Model) -> pb.Model:
-    """A model with its aliases."""
+    """Returns a model with its aliases."""
     return pb.Model(
         name=model.name,
         latest_version=model.latest,
@@ -44,7 +47,7 @@ def model_message(model: Model) -> pb.Model:
 
 
 def version_message(version: ModelVersion, model: Model | None = None) -> pb.Version:
-    """A version; with ``model``, the aliases that point at it too."""
+    """Returns a version; with ``model``, the aliases that point at it too."""
     facts = version.facts
     message = pb.Version(
         model=version.model,
@@ -86,7 +89,7 @@ def _lineage(lineage: Lineage) -> pb.Lineage:
 
 
 def deployment_message(deployment: Deployment) -> pb.Deployment:
-    """A deployment; the shares begin with the default's."""
+    """Returns a deployment; the shares begin with the default's."""
     weights = deployment.weights()
     order = sorted(weights, key=lambda number: (number != deployment.default, number))
     shadow = deployment.shadow
@@ -121,7 +124,7 @@ def _batching(batching: Batching) -> pb.Batching:
 
 
 def audit_message(record: AuditRecord) -> pb.AuditRecord:
-    """One change."""
+    """Returns one change."""
     return pb.AuditRecord(
         id=record.id,
         time=timestamp(record.created_at),
@@ -138,7 +141,7 @@ def audit_message(record: AuditRecord) -> pb.AuditRecord:
 
 
 def operation_message(operation: Operation) -> pb.Operation:
-    """An operation as it stands; its error with the code and text that a refused call would have."""
+    """Returns an operation at this moment. Its error has the code and text that a refused call would have."""
     message = pb.Operation(
         name=operation.name,
         verb=operation.verb,
@@ -236,12 +239,12 @@ def _version_status(status: VersionStatus) -> pb.VersionStatus:
 
 
 def change_of(request: Any) -> Change:
-    """What every write carries."""
+    """Returns the facts that every write carries."""
     return Change(getattr(request, "etag", ""), request.request_id, request.author, request.reason)
 
 
 def submission_of(header: pb.RegisterVersionRequest.Header) -> Submission:
-    """What is said of a version to be registered."""
+    """Returns the facts of a version to be registered."""
     lineage = header.lineage
     return Submission(
         model=header.model,
@@ -257,13 +260,13 @@ def submission_of(header: pb.RegisterVersionRequest.Header) -> Submission:
 
 
 def example_of(message: pb.Example) -> Example:
-    """An example request; whether it fits the model is found out later."""
+    """Returns an example request. Whether it fits the model is checked later."""
     inputs = (ExampleTensor(one.name, one.datatype, tuple(one.shape), one.contents) for one in message.inputs)
     return Example(tuple(inputs), message.name)
 
 
 def settings_of(request: pb.ConfigureRequest) -> DeploymentSettings:
-    """What is to be set."""
+    """Returns the settings to change."""
     return DeploymentSettings(
         batching=_batching_change(request.batching) if request.HasField("batching") else NO_CHANGE,
         rollback_window_s=_told(request, "rollback_window_s"),
@@ -272,7 +275,7 @@ def settings_of(request: pb.ConfigureRequest) -> DeploymentSettings:
 
 
 def _batching_change(batching: pb.Batching) -> BatchingChange:
-    """Clients built before a field was added do not send it: it stays as it is."""
+    """Returns the change. Clients built before a field was added do not send it: that setting stays."""
     rows = _told(batching, "preferred_rows")
     return BatchingChange(
         mode=batching.mode or None,
@@ -286,5 +289,5 @@ def _batching_change(batching: pb.Batching) -> BatchingChange:
 
 
 def _told(message: Any, field: str) -> Any:
-    """A field with presence, None when it was not sent."""
+    """Returns a field with presence, None if it was not sent."""
     return getattr(message, field) if message.HasField(field) else None

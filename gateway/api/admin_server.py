@@ -24,8 +24,8 @@ _log = structlog.get_logger("interlock.admin")
 
 class AdminServer:
     """
-    Serves ``control`` on ``address`` ("host:port", port 0 = any free one), and answers what workers pass on to it. In plain
-    text and to everyone who can connect, so the address should be a loopback one.
+    Serves ``control`` on ``address`` ("host:port", port 0: any free one). It serves in plain text and to everyone who can
+    connect, so the address should be a loopback one.
     """
 
     def __init__(self, control: Control, address: str) -> None:
@@ -45,7 +45,7 @@ class AdminServer:
         reflecting.enable_server_reflection(names, self._server)
 
     def start(self) -> str:
-        """Listens and serves; gives the bound address. Raises OSError, naming the address, when it cannot."""
+        """Listens and serves. Returns the bound address. Raises OSError that names the address if it cannot."""
         try:
             port = self._server.add_insecure_port(self._address)
         except RuntimeError as error:
@@ -58,13 +58,16 @@ class AdminServer:
         return bound
 
     def stop(self, grace_s: float) -> None:
-        """NOT_SERVING, no new calls; running ones get ``grace_s`` seconds. Returns when the port is closed."""
+        """
+        Sets health to NOT_SERVING and refuses new calls; running ones have ``grace_s`` seconds. Returns when the port is
+        closed.
+        """
         self._health.enter_graceful_shutdown()
         self._server.stop(grace_s).wait()
 
 
 def _untyped(module: Any) -> Any:
-    """A module whose makers have no types."""
+    """Imports a module whose functions have no types."""
     return module
 
 

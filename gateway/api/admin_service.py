@@ -1,4 +1,4 @@
-"""`interlock.v1.AdminService`: messages in, control called, messages out."""
+"""`interlock.v1.AdminService`: maps requests to calls of control, and results to messages."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from registry.paging import page
 
 
 class AdminService:
-    """The RPCs: messages in, control called, messages out."""
+    """The RPCs of the admin service. `gateway.api.admin_messages` maps their messages."""
 
     def __init__(self, control: Control) -> None:
         self._control, self._registry = control, control.registry
         self._traffic, self._operations = control.traffic, control.operations
 
     def behaviours(self) -> dict[str, Any]:
-        """Every RPC of the service by name."""
+        """Returns every RPC of the service by name."""
         names = [method.name for method in ADMIN.methods]
         streams = {method.name for method in ADMIN.methods if method.server_streaming}
         return {name: (guarded_stream if name in streams else guarded)(getattr(self, _snake(name))) for name in names}
@@ -35,23 +35,23 @@ class AdminService:
     # ---- models and versions ---------------------------------------------------------------------------------------
 
     def list_models(self, request: pb.ListModelsRequest, context: grpc.ServicerContext) -> pb.ListModelsResponse:
-        """Models by name."""
+        """Lists models by name."""
         models, token = self._registry.models(page_size=request.page_size, page_token=request.page_token)
         return pb.ListModelsResponse(models=map(messages.model_message, models), next_page_token=token)
 
     def get_model(self, request: pb.GetModelRequest, context: grpc.ServicerContext) -> pb.Model:
-        """One model."""
+        """Returns one model."""
         return messages.model_message(self._registry.model(request.model))
 
     def list_versions(self, request: pb.ListVersionsRequest, context: grpc.ServicerContext) -> pb.ListVersionsResponse:
-        """Versions, newest first."""
+        """Lists versions, newest first."""
         model = self._registry.model(request.model)
         found, token = self._registry.versions(request.model, page_size=request.page_size, page_token=request.page_token)
         versions = [messages.version_message(version, model) for version in found]
         return pb.ListVersionsResponse(versions=versions, next_page_token=token)
 
     def get_version(self, request: pb.GetVersionRequest, context: grpc.ServicerContext) -> pb.Version:
-        """One version by number, alias or latest."""
+        """Returns one version by number, alias or latest."""
         version = self._registry.version(request.model, request.version)
         return messages.version_message(version, self._registry.model(request.model))
 
@@ -72,12 +72,12 @@ class AdminService:
         yield from self._stream(operation, context)
 
     def set_alias(self, request: pb.SetAliasRequest, context: grpc.ServicerContext) -> pb.Model:
-        """Points an alias at a version; returns when the workers know it."""
+        """Points an alias at a version. Returns when the workers know it."""
         change = messages.change_of(request)
         return self._model_of(self._control.aliases.set(request.model, request.alias, request.version, change=change))
 
     def delete_alias(self, request: pb.DeleteAliasRequest, context: grpc.ServicerContext) -> pb.Model:
-        """Takes an alias away."""
+        """Deletes an alias."""
         change = messages.change_of(request)
         return self._model_of(self._control.aliases.delete(request.model, request.alias, change=change))
 
@@ -91,7 +91,7 @@ class AdminService:
     # ---- deployments -----------------------------------------------------------------------------------------------
 
     def list_deployments(self, request: pb.ListDeploymentsRequest, context: grpc.ServicerContext) -> pb.ListDeploymentsResponse:
-        """The current deployments by model."""
+        """Lists the current deployments by model."""
         all_of_them = self._registry.deployments()
 
         def behind(key: str | None, limit: int) -> list[Any]:
@@ -108,23 +108,23 @@ class AdminService:
         return pb.ListDeploymentsResponse(deployments=map(messages.deployment_message, found), next_page_token=token)
 
     def get_deployment(self, request: pb.GetDeploymentRequest, context: grpc.ServicerContext) -> pb.Deployment:
-        """The current deployment of a model."""
+        """Returns the current deployment of a model."""
         deployment = self._registry.deployment(request.model)
         if deployment is None:
             raise ModelNotFound(f"{request.model} was never deployed", model=request.model)
         return messages.deployment_message(deployment)
 
     def deploy(self, request: pb.DeployRequest, context: grpc.ServicerContext) -> Iterator[pb.Operation]:
-        """First default, or replaces the deployment."""
+        """Deploys a version in place of the whole current deployment."""
         change = messages.change_of(request)
         return self._stream(self._traffic.deploy(request.model, request.version, force=request.force, change=change), context)
 
     def undeploy(self, request: pb.UndeployRequest, context: grpc.ServicerContext) -> Iterator[pb.Operation]:
-        """Nothing is served any more."""
+        """Stops serving the model."""
         return self._stream(self._traffic.undeploy(request.model, change=messages.change_of(request)), context)
 
     def set_split(self, request: pb.SetSplitRequest, context: grpc.ServicerContext) -> Iterator[pb.Operation]:
-        """Traffic by weight."""
+        """Splits traffic by weight."""
         percents = {weight.version: weight.percent for weight in request.weights}
         if len(percents) != len(request.weights):
             raise InvalidRequest("weights: a version is named twice", field="weights")
@@ -132,7 +132,7 @@ class AdminService:
         return self._stream(self._traffic.split(request.model, percents, force=request.force, change=change), context)
 
     def set_shadow(self, request: pb.SetShadowRequest, context: grpc.ServicerContext) -> Iterator[pb.Operation]:
-        """Another shadow, or none."""
+        """Sets another shadow, or none."""
         operation = self._traffic.shadow(
             request.model,
             request.version,
@@ -143,35 +143,35 @@ class AdminService:
         return self._stream(operation, context)
 
     def configure(self, request: pb.ConfigureRequest, context: grpc.ServicerContext) -> Iterator[pb.Operation]:
-        """Other settings."""
+        """Changes settings."""
         change = messages.change_of(request)
         return self._stream(self._traffic.configure(request.model, messages.settings_of(request), change=change), context)
 
     def promote(self, request: pb.PromoteRequest, context: grpc.ServicerContext) -> Iterator[pb.Operation]:
-        """All callers go to a version."""
+        """Sends all callers to a version."""
         change = messages.change_of(request)
         return self._stream(self._traffic.promote(request.model, request.version, force=request.force, change=change), context)
 
     def rollback(self, request: pb.RollbackRequest, context: grpc.ServicerContext) -> Iterator[pb.Operation]:
-        """What was served before."""
+        """Restores what was served before."""
         return self._stream(self._traffic.rollback(request.model, change=messages.change_of(request)), context)
 
     def list_revisions(self, request: pb.ListRevisionsRequest, context: grpc.ServicerContext) -> pb.ListRevisionsResponse:
-        """Revisions, newest first."""
+        """Lists revisions, newest first."""
         found, token = self._registry.revisions(request.model, page_size=request.page_size, page_token=request.page_token)
         return pb.ListRevisionsResponse(revisions=map(messages.deployment_message, found), next_page_token=token)
 
     def list_audit_records(
         self, request: pb.ListAuditRecordsRequest, context: grpc.ServicerContext
     ) -> pb.ListAuditRecordsResponse:
-        """Changes, newest first."""
+        """Lists changes, newest first."""
         found, token = self._registry.audit(request.model or None, page_size=request.page_size, page_token=request.page_token)
         return pb.ListAuditRecordsResponse(records=map(messages.audit_message, found), next_page_token=token)
 
     # ---- operations ------------------------------------------------------------------------------------------------
 
     def list_operations(self, request: pb.ListOperationsRequest, context: grpc.ServicerContext) -> pb.ListOperationsResponse:
-        """Operations that are remembered, newest first."""
+        """Lists remembered operations, newest first."""
         newest_first = self._operations.newest_first()
 
         def behind(key: str | None, limit: int) -> list[Operation]:
@@ -188,21 +188,21 @@ class AdminService:
         return pb.ListOperationsResponse(operations=map(messages.operation_message, found), next_page_token=token)
 
     def get_operation(self, request: pb.GetOperationRequest, context: grpc.ServicerContext) -> pb.Operation:
-        """An operation as it stands."""
+        """Returns an operation at this moment."""
         return messages.operation_message(self._operations.get(request.name))
 
     def watch_operation(self, request: pb.GetOperationRequest, context: grpc.ServicerContext) -> Iterator[pb.Operation]:
-        """An operation until it is done."""
+        """Streams an operation until it is done."""
         for operation in self._operations.watch(request.name, context.is_active):
             yield messages.operation_message(operation)
 
     def restart_workers(self, request: pb.RestartWorkersRequest, context: grpc.ServicerContext) -> Iterator[pb.Operation]:
-        """A new process in the place of every worker."""
+        """Replaces every worker process."""
         return self._stream(self._control.restarts.restart(messages.change_of(request)), context)
 
     def _stream(self, operation: Operation, context: grpc.ServicerContext) -> Iterator[pb.Operation]:
         """
-        The operation after every step. One that failed ends the call with its error too, for clients that look at the
+        Streams the operation after every step. One that failed ends the call with its error too, for clients that read the
         status only. A client that goes away stops nothing.
         """
         for current in self._operations.watch(operation.name, context.is_active):
@@ -213,7 +213,7 @@ class AdminService:
     # ---- what is going on ------------------------------------------------------------------------------------------
 
     def get_status(self, request: pb.GetStatusRequest, context: grpc.ServicerContext) -> pb.Status:
-        """Workers, models and versions with their counts at this moment."""
+        """Returns workers, models and versions with their counts at this moment."""
         control, addresses = self._control, self._control.settings.addresses
         if request.model:
             self._registry.model(request.model)
@@ -228,7 +228,7 @@ class AdminService:
         return message
 
     def get_quality(self, request: pb.GetQualityRequest, context: grpc.ServicerContext) -> pb.Quality:
-        """Live quality, with all that the workers have predicted so far."""
+        """Returns live quality, including all predictions of the workers so far."""
         self._registry.model(request.model)
         if not request.window_s >= 0:
             raise InvalidRequest(f"window_s: expected 0 or more, got {request.window_s}", field="window_s")

@@ -1,7 +1,7 @@
 """
-The data port's RPCs beside ModelInfer: health of models, metadata, configuration, and what only control can answer.
+The data port's RPCs beside ModelInfer: health of models, metadata, configuration, and questions for control.
 
-Statistics, the repository and feedback are passed on to control (`Backend.ask`); everything else is answered from the
+Statistics, the repository and feedback are questions for control (`Backend.ask`). Everything else is answered from the
 snapshot that the request path reads.
 """
 
@@ -43,7 +43,7 @@ ASKED = ("ModelStatistics", "RepositoryIndex", "SendFeedback", *MODEL_CONTROL, *
 
 
 class Backend(Protocol):
-    """What the services need of a worker."""
+    """The parts of a worker that the services need."""
 
     @property
     def snapshot(self) -> Snapshot:
@@ -52,12 +52,12 @@ class Backend(Protocol):
 
     @property
     def place(self) -> str:
-        """Which of the workers on the port this is: its number (from 0), a slash, how many they are."""
+        """The position of this worker on the port: its number (from 0), a slash, the number of workers."""
         ...
 
     @property
     def is_serving(self) -> bool:
-        """Whether the worker takes requests: started, and not about to stop."""
+        """Whether the worker takes requests: it has started and is not about to stop."""
         ...
 
     def ask(self, question: AnyQuestion, timeout_s: float) -> AnyAnswerValue:
@@ -76,7 +76,7 @@ class _Optional:
 
 
 class DataServices:
-    """The behaviours; errors are raised and become statuses in `gateway.api.status_codes`."""
+    """The RPCs. Errors are raised and become statuses in `gateway.api.status_codes`."""
 
     def __init__(self, backend: Backend, requests: RequestSettings) -> None:
         self._backend = backend
@@ -86,7 +86,7 @@ class DataServices:
         self._streaming = ThreadPoolExecutor(STREAMING_THREADS, thread_name_prefix="stream")
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
-        """What to add to the data port's server."""
+        """Returns the handlers for the data port's server."""
         local = (self.ServerLive, self.ServerReady, self.ServerMetadata, self.ModelReady, self.ModelMetadata, self.ModelConfig)
         methods: dict[str, Callable[[Any, grpc.ServicerContext], Any]] = {method.__name__: method for method in local}
         methods["ModelStatistics"] = self.ModelStatistics
@@ -100,14 +100,14 @@ class DataServices:
         ]
 
     def close(self) -> None:
-        """Lets go of the threads; when the server has stopped."""
+        """Ends the threads, after the server has stopped."""
         self._asking.shutdown(wait=False)
         self._streaming.shutdown(wait=False)
 
     def _behaviour(self, name: str, method: Callable[[Any, grpc.ServicerContext], Any]) -> Behaviour:
         """
-        With errors as statuses, and in threads of its own where it waits for control or for the client: a control that
-        is slow, or clients that leave streams open, must not use up the threads that answer health checks.
+        Returns the RPC with errors as statuses. RPCs that wait for control or for the client get threads of their own: a
+        slow control, or clients that leave streams open, must not use up the threads that answer health checks.
         """
         behaviour: Any = guarded(method)
         if name == "StreamFeedback":
@@ -124,18 +124,18 @@ class DataServices:
         return inference_pb2.ServerLiveResponse(live=True)
 
     def ServerReady(self, request: Any, context: Any) -> inference_pb2.ServerReadyResponse:
-        """The worker takes requests. Beside the answer: which worker it is, for clients that want to meet all of them."""
+        """Whether the worker takes requests. Also tells which worker answers, for clients that connect to all of them."""
         context.set_trailing_metadata(((WORKER_KEY, self._backend.place),))
         return inference_pb2.ServerReadyResponse(ready=self._backend.is_serving)
 
     def ServerMetadata(self, request: Any, context: Any) -> inference_pb2.ServerMetadataResponse:
-        """Name, version, and the extensions that work; beside it, which worker it is."""
+        """Returns name, version, and the extensions that work. Also tells which worker answers."""
         context.set_trailing_metadata(((WORKER_KEY, self._backend.place),))
         extensions = (*EXTENSIONS, SHARED_MEMORY_EXTENSION) if self._shared_memory.is_on else EXTENSIONS
         return inference_pb2.ServerMetadataResponse(name=SERVER_NAME, version=_release(), extensions=extensions)
 
     def ModelReady(self, request: inference_pb2.ModelReadyRequest, context: Any) -> inference_pb2.ModelReadyResponse:
-        """Whether a request for this model and version would be served; what is unknown here is not ready."""
+        """Whether a request for this model and version would be served. An unknown model is not ready."""
         try:
             resolve(self._backend.snapshot, request.name, request.version)
         except (ModelNotFound, NotReady):
@@ -143,13 +143,13 @@ class DataServices:
         return inference_pb2.ModelReadyResponse(ready=self._backend.is_serving)
 
     def ModelMetadata(self, request: inference_pb2.ModelMetadataRequest, context: Any) -> inference_pb2.ModelMetadataResponse:
-        """Signature of the version that the request names, and the numbers that could be named."""
+        """Returns the signature of the version that the request names, and the versions that can be named."""
         snapshot = self._backend.snapshot
         number = resolve(snapshot, request.name, request.version)
         return metadata_message(request.name, snapshot.desired[request.name][number], snapshot.ready[request.name])
 
     def ModelConfig(self, request: inference_pb2.ModelConfigRequest, context: Any) -> inference_pb2.ModelConfigResponse:
-        """Triton's configuration of the version that the request names."""
+        """Returns Triton's configuration of the version that the request names."""
         snapshot = self._backend.snapshot
         number = resolve(snapshot, request.name, request.version)
         return inference_pb2.ModelConfigResponse(config=config_message(request.name, snapshot.desired[request.name][number]))
@@ -157,7 +157,7 @@ class DataServices:
     # ---- answered by control ----------------------------------------------------------------------------------------
 
     def ModelStatistics(self, request: inference_pb2.ModelStatisticsRequest, context: Any) -> Any:
-        """Counts over all workers. An alias is resolved here, to the version that answers its callers now."""
+        """Returns counts over all workers. Resolves an alias here, to the version that answers its callers now."""
         if request.version and version_number(request.version) is None:
             request.version = str(resolve(self._backend.snapshot, request.name, request.version))
         return self._ask(INFERENCE_RPCS["ModelStatistics"], request, context)

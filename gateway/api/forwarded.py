@@ -1,9 +1,9 @@
 """
-RPCs that only control can answer: mapped between their messages and the contract's questions and answers.
+RPCs that only control can answer: maps their messages to the contract's questions, and the answers back.
 
-The data port of a worker passes these on; the admin port answers the Open Inference Protocol's ones itself. KServe's SDK
-sends a model's name where Triton has the repository's. Both are understood, and the answers have the fields that KServe
-reads and Triton skips.
+A worker's data port forwards them; the admin port answers those of the Open Inference Protocol itself. KServe's SDK sends a
+model's name in another field than Triton's client. Both are understood, and the answers have the fields that KServe reads
+and Triton skips.
 """
 
 from __future__ import annotations

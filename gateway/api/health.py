@@ -18,7 +18,7 @@ Status = health_pb2.HealthCheckResponse
 
 
 class Health:
-    """What the health service answers. Thread-safe; NOT_SERVING until `serve`."""
+    """The answers of the health service. Thread-safe; NOT_SERVING until `serve`."""
 
     def __init__(self) -> None:
         made: Any = health  # grpcio-health-checking has no types
@@ -33,11 +33,11 @@ class Health:
         server.add_generic_rpc_handlers((list_handler(lambda: dict(self._servicer._server_status)),))
 
     def serve(self) -> None:
-        """The server as a whole is SERVING."""
+        """Sets the whole server to SERVING."""
         self._servicer.set("", Status.SERVING)
 
     def show(self, snapshot: Snapshot) -> None:
-        """A model is SERVING while a route is in force; one that is gone becomes SERVICE_UNKNOWN. For one thread."""
+        """Sets a model to SERVING while it has a route in force; one that is gone becomes SERVICE_UNKNOWN. For one thread."""
         models = {name: name in snapshot.routes for name in {*snapshot.states, *snapshot.routes}}
         for name in {*models, *self._models}:
             if models.get(name) != self._models.get(name):
@@ -45,13 +45,13 @@ class Health:
         self._models = models
 
     def drain(self) -> None:
-        """Everything is NOT_SERVING from now on, whatever snapshots come."""
+        """Sets everything to NOT_SERVING for good, whatever snapshots come."""
         self._servicer.enter_graceful_shutdown()
 
     def end_watches(self) -> None:
         """
-        Ends every Watch with status OK: they have no end of their own, and a stop would wait for them. The library has
-        no public way to, only the callbacks of those that watch.
+        Ends every Watch with status OK. They do not end by themselves, and a stop would wait for them. The library has no
+        public method for it, only the callbacks of those that watch.
         """
         for watchers in list(self._servicer._send_response_callbacks.values()):
             for send in list(watchers):

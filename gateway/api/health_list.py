@@ -18,7 +18,10 @@ SERVICE = "grpc.health.v1.Health"
 
 
 def list_handler(statuses: Callable[[], Mapping[str, int]]) -> grpc.GenericRpcHandler:
-    """A handler that answers List with what ``statuses`` gives: numbers of HealthCheckResponse.ServingStatus by name."""
+    """
+    Returns a handler that answers List with the result of ``statuses``: numbers of HealthCheckResponse.ServingStatus by
+    name.
+    """
 
     def answer(request: bytes, context: grpc.ServicerContext) -> Any:
         return ListResponse(statuses={name: {"status": status} for name, status in statuses().items()})

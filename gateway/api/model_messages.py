@@ -13,7 +13,7 @@ BACKEND = "onnxruntime"
 
 
 def metadata_message(model: str, version: DesiredVersion, ready: Iterable[int]) -> inference_pb2.ModelMetadataResponse:
-    """Names, datatypes and whole shapes (-1: variable); ``ready`` are the versions that can be asked for."""
+    """Returns names, datatypes and whole shapes (-1: variable); ``ready`` are the versions that can be asked for."""
     tensor = inference_pb2.ModelMetadataResponse.TensorMetadata
 
     def tensors(specs: tuple[TensorSpec, ...]) -> list[inference_pb2.ModelMetadataResponse.TensorMetadata]:
@@ -30,7 +30,7 @@ def metadata_message(model: str, version: DesiredVersion, ready: Iterable[int]) 
 
 def config_message(model: str, version: DesiredVersion) -> inference_pb2.ModelConfig:
     """
-    Triton's model configuration: where ``max_batch_size`` is not 0, dims are without the batch axis.
+    Returns Triton's model configuration. If ``max_batch_size`` is not 0, dims are without the batch axis.
     https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/user_guide/model_configuration.html
     """
     max_batch_size = max_batch_rows(version)
@@ -60,7 +60,7 @@ def config_message(model: str, version: DesiredVersion) -> inference_pb2.ModelCo
 
 
 def max_batch_rows(version: DesiredVersion) -> int:
-    """Rows that requests are batched to, 0 when this version is not batched."""
+    """Returns the rows of the largest batch, 0 if this version is not batched."""
     batching = version.batching
     is_on = batching.mode == "on" or (batching.mode == "auto" and version.is_batchable)
     specs = (*version.signature.inputs, *version.signature.outputs)
@@ -69,5 +69,5 @@ def max_batch_rows(version: DesiredVersion) -> int:
 
 
 def data_type(datatype: str) -> str:
-    """The model configuration's name of a protocol datatype."""
+    """Returns the model configuration's name of a protocol datatype."""
     return "TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}"

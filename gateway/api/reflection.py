@@ -31,7 +31,7 @@ def enable_reflection(server: grpc.Server) -> None:
 
 
 def public_pool() -> Any:
-    """A pool with the files of all services of the data port, as clients should see them."""
+    """Returns a pool with the files of all services of the data port, as clients see them."""
     pool = DescriptorPool()
     for file in (feedback_pb2.DESCRIPTOR, health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR):
         _add(pool, file)
@@ -40,7 +40,7 @@ def public_pool() -> Any:
 
 
 def _add(pool: Any, file: FileDescriptor) -> None:
-    """Adds a file behind those that it imports."""
+    """Adds a file after those that it imports."""
     for dependency in file.dependencies:
         _add(pool, dependency)
     pool.AddSerializedFile(file.serialized_pb)

@@ -67,7 +67,7 @@ def code_of(error: BaseException) -> grpc.StatusCode:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error as it is told to callers: the code, a stable reason ("" for the unexpected), the text, the facts."""
+    """An error in the form that callers get: the code, a stable reason ("" for an unexpected error), the text, and facts."""
 
     code: grpc.StatusCode
     reason: str
@@ -76,7 +76,7 @@ class Failure:
 
 
 def failure(error: BaseException) -> Failure:
-    """How an error is told to callers. Nothing is told of an unexpected one."""
+    """Returns the form of an error that callers get. Nothing of an unexpected error is told."""
     if not isinstance(error, GatewayError | RegistryError):
         return Failure(Code.INTERNAL, "INTERNAL", "internal error", {})
     return Failure(code_of(error), error.reason, str(error)[:MAX_MESSAGE], error.metadata)
@@ -87,8 +87,8 @@ Refusal = tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]  # co
 
 def describe(error: BaseException) -> Refusal:
     """
-    (code, message, trailing metadata) of an error. Expected errors keep their message and carry ErrorInfo; anything
-    else becomes INTERNAL "internal error" without details, logged with its traceback.
+    Returns (code, message, trailing metadata) of an error. Expected errors keep their message and carry ErrorInfo; any other
+    becomes INTERNAL "internal error" without details, and is logged with its traceback.
     """
     if not isinstance(error, GatewayError | RegistryError):
         _log.error("internal_error", exc_info=error)
@@ -101,7 +101,7 @@ def describe(error: BaseException) -> Refusal:
 def trailers(
     code: grpc.StatusCode, message: str, reason: str, metadata: Mapping[str, str], *, retry_after_s: float | None = None
 ) -> tuple[tuple[str, str | bytes], ...]:
-    """The trailing metadata of a rich error: google.rpc.Status with ErrorInfo, and pushback where a retry is worth it."""
+    """Returns the trailing metadata of a rich error: google.rpc.Status with ErrorInfo, and pushback if a retry is worth it."""
     made = _trailers if retry_after_s is None else _repeated_trailers
     return made(code, message, reason, tuple(metadata.items()), retry_after_s)
 
@@ -140,7 +140,7 @@ def abort(context: grpc.ServicerContext, error: BaseException) -> NoReturn:
 
 
 def guarded(method: Callable[[Any, grpc.ServicerContext], T]) -> Callable[[Any, grpc.ServicerContext], T]:
-    """A unary or client-streaming behaviour whose errors become statuses."""
+    """Wraps a unary or client-streaming RPC so that its errors become statuses."""
 
     def call(request: Any, context: grpc.ServicerContext) -> T:
         try:
@@ -156,7 +156,7 @@ def guarded(method: Callable[[Any, grpc.ServicerContext], T]) -> Callable[[Any, 
 def guarded_stream(
     method: Callable[[Any, grpc.ServicerContext], Iterator[T]],
 ) -> Callable[[Any, grpc.ServicerContext], Iterator[T]]:
-    """A server-streaming behaviour whose errors become statuses."""
+    """Wraps a server-streaming RPC so that its errors become statuses."""
 
     def call(request: Any, context: grpc.ServicerContext) -> Iterator[T]:
         try:
@@ -170,5 +170,5 @@ def guarded_stream(
 
 
 def _is_abort(error: Exception, context: grpc.ServicerContext) -> bool:
-    """Whether the behaviour itself has ended the call already (grpc raises a bare Exception then)."""
+    """Whether the RPC itself has already ended the call (grpc then raises a bare Exception)."""
     return type(error) is Exception and context.code() is not None  # type: ignore[attr-defined]  # since grpcio 1.45

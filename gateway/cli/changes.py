@@ -1,4 +1,4 @@
-"""Audit records in words: what changed between the two states that a record keeps as JSON. Pure."""
+"""Audit records in words: the difference between the two states that a record keeps as JSON. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PARTS_PER_PERCENT = 100
 
 
 def parsed(text: str) -> Any:
-    """A state of a record: its JSON, None when there was nothing, the text itself when it is no JSON."""
+    """Returns a state of a record: its JSON, None for no state, the text itself if it is no JSON."""
     if not text:
         return None
     try:
@@ -30,7 +30,7 @@ def parsed(text: str) -> Any:
 
 
 def change(before: str, after: str) -> str:
-    """What changed, e.g. "default 1 → 2, batching.mode auto → off"."""
+    """Describes a change, e.g. "default 1 → 2, batching.mode auto → off"."""
     old, new = parsed(before), parsed(after)
     if isinstance(new, dict) and "artifact" in new:
         return f"version {new.get('number')}, {new['artifact'].get('digest', '')[:12]}"
@@ -55,7 +55,7 @@ def _word(value: Any) -> str:
 
 
 def _flat(state: dict[str, Any]) -> dict[str, Any]:
-    """The facts of a state worth telling, by dotted names; what is unset is left out."""
+    """Returns the facts of a state by dotted names, without unset ones."""
     facts: dict[str, Any] = {}
     for key, value in state.items():
         if key in _BOOKKEEPING or value is None:
@@ -72,7 +72,7 @@ def _flat(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shares(segments: list[dict[str, int]]) -> dict[str, str]:
-    """Percent of each candidate: the widths of its segments on the line of 10,000 parts."""
+    """Returns the percent of each candidate: the widths of its segments on the line of 10,000 parts."""
     widths: dict[int, int] = {}
     for segment in segments:
         widths[segment["version"]] = widths.get(segment["version"], 0) + segment["end"] - segment["start"]

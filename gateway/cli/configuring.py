@@ -1,4 +1,4 @@
-"""`configure`: how a deployment batches, queues and swaps; and its settings in words."""
+"""`configure`: changes how a deployment batches, queues and swaps. Also describes its settings in words."""
 
 from __future__ import annotations
 

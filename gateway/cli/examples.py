@@ -24,7 +24,7 @@ ExampleOption = Annotated[
 
 
 def read_examples(files: Sequence[Path] | None, upload: Upload) -> list[admin.Example]:
-    """The examples in files, fitted to the model that is uploaded. Raises CommandError naming the file or the input."""
+    """Reads the examples in files and fits them to the uploaded model. Raises CommandError that names the file or the input."""
     if not files:
         return []
     from gateway.cli.tensor_input import read_inputs
@@ -42,7 +42,7 @@ def read_examples(files: Sequence[Path] | None, upload: Upload) -> list[admin.Ex
 
 
 def example_values(messages: Sequence[admin.Example]) -> tuple[Example, ...]:
-    """The same for a trial in this process. Raises InvalidValue for more than a version may have."""
+    """Reads them for a trial in this process. Raises InvalidValue for more than a version may have."""
     from registry.examples import Example, ExampleTensor, check_bounds
 
     values = tuple(

@@ -1,4 +1,4 @@
-"""`predict`: a first try of a served model from the command line."""
+"""`predict`: one prediction of a served model from the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that look: status, history, audit, operations."""
+"""Commands that show state: status, history, audit, operations."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def _models(incomplete: str) -> list[str]:
-    """Names of models for the shell; nothing when no gateway answers at once."""
+    """Returns names of models for the shell; none if no gateway answers at once."""
     from gateway.client import AdminClient, CallError
 
     try:
@@ -28,7 +28,7 @@ def _models(incomplete: str) -> list[str]:
 
 
 def seconds(text: str) -> float:
-    """Seconds of a duration such as 90, 90s, 30m, 1h, 7d. Raises a usage error."""
+    """Reads seconds from a duration such as 90, 90s, 30m, 1h, 7d. Raises a usage error."""
     match = _DURATION.fullmatch(text.strip())
     if match is None:
         raise typer.BadParameter(f"expected a duration such as 90s, 30m, 1h or 7d, got {text!r}")
@@ -36,7 +36,7 @@ def seconds(text: str) -> float:
 
 
 def byte_count(text: str) -> int:
-    """Bytes of a size such as 500MB (of 1000), 4GiB, 1.5g (of 1024) or 1048576. Raises a usage error."""
+    """Reads bytes from a size such as 500MB (of 1000), 4GiB, 1.5g (of 1024) or 1048576. Raises a usage error."""
     match = _SIZE.fullmatch(text.strip().lower())
     if match is None:
         raise typer.BadParameter(f"expected a size such as 500MiB, 4GiB or 1048576, got {text!r}")
@@ -56,13 +56,15 @@ Data = Annotated[
         "--data",
         metavar="HOST:PORT",
         envvar="INTERLOCK_DATA",
-        help="The gateway's data address.  \\[default: what the admin address tells]",
+        help="The gateway's data address.  \\[default: as the admin port says]",
         show_default=False,
     ),
 ]
-Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for the audit log.", show_default=False)]
-Etag = Annotated[
-    str, typer.Option("--etag", metavar="ETAG", help="Only if the resource still has this etag.", show_default=False)
+Reason = Annotated[
+    str, typer.Option("--reason", metavar="TEXT", help="Reason of the change, for the audit log.", show_default=False)
 ]
-Force = Annotated[bool, typer.Option("--force", help="Also where the signature is incompatible with the serving one.")]
-Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="At most so many, the newest.")]
+Etag = Annotated[
+    str, typer.Option("--etag", metavar="ETAG", help="Change the resource only if it still has this etag.", show_default=False)
+]
+Force = Annotated[bool, typer.Option("--force", help="Allow a signature that is incompatible with the serving one.")]
+Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Show only the N newest.")]

@@ -1,4 +1,4 @@
-"""What a command prints: its result on standard output (a table or one JSON value), everything else on standard error."""
+"""Output of commands: the result on standard output (a table or one JSON value), everything else on standard error."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ PIPE_WIDTH = 120  # columns when the output is no terminal
 
 
 def stdout() -> Console:
-    """For results."""
+    """Returns the console for results."""
     return _console(sys.stdout)
 
 
 def stderr() -> Console:
-    """For messages and progress."""
+    """Returns the console for messages and progress."""
     return _console(sys.stderr)
 
 
@@ -35,14 +35,14 @@ def _console(file: Any) -> Console:
 
 
 def print_json(value: Any) -> None:
-    """One JSON value on standard output: indented for a reader, one line for a program."""
+    """Prints one JSON value on standard output: indented in a terminal, on one line for programs."""
     indent = 2 if sys.stdout.isatty() else None
     sys.stdout.write(json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
     sys.stdout.flush()
 
 
 def say(text: str) -> None:
-    """A message that is not the result."""
+    """Prints a message that is not the result."""
     sys.stderr.write(text + "\n")
 
 
@@ -55,7 +55,7 @@ def fail(
     reason: str = "",
     metadata: Mapping[str, str] | None = None,
 ) -> int:
-    """One line on standard error, with --json also an object on standard output; gives the exit code."""
+    """Prints one line on standard error, with --json also an object on standard output. Returns the exit code."""
     say(f"error: {message}")
     if as_json:
         facts = dict(metadata or {})
@@ -64,14 +64,14 @@ def fail(
 
 
 def when(time: Timestamp) -> str:
-    """A time in local time to the second; a dash when it is not set."""
+    """Formats a time in local time to the second; a dash if it is not set."""
     if not time.seconds:
         return "–"
     return datetime.fromtimestamp(time.seconds).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def size(count: float) -> str:
-    """Bytes with a binary unit, three digits."""
+    """Formats bytes with a binary unit, three digits."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024 or unit == "GiB":
             return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
@@ -80,7 +80,7 @@ def size(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A length of time in its two largest units."""
+    """Formats a length of time in its two largest units."""
     total = int(seconds)
     parts = [(total // 86_400, "d"), (total // 3600 % 24, "h"), (total // 60 % 60, "m"), (total % 60, "s")]
     first = next((at for at, (count, _) in enumerate(parts) if count), 3)

@@ -1,4 +1,4 @@
-"""Expected errors of a command, described for people and for programs. Anything else is a bug and keeps its traceback."""
+"""Expected errors of a command, described for people and for programs. Any other error is a bug and keeps its traceback."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from registry.errors import RegistryError
 
 
 class CommandError(Exception):
-    """What was given does not do; the text says what came and what was expected."""
+    """The arguments or files do not fit. The text says what came and what was expected."""
 
 
 class NoGateway(CommandError):
-    """Nobody answers at the address; the text says what to do about it."""
+    """Nobody answers at the address. The text says what to do about it."""
 
 
 EXPECTED = (CallError, CannotSend, GatewayError, RegistryError, CommandError, OSError)
@@ -23,7 +23,7 @@ EXPECTED = (CallError, CannotSend, GatewayError, RegistryError, CommandError, OS
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An error in one line; ``code`` is a gRPC code's name, or INVALID_INPUT for what was refused on this side."""
+    """An error in one line. ``code`` is a gRPC code's name, or INVALID_INPUT if this side refused it."""
 
     message: str
     code: str = "INVALID_INPUT"
@@ -32,7 +32,7 @@ class Problem:
 
 
 def described(error: Exception) -> Problem:
-    """The description of an expected error."""
+    """Describes an expected error."""
     if isinstance(error, NoGateway):
         return Problem(str(error), "UNAVAILABLE", "UNREACHABLE")
     if isinstance(error, CallError):

@@ -1,4 +1,4 @@
-"""Commands about what exists: register, validate, alias, models, versions."""
+"""Commands about what is registered: register, validate, alias, models, versions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Live quality as tables: a line per version and arm, then classes and confusion where they are asked for."""
+"""Live quality as tables: a row per version and arm, then classes and confusion if they are asked for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MANY_CLASSES = 20  # a wider confusion matrix is listed by its largest cells
 
 
 def quality_view(report: admin.Quality, *, with_confusion: bool) -> RenderableType:
-    """The report whole."""
+    """Returns the whole report."""
     span = f"predictions of the last {duration(report.window_s)}" if report.window_s else "all predictions that are kept"
     head = f"{report.model}: {span} · {100 * report.log_coverage:.0f} % are recorded · {report.pending} labels wait"
     columns = (
@@ -62,5 +62,5 @@ def _confusion(version: admin.VersionQuality) -> RenderableType:
 
 
 def _order(label: str) -> tuple[int, int, str]:
-    """Numbers by their size, then words."""
+    """Sorts numbers by their size, then words."""
     return (0, int(label), "") if label.isdecimal() else (1, 0, label)

@@ -1,4 +1,4 @@
-"""`interlock restart`: new processes in the place of the workers, without a failed request."""
+"""`interlock restart`: replaces the worker processes without a failed request."""
 
 from __future__ import annotations
 

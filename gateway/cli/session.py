@@ -1,4 +1,4 @@
-"""Connections for commands, and long operations shown while they run."""
+"""Connections for commands, and progress of long operations."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ADDRESS_TIMEOUT_S = 2.0
 
 @contextmanager
 def connected(address: str, *, timeout_s: float = 30.0) -> Iterator[AdminClient]:
-    """A client of the admin port; its author is who runs the command."""
+    """Connects to the admin port. The author of changes is the user who runs the command."""
     from gateway.client import AdminClient
 
     with AdminClient(address, timeout_s=timeout_s, author=_author()) as client:
@@ -35,7 +35,7 @@ def connected(address: str, *, timeout_s: float = 30.0) -> Iterator[AdminClient]
 
 @contextmanager
 def data_connected(address: str | None, admin_address: str) -> Iterator[Client]:
-    """A client of the data port, at ``address`` or where the admin port says it is."""
+    """Connects to the data port, at ``address`` or at the one that the admin port names."""
     from gateway.client import Client
 
     with Client(address or _data_address(admin_address)) as client:
@@ -46,7 +46,7 @@ def data_connected(address: str | None, admin_address: str) -> Iterator[Client]:
 
 
 class Progress:
-    """What a command waits for, step by step, shown while somebody watches (standard error is a terminal) and nowhere else."""
+    """The steps of an operation, shown on standard error if that is a terminal."""
 
     def __init__(self) -> None:
         console = stderr()
@@ -54,12 +54,12 @@ class Progress:
         self._status = console.status("waiting for the gateway …")
 
     def sent(self, sent_bytes: int, total_bytes: int) -> None:
-        """So much of an upload is out; called from another thread."""
+        """Shows the progress of an upload; called from another thread."""
         if self._console is not None:
             self._status.update(f"uploading {size(sent_bytes)} of {size(total_bytes)}")
 
     def follow(self, updates: Updates) -> admin.Operation:
-        """The finished operation. Raises CallError when it failed."""
+        """Returns the finished operation. Raises CallError if it failed."""
         if self._console is None:
             return updates.result()
         from rich.markup import escape
@@ -84,8 +84,8 @@ def finish(
     progress: Progress | None = None,
 ) -> None:
     """
-    Follows an operation to its end and prints it: ``done(operation)`` says what was done, in JSON it is the operation's
-    ``resource`` (deployment or version) with the operation beside it. Raises CallError when it fails.
+    Follows an operation to its end and prints it: ``done(operation)`` describes it for people; its JSON is the operation's
+    ``resource`` (deployment or version) with the operation beside it. Raises CallError if it fails.
     """
     operation = (progress or Progress()).follow(updates)
     for missing in operation.missing:
@@ -97,7 +97,7 @@ def finish(
 
 
 def operation_json(operation: admin.Operation, resource: str) -> dict[str, Any]:
-    """The operation's resource, with the operation (name, steps, duration, what is missing) beside its fields."""
+    """Returns the operation's resource, with the operation (name, steps, duration, what is missing) beside its fields."""
     from gateway.protocol.messages import as_json
 
     about = as_json(operation)
@@ -105,7 +105,7 @@ def operation_json(operation: admin.Operation, resource: str) -> dict[str, Any]:
 
 
 def operation_facts(operation: admin.Operation) -> dict[str, Any]:
-    """The operation itself, as JSON shows it."""
+    """Returns the operation itself in the form of its JSON."""
     from gateway.protocol.messages import as_json
 
     about = as_json(operation)
@@ -126,7 +126,7 @@ def _author() -> str:
 
 
 def _data_address(admin_address: str) -> str:
-    """Where the gateway behind the admin port serves; the default where it does not say."""
+    """Returns the data port's address as the gateway says; the default if it does not."""
     try:
         with connected(admin_address, timeout_s=ADDRESS_TIMEOUT_S) as client:
             told = client.status("").data_address

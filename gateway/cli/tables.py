@@ -1,4 +1,4 @@
-"""The tables people read: made to fit 100 columns, empty columns left out. From messages to rich renderables."""
+"""The tables for people, made of messages. They fit 100 columns; empty columns are left out."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _RIGHT = frozenset(
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> RenderableType:
-    """A table without the columns in which no row has anything; ``empty`` when there is no row."""
+    """Makes a table without columns that are empty in every row; ``empty`` if there is no row."""
     filled = [list(row) for row in rows]
     if not filled:
         return Text(empty, style="dim")
@@ -42,7 +42,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, 
 
 
 def state(text: str) -> Text:
-    """A state in its colour."""
+    """Returns a state in its colour."""
     return Text(text, style=_STATES.get(text.partition(" ")[0], ""))
 
 
@@ -108,7 +108,7 @@ def status_view(status: admin.Status, head: str) -> RenderableType:
 
 
 def workers_table(workers: Sequence[admin.WorkerStatus]) -> RenderableType:
-    """A row a process: while a worker is replaced there are two of it."""
+    """Returns a row per process. During a replacement a worker has two."""
     rows = [
         (
             str(w.worker),

@@ -1,8 +1,8 @@
 """
-What `predict --input` reads: .npy, .npz, or JSON, told apart by content; fitted to what the model takes.
+Reads the files of `predict --input`: .npy, .npz, or JSON, told apart by content, and fits them to the model's inputs.
 
-JSON: `{"input": [[…]]}`, the array itself where the model has one input, or the Open Inference Protocol's HTTP form
-`{"inputs": [{"name", "shape", "data"}]}`. Values are converted to the model's datatype where nothing is lost but precision.
+JSON: `{"input": [[…]]}`, the array itself if the model has one input, or the Open Inference Protocol's HTTP form `{"inputs":
+[{"name", "shape", "data"}]}`. Values are converted to the model's datatype if nothing but precision is lost.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gateway.client.tensors import Array, dtype_of
 
 
 def read_inputs(content: bytes, info: ModelInfo, where: str) -> dict[str, Array]:
-    """Arrays by input name, with the model's datatypes. Raises CommandError naming the file or the input."""
+    """Returns arrays by input name, with the model's datatypes. Raises CommandError that names the file or the input."""
     named = _named(_parse(content, where), info, where)
     known = {spec.name: spec for spec in info.inputs}
     if unknown := [name for name in named if name not in known]:
@@ -30,12 +30,12 @@ def read_inputs(content: bytes, info: ModelInfo, where: str) -> dict[str, Array]
 
 
 def describe(info: ModelInfo) -> str:
-    """The inputs of a model in words."""
+    """Describes the inputs of a model in words."""
     return ", ".join(f"{spec.name} {spec.datatype} [{_dims(spec.shape)}]" for spec in info.inputs)
 
 
 def cast(value: Any, spec: TensorInfo) -> Array:
-    """The value as an array of the input's datatype. Raises CommandError naming the input."""
+    """Converts the value to an array of the input's datatype. Raises CommandError that names the input."""
     try:
         array = value if isinstance(value, np.ndarray) else _from_json(value, spec.datatype)
     except (ValueError, TypeError, OverflowError) as error:
@@ -89,7 +89,7 @@ def _is_all_int(value: Any) -> bool:
 
 
 def _shaped(array: Array, spec: TensorInfo) -> Array:
-    """The array, with the batch dimension where only that is missing. Raises CommandError when the shape does not fit."""
+    """Returns the array, with a batch dimension if only that is missing. Raises CommandError if the shape does not fit."""
     for candidate in (array, array[np.newaxis]):
         if _fits(candidate.shape, spec.shape):
             return candidate

@@ -1,4 +1,4 @@
-"""Commands that change who answers callers: deploy, promote, rollback, split, shadow, undeploy."""
+"""Commands that change which versions answer callers: deploy, promote, rollback, split, shadow, undeploy."""
 
 from __future__ import annotations
 

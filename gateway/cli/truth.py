@@ -1,4 +1,4 @@
-"""Commands about ground truth: feedback sends it, quality shows what it says about the versions."""
+"""Commands about ground truth: feedback sends it, quality shows the quality of the versions."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _FIELDS = frozenset("prediction_id inference_id label value row source observed_
 
 
 def feedback(
-    prediction_id: Annotated[str | None, typer.Option(metavar="ID", help="The id that came with the prediction.")] = None,
-    inference_id: Annotated[str | None, typer.Option(metavar="ID", help="The caller's own request id.")] = None,
-    label: Annotated[str | None, typer.Option(metavar="CLASS", help="What it really was: a class.")] = None,
-    value: Annotated[float | None, typer.Option(metavar="NUMBER", help="What it really was: a number.")] = None,
-    row: Annotated[int, typer.Option(metavar="N", min=0, help="Which row of a request of several rows.")] = 0,
-    source: Annotated[str, typer.Option(metavar="TEXT", help="Who says so.")] = "",
+    prediction_id: Annotated[str | None, typer.Option(metavar="ID", help="Id that came with the prediction.")] = None,
+    inference_id: Annotated[str | None, typer.Option(metavar="ID", help="Request id that the caller had given.")] = None,
+    label: Annotated[str | None, typer.Option(metavar="CLASS", help="True outcome: a class.")] = None,
+    value: Annotated[float | None, typer.Option(metavar="NUMBER", help="True outcome: a number.")] = None,
+    row: Annotated[int, typer.Option(metavar="N", min=0, help="Row in a request of several rows.")] = 0,
+    source: Annotated[str, typer.Option(metavar="TEXT", help="Origin of the ground truth.")] = "",
     file: Annotated[
-        Path | None, typer.Option(metavar="FILE.jsonl", help="Many items, a JSON object a line; - reads stdin.")
+        Path | None, typer.Option(metavar="FILE.jsonl", help="File of many items, one JSON object per line; - reads stdin.")
     ] = None,
     data: Data = None,
     admin: Admin = DEFAULT_ADMIN,
@@ -58,8 +58,8 @@ def feedback(
 
 def quality(
     model: Model,
-    window: Annotated[str, typer.Option(metavar="DURATION", help="Predictions of the last 90s, 30m, 1h, 7d; all: 0.")] = "0",
-    confusion: Annotated[bool, typer.Option("--confusion", help="Also which class was taken for which.")] = False,
+    window: Annotated[str, typer.Option(metavar="DURATION", help="Predictions of the last 90s, 30m, 1h, 7d; 0 for all.")] = "0",
+    confusion: Annotated[bool, typer.Option("--confusion", help="Show the confusion matrix too.")] = False,
     admin: Admin = DEFAULT_ADMIN,
     as_json: AsJson = False,
 ) -> None:

@@ -33,7 +33,7 @@ _CODES = {
 
 
 class Updates:
-    """A long operation on its way: yields the Operation after every step. Raises CallError when it fails."""
+    """A running long operation: yields the Operation after every step. Raises CallError if it fails."""
 
     def __init__(self, operations: Iterator[admin.Operation]) -> None:
         self._operations = operations
@@ -52,7 +52,7 @@ class Updates:
         _raise_failed(self.last)
 
     def result(self) -> admin.Operation:
-        """The finished operation. Raises CallError when it failed."""
+        """Waits for the end and returns the finished operation. Raises CallError if it failed."""
         for _ in self:
             pass
         if self.last is None:
@@ -73,21 +73,21 @@ class AdminClient:
     # ---- models and versions
 
     def models(self) -> list[admin.Model]:
-        """All registered models."""
+        """Returns all registered models."""
         return list(self._pages(self._rpc.ListModels, admin.ListModelsRequest(page_size=PAGE_SIZE), "models"))
 
     def model(self, name: str) -> admin.Model:
-        """One model with its aliases and etag."""
+        """Returns one model with its aliases and etag."""
         return self._read(self._rpc.GetModel, admin.GetModelRequest(model=name), admin.Model)
 
     def versions(self, model: str) -> list[admin.Version]:
-        """All versions of a model."""
+        """Returns all versions of a model."""
         return list(
             self._pages(self._rpc.ListVersions, admin.ListVersionsRequest(model=model, page_size=PAGE_SIZE), "versions")
         )
 
     def version(self, model: str, version: str | int) -> admin.Version:
-        """One version, by number, alias or "latest"."""
+        """Returns one version, by number, alias or "latest"."""
         return self._read(self._rpc.GetVersion, admin.GetVersionRequest(model=model, version=str(version)), admin.Version)
 
     def register(
@@ -107,11 +107,10 @@ class AdminClient:
         progress: Callable[[int, int], None] | None = None,
     ) -> Updates:
         """
-        Uploads and registers a version: an .onnx file with the external data it refers to, or a folder whole. ``prediction``:
-        (output, kind), kind "" to be found out. ``examples``: requests that the version must answer, arrays by input name
-        (at most 16, 16 MiB in all); it is tried and later warmed up with them. ``progress(sent_bytes, total_bytes)`` is
-        called from another thread.
-        Raises `UploadError` when there is nothing proper to upload.
+        Uploads and registers a version: an .onnx file with the external data it refers to, or a whole folder.
+        ``prediction``: (output, kind), kind "" to be found out. ``examples``: requests that the version must answer, arrays
+        by input name (at most 16, 16 MiB in all); it is tried and later warmed up with them. ``progress(sent_bytes,
+        total_bytes)`` is called from another thread. Raises `UploadError` if the path has no model to upload.
         """
         from gateway.client.upload import Upload, example_message, parts
 
@@ -152,14 +151,14 @@ class AdminClient:
     def deploy(
         self, model: str, version: str | int, *, force: bool = False, etag: str = "", request_id: str = "", reason: str = ""
     ) -> Updates:
-        """First default, or replaces the deployment. ``force``: also where the signature is incompatible."""
+        """Deploys a version, in place of the whole current deployment. ``force``: even if its signature is incompatible."""
         request = admin.DeployRequest(
             model=model, version=str(version), force=force, etag=etag, request_id=request_id, **self._who(reason)
         )
         return self._operation(self._rpc.Deploy, request)
 
     def undeploy(self, model: str, *, etag: str = "", request_id: str = "", reason: str = "") -> Updates:
-        """Serves nothing for the model any more."""
+        """Stops serving the model."""
         request = admin.UndeployRequest(model=model, etag=etag, request_id=request_id, **self._who(reason))
         return self._operation(self._rpc.Undeploy, request)
 
@@ -173,7 +172,7 @@ class AdminClient:
         request_id: str = "",
         reason: str = "",
     ) -> Updates:
-        """Shares the traffic: percent by version (number or alias), 100 in all."""
+        """Splits the traffic: percent by version (number or alias), 100 in all."""
         weights = [admin.SetSplitRequest.Weight(version=version, percent=percent) for version, percent in percents.items()]
         request = admin.SetSplitRequest(
             model=model, weights=weights, force=force, etag=etag, request_id=request_id, **self._who(reason)
@@ -191,7 +190,7 @@ class AdminClient:
         request_id: str = "",
         reason: str = "",
     ) -> Updates:
-        """Sends copies of ``percent`` of the requests to a version; None: to none any more."""
+        """Sends copies of ``percent`` of the requests to a version; None ends shadowing."""
         request = admin.SetShadowRequest(
             model=model,
             version="" if version is None else str(version),
@@ -215,9 +214,9 @@ class AdminClient:
         reason: str = "",
     ) -> Updates:
         """
-        Sets how a deployment batches and queues, how long the predecessor is kept warm, and which way a swap goes
-        (``availability`` or ``memory``). What is not given stays as it is; of a ``batching``, an empty mode, max_rows 0
-        and fields with presence that are not set.
+        Sets how a deployment batches and queues, how long the predecessor is kept warm, and the swap order (``availability``
+        or ``memory``). Omitted settings stay. Within ``batching``, an empty mode, max_rows 0 and unset fields with presence
+        stay too.
         """
         request = admin.ConfigureRequest(
             model=model,
@@ -233,7 +232,7 @@ class AdminClient:
     def promote(
         self, model: str, version: str | int, *, force: bool = False, etag: str = "", request_id: str = "", reason: str = ""
     ) -> Updates:
-        """Makes a version the default, whole: prepared in every worker first, then switched in one step."""
+        """Makes a version the default. Every worker prepares it first; then the switch is one step."""
         request = admin.PromoteRequest(
             model=model, version=str(version), force=force, etag=etag, request_id=request_id, **self._who(reason)
         )
@@ -248,8 +247,8 @@ class AdminClient:
 
     def restart_workers(self, *, timeout_s: float = OPERATION_TIMEOUT_S, request_id: str = "", reason: str = "") -> Updates:
         """
-        Puts a new process in the place of every worker, one after the other, without a failed request. ``timeout_s``
-        bounds the watching; the restart goes on.
+        Replaces every worker process, one after the other, without a failed request. ``timeout_s`` bounds the watching; the
+        restart goes on.
         """
         request = admin.RestartWorkersRequest(request_id=request_id, **self._who(reason))
         return self._operation(self._rpc.RestartWorkers, request, timeout_s)
@@ -257,42 +256,42 @@ class AdminClient:
     # ---- what is
 
     def deployments(self) -> list[admin.Deployment]:
-        """The current deployment of every model that has one."""
+        """Returns the current deployment of every model that has one."""
         request = admin.ListDeploymentsRequest(page_size=PAGE_SIZE)
         return list(self._pages(self._rpc.ListDeployments, request, "deployments"))
 
     def deployment(self, model: str) -> admin.Deployment:
-        """The current deployment of a model."""
+        """Returns the current deployment of a model."""
         return self._read(self._rpc.GetDeployment, admin.GetDeploymentRequest(model=model), admin.Deployment)
 
     def revisions(self, model: str) -> Iterator[admin.Deployment]:
-        """The revisions of a deployment, newest first; pages are read as they are needed."""
+        """Yields the revisions of a deployment, newest first. Reads pages as they are needed."""
         return self._pages(self._rpc.ListRevisions, admin.ListRevisionsRequest(model=model, page_size=PAGE_SIZE), "revisions")
 
     def audit(self, model: str = "") -> Iterator[admin.AuditRecord]:
-        """Who changed what and why; pages are read as they are needed."""
+        """Yields changes with author and reason. Reads pages as they are needed."""
         return self._pages(
             self._rpc.ListAuditRecords, admin.ListAuditRecordsRequest(model=model, page_size=PAGE_SIZE), "records"
         )
 
     def operations(self) -> Iterator[admin.Operation]:
-        """Long operations, running and done."""
+        """Yields long operations, running and finished."""
         return self._pages(self._rpc.ListOperations, admin.ListOperationsRequest(page_size=PAGE_SIZE), "operations")
 
     def operation(self, name: str) -> admin.Operation:
-        """One operation as it stands."""
+        """Returns one operation at this moment."""
         return self._read(self._rpc.GetOperation, admin.GetOperationRequest(name=name), admin.Operation)
 
     def watch(self, name: str) -> Updates:
-        """An operation after every step until it is done."""
+        """Follows an operation after every step until it is done."""
         return self._operation(self._rpc.WatchOperation, admin.GetOperationRequest(name=name))
 
     def status(self, model: str = "") -> admin.Status:
-        """Workers, and per model and version what is served and how it goes."""
+        """Returns the workers, and the models and versions that are served, with their state and counts."""
         return self._read(self._rpc.GetStatus, admin.GetStatusRequest(model=model), admin.Status)
 
     def quality(self, model: str, window_s: float = 0.0) -> admin.Quality:
-        """Live quality per version and arm for predictions of the last ``window_s`` seconds (0 = all that are kept)."""
+        """Returns live quality per version and arm for predictions of the last ``window_s`` seconds (0: all that are kept)."""
         return self._read(self._rpc.GetQuality, admin.GetQualityRequest(model=model, window_s=window_s), admin.Quality)
 
     def close(self) -> None:
@@ -325,7 +324,7 @@ class AdminClient:
 
 
 def _raise_failed(operation: admin.Operation) -> None:
-    """Turns a failed operation into the error that the same refusal would be as a status."""
+    """Raises the error of a failed operation, as the same refusal would be raised as a status."""
     if not operation.HasField("error"):
         return
     error = operation.error

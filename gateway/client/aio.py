@@ -1,4 +1,4 @@
-"""`AsyncClient`: the same as `Client` for asyncio. Belongs to the event loop that makes its first call."""
+"""`AsyncClient`: the same as `Client` for asyncio. It belongs to the event loop that makes its first call."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class AsyncClient:
         datatypes: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Prediction:
-        """A prediction; see `Client.infer`. Cancelling the task cancels the call."""
+        """Returns a prediction; see `Client.infer`. Cancelling the task cancels the call."""
         deadline = self._deadline(timeout_s)
         arrays = inputs if isinstance(inputs, Mapping) else {await self._only_input(model, version, deadline): inputs}
         message = values.request_message(
@@ -85,7 +85,7 @@ class AsyncClient:
         datatypes: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> AsyncGenerator[Prediction | CallError]:
-        """Predictions over one stream; see `Client.stream`. ``inputs`` may be an async iterable."""
+        """Yields predictions over one stream; see `Client.stream`. ``inputs`` may be an async iterable."""
 
         async def message(item: Inputs) -> inference.ModelInferRequest:
             arrays = item if isinstance(item, Mapping) else {await self._only_input(model, version, self._deadline(None)): item}
@@ -102,12 +102,12 @@ class AsyncClient:
         requests.check()
 
     async def metadata(self, model: str, version: str = "", *, timeout_s: float | None = None) -> ModelInfo:
-        """What a model takes and gives. Raises NotFound."""
+        """Returns a model's inputs and outputs. Raises NotFound."""
         message = inference.ModelMetadataRequest(name=model, version=version)
         return values.model_info(await self._call(lambda c: c.inference.ModelMetadata, message, self._deadline(timeout_s)))
 
     async def is_ready(self, model: str = "", version: str = "", *, timeout_s: float = 5.0) -> bool:
-        """Whether the gateway (or one model of it) serves now; False also when nobody answers."""
+        """Whether the gateway (or one model of it) serves now; False also if nobody answers."""
         async with self._channels.next() as channel:
             try:
                 if model:
@@ -136,7 +136,7 @@ class AsyncClient:
     async def stream_feedback(
         self, items: Iterable[Feedback] | AsyncIterable[Feedback], *, timeout_s: float | None = None
     ) -> list[FeedbackResult]:
-        """The same for very many; see `Client.stream_feedback`."""
+        """Sends very many items; see `Client.stream_feedback`."""
         async with self._channels.next() as channel:
             response = await channel.call(channel.feedback.StreamFeedback, astream_messages(items), timeout_s=timeout_s)
         return results(response.results)
@@ -163,7 +163,7 @@ class AsyncClient:
     async def _call(
         self, rpc: Callable[[AsyncChannel], Any], message: Any, deadline: float, headers: Mapping[str, str] | None = None
     ) -> Any:
-        """One call with its retries, every attempt on the next connection."""
+        """Makes one call with its retries, every attempt on the next connection."""
         for attempt in itertools.count(1):
             try:
                 async with self._channels.next() as channel:

@@ -14,7 +14,7 @@ from gateway.client.spread import Place, repeated, tries, wanted
 
 
 class _Seat:
-    """A connection with the calls that are on it."""
+    """A connection with the number of its calls."""
 
     __slots__ = ("calls", "channel")
 
@@ -24,7 +24,7 @@ class _Seat:
 
 
 class AsyncChannels:
-    """``connect`` makes a connection. ``count`` connections in turn; None: one to every worker."""
+    """Keeps connections made by ``connect``. With a ``count`` so many take turns; with None there is one to every worker."""
 
     def __init__(self, connect: Callable[[], AsyncChannel], count: int | None) -> None:
         self._connect, self._count = connect, count
@@ -38,7 +38,7 @@ class AsyncChannels:
 
     @asynccontextmanager
     async def next(self) -> AsyncIterator[AsyncChannel]:
-        """The connection whose turn it is; it stays open for the block."""
+        """Returns the next connection in turn, which stays open for the block."""
         if not self._seats:
             self._seats = [_Seat(self._connect()) for _ in range(self._count or 1)]
         seat = self._seats[next(self._turn) % len(self._seats)]
@@ -55,11 +55,11 @@ class AsyncChannels:
                 await seat.channel.close()
 
     def doubt(self) -> None:
-        """A call found nobody: look soon whether the connections still meet every worker."""
+        """Asks for an early check of the connections, after a call found nobody."""
         self._doubted.set()
 
     async def close(self) -> None:
-        """Closes all connections; calls on their way are cancelled."""
+        """Closes all connections and cancels their calls."""
         self._is_closed = True
         if self._task is not None:
             self._task.cancel()
@@ -74,7 +74,7 @@ class AsyncChannels:
         while (pause_s := await self.look()) is not None:
             await asyncio.sleep(DOUBT_S)
             while not await self._is_doubted(pause_s) and self._calls == self._looked_at:
-                pass  # nothing is called: nothing to look for
+                pass  # no calls: nothing to check
             self._doubted.clear()
 
     async def _is_doubted(self, within_s: float) -> bool:
@@ -86,7 +86,7 @@ class AsyncChannels:
 
     async def look(self) -> float | None:
         """
-        Drops connections that meet the same worker, opens what is missing. In how many seconds to look again; None: never.
+        Closes connections to the same worker and opens missing ones. Returns the seconds until the next check; None: never.
         """
         seats, self._looked_at = self._seats, self._calls
         places: list[Place | None] = []
@@ -94,7 +94,7 @@ class AsyncChannels:
             try:
                 places.append(Place.parse(await seat.channel.worker(PROBE_TIMEOUT_S)))
             except CallError:
-                return DOUBT_S  # nobody there, or going: nothing can be told now
+                return DOUBT_S  # nobody answers, or the worker is stopping: unknown now
         if not any(places):
             return None  # no gateway of ours
         spare = repeated(places)
@@ -121,7 +121,7 @@ class AsyncChannels:
                 await self._keep([*self._seats, _Seat(channel)])
 
     async def _keep(self, seats: list[_Seat]) -> None:
-        """In place of those before; the ones left out end with their calls."""
+        """Replaces the connections; the others end with their calls."""
         left = [seat for seat in self._seats if seat not in seats]
         self._seats = seats
         self._leaving.update(seat for seat in left if seat.calls)

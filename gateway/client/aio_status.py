@@ -1,6 +1,8 @@
 """
-How a grpc.aio call ended, as the server said it. Where a write fails because the call has just ended, grpc.aio takes
-"Internal error from Core" for the call's status, before or after it takes the server's (``_StreamRequestMixin._write``).
+The status with which a grpc.aio call ended, as the server sent it.
+
+If a write fails because the call has just ended, grpc.aio takes "Internal error from Core" for the call's status, before or
+after it takes the server's (``_StreamRequestMixin._write``).
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ class ServerStatus:
         call.add_done_callback(self._note)  # called for each status that the call takes
 
     async def of(self, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:
-        """``error``, or where it only tells of a failed write, the server's status (also OK), waited for LATE_S at most."""
+        """
+        Returns ``error``, or the server's status (also OK) if the error only tells of a failed write. Waits LATE_S at most.
+        """
         if not _is_failed_write(error):
             return error
         try:
@@ -45,7 +49,7 @@ def _is_failed_write(error: grpc.aio.AioRpcError) -> bool:
 
 
 def _at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """The result of a coroutine that has nothing to wait for."""
+    """Returns the result of a coroutine that has nothing to wait for."""
     try:
         coroutine.send(None)
     except StopIteration as end:

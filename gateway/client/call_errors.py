@@ -1,5 +1,5 @@
 """
-What a call can end with, seen from the caller: one tree by what the caller can do about it. Pure; no grpc here.
+The errors of a call: one tree, by what the caller can do about them. Pure; no grpc here.
 
     CallError
       RequestRefused      the request is wrong (INVALID_ARGUMENT, OUT_OF_RANGE); the text names the field
@@ -25,9 +25,9 @@ from collections.abc import Mapping
 
 class CallError(Exception):
     """
-    Base of all. ``code`` is the gRPC code's name, ``reason`` a stable word for programs ("" when the other side gave none),
-    ``metadata`` its facts, ``retry_after_s`` the wait that the other side asked for (None: it did not say).
-    ``is_retry_refused``: the other side said that a retry is not wanted.
+    Base of all errors of a call. ``code`` is the gRPC code's name, ``reason`` a stable word for programs ("" if the other
+    side sent none), ``metadata`` facts for programs, ``retry_after_s`` the wait that the other side asked for (None: it did
+    not). ``is_retry_refused``: the other side does not want a retry.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class CallError(Exception):
 
 
 class CannotSend(ValueError):
-    """What was given has no form on the wire, so nothing was sent; the text names the part and what was expected."""
+    """The arguments have no form on the wire, so nothing was sent. The text names the argument and what was expected."""
 
 
 class RequestRefused(CallError):
@@ -61,11 +61,11 @@ class NotFound(CallError):
 
 
 class RuleForbids(CallError):
-    """A rule forbids it in the present state; says which, and how to override it where that is allowed."""
+    """A rule forbids it in the present state. The text says which rule, and how to override it if that is allowed."""
 
 
 class Conflict(CallError):
-    """What the request was based on is no longer current: read again, then decide."""
+    """The state that the request was based on is no longer current: read again, then decide."""
 
 
 class NotPermitted(CallError):
@@ -77,7 +77,7 @@ class Unavailable(CallError):
 
 
 class Unreachable(Unavailable):
-    """Nobody answers at the address; ``cause`` says why in a few words."""
+    """Nobody answers at the address. ``cause`` is the reason in a few words."""
 
     cause = ""
 
@@ -120,5 +120,5 @@ BY_CODE: dict[str, type[CallError]] = {
 
 
 def error_of(code: str) -> type[CallError]:
-    """The class for a gRPC code's name; GatewayFailed for what is nobody's fault but the gateway's."""
+    """Returns the class for a gRPC code's name; GatewayFailed for codes that are the gateway's fault."""
     return BY_CODE.get(code, GatewayFailed)

@@ -1,8 +1,8 @@
 """
-The connections of a `Client`: a fixed number in turn, or ("auto") one to every worker, found in the background.
+The connections of a `Client`: a fixed number that take turns, or ("auto") one to every worker, found in the background.
 
-The first call goes out on the first connection at once; the others join when they are known to meet a worker that none
-of the rest meets. A connection that is given up ends when its calls have. What to keep is `gateway.client.spread`'s to say.
+The first call goes out on the first connection at once. Others join when they are known to reach a worker that none of the
+rest reaches. A connection that is given up ends when its calls have. `gateway.client.spread` decides which to keep.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from gateway.client.spread import Place, repeated, tries, wanted
 
 AUTO_AFTER = 3  # calls: who asks once or twice, as a command does, needs one connection
 LOOK_EVERY_S = 30.0  # connections are made anew when workers are replaced or the connection has its age
-DOUBT_S = 1.0  # at least between two looks, however many calls fail
+DOUBT_S = 1.0  # seconds between two checks at least, however many calls fail
 PROBE_TIMEOUT_S = 2.0
 
 
 class _Seat:
-    """A connection with the calls that are on it."""
+    """A connection with the number of its calls."""
 
     __slots__ = ("calls", "channel")
 
@@ -34,7 +34,10 @@ class _Seat:
 
 
 class Channels:
-    """``connect`` makes a connection. ``count`` connections in turn; None: one to every worker. Thread-safe."""
+    """
+    Keeps connections made by ``connect``. With a ``count`` so many take turns; with None there is one to every worker.
+    Thread-safe.
+    """
 
     def __init__(self, connect: Callable[[], Channel], count: int | None) -> None:
         self._connect, self._is_auto = connect, count is None
@@ -45,11 +48,11 @@ class Channels:
         self._doubted, self._closing = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self._calls = 0
-        self._looked_at = 0  # the number of calls at the last look
+        self._looked_at = 0  # the number of calls at the last check
 
     @contextmanager
     def next(self) -> Iterator[Channel]:
-        """The connection whose turn it is; it stays open for the block."""
+        """Returns the next connection in turn, which stays open for the block."""
         with self._lock:
             seats = self._seats
             seat = seats[next(self._turn) % len(seats)]
@@ -69,11 +72,11 @@ class Channels:
                 seat.channel.close()
 
     def doubt(self) -> None:
-        """A call found nobody: look soon whether the connections still meet every worker."""
+        """Asks for an early check of the connections, after a call found nobody."""
         self._doubted.set()
 
     def close(self) -> None:
-        """Closes all connections; calls on their way are cancelled."""
+        """Closes all connections and cancels their calls."""
         with self._lock:
             self._closing.set()
             seats, thread = (*self._seats, *self._leaving), self._thread
@@ -86,7 +89,7 @@ class Channels:
     # ---- finding every worker ---------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        # The thread holds the pool only while it looks, so a client that is dropped without `close` goes away.
+        # The thread holds the pool only during a check, so a client that is dropped without `close` is collected.
         self._thread = threading.Thread(
             target=_look_on, args=(weakref.ref(self), self._doubted, self._closing), name="interlock-channels", daemon=True
         )
@@ -94,7 +97,7 @@ class Channels:
 
     def look(self) -> float | None:
         """
-        Drops connections that meet the same worker, opens what is missing. In how many seconds to look again; None: never.
+        Closes connections to the same worker and opens missing ones. Returns the seconds until the next check; None: never.
         """
         with self._lock:
             if self._closing.is_set():
@@ -105,7 +108,7 @@ class Channels:
             try:
                 places.append(Place.parse(seat.channel.worker(PROBE_TIMEOUT_S)))
             except CallError:
-                return DOUBT_S  # nobody there, or going: nothing can be told now
+                return DOUBT_S  # nobody answers, or the worker is stopping: unknown now
         if not any(places):
             return None  # no gateway of ours
         spare = repeated(places)
@@ -114,7 +117,7 @@ class Channels:
         return LOOK_EVERY_S
 
     def is_idle(self) -> bool:
-        """Whether nothing was called since the last look."""
+        """Whether there was no call since the last check."""
         return self._calls == self._looked_at
 
     def _search(self, met: list[Place]) -> None:

@@ -29,10 +29,11 @@ class Client:
     """
     A client of a gateway's data port, open until closed (a context manager).
 
-    ``timeout_s`` is the deadline of a call with all its retries, where the call gives none of its own. Workers share the
-    port, and what is spread over them is connections: with ``channels`` "auto" there comes to be one to each worker (16 at
-    most; looked for in the background after the first calls, and again every half minute), with a number so many,
-    wherever they fall. Calls take turns over them. ``sleep`` and ``now`` (monotonic seconds) are for tests.
+    ``timeout_s`` is the deadline of a call with all its retries, unless the call has its own. Workers share the port, and
+    connections, not calls, are spread over them. With ``channels`` "auto" the client keeps one connection to each worker (16
+    at most; it looks for them in the background after the first calls, and again every half minute). With a number it keeps
+    so many, whichever workers they reach. Calls take turns over them. ``sleep`` and ``now`` (monotonic seconds) are for
+    tests.
     """
 
     def __init__(
@@ -68,12 +69,13 @@ class Client:
         headers: Mapping[str, str] | None = None,
     ) -> Prediction:
         """
-        A prediction. ``inputs``: arrays by name, or one array for a model with one input; their dtypes must be the model's.
-        ``version``: "" is routed by the deployment, a number or an alias is that one. The same ``unit_id`` always meets the
-        same arm. ``request_id`` comes back and may name the prediction in feedback. ``outputs``: only these. ``datatypes``
-        overrides by name what the dtypes say (BF16 as uint16). ``headers`` go out as metadata, e.g. ``traceparent``.
+        Returns a prediction.
 
-        Raises CallError (see `gateway.client.call_errors`), and TensorError for an array that the protocol has no form for.
+        ``inputs``: arrays by name, or one array for a model with one input; their dtypes must be the model's. ``version``:
+        "" is routed by the deployment, a number or an alias names one version. The same ``unit_id`` always gets the same
+        arm. ``request_id`` comes back and may name the prediction in feedback. ``outputs``: only these. ``datatypes``
+        overrides by name what the dtypes say (BF16 as uint16). ``headers`` go out as metadata, e.g. ``traceparent``. Raises
+        CallError (see `gateway.client.call_errors`), and TensorError for an array that the protocol has no form for.
         """
         deadline = self._deadline(timeout_s)
         arrays = inputs if isinstance(inputs, Mapping) else {self._only_input(model, version, deadline): inputs}
@@ -99,12 +101,12 @@ class Client:
         headers: Mapping[str, str] | None = None,
     ) -> Iterator[Prediction | CallError]:
         """
-        Predictions for everything that ``inputs`` yields, over one stream: sent without waiting for answers (the gateway
-        bounds what is under way), answered in the same order. The fastest way to ask for much. Where a request is refused or
-        fails, its error is given in its place and the stream goes on. Leaving the iterator cancels the rest. Arguments as for
-        `infer`; there is no default timeout, and nothing is retried.
+        Yields predictions for everything that ``inputs`` yields, over one stream: requests go out without waiting for
+        answers (the gateway bounds how many are in flight), answers come in the same order. The fastest way to ask for many.
 
-        Raises CallError when the stream itself ends early, and whatever ``inputs`` raises, after the answers so far.
+        If a request is refused or fails, its error is yielded in its place and the stream goes on. Leaving the iterator
+        cancels the rest. Arguments as for `infer`; there is no default timeout, and nothing is retried. Raises CallError if
+        the stream itself ends early, and whatever ``inputs`` raises, after the answers so far.
         """
 
         def message(item: Inputs) -> inference.ModelInferRequest:
@@ -119,12 +121,12 @@ class Client:
         requests.check()
 
     def metadata(self, model: str, version: str = "", *, timeout_s: float | None = None) -> ModelInfo:
-        """What a model takes and gives. Raises NotFound."""
+        """Returns a model's inputs and outputs. Raises NotFound."""
         message = inference.ModelMetadataRequest(name=model, version=version)
         return values.model_info(self._call(lambda c: c.inference.ModelMetadata, message, self._deadline(timeout_s)))
 
     def is_ready(self, model: str = "", version: str = "", *, timeout_s: float = 5.0) -> bool:
-        """Whether the gateway (or one model of it) serves now; False also when nobody answers."""
+        """Whether the gateway (or one model of it) serves now; False also if nobody answers."""
         with self._channels.next() as channel:
             try:
                 if model:
@@ -146,14 +148,16 @@ class Client:
 
     def send_feedback(self, items: Sequence[Feedback], *, timeout_s: float | None = None) -> list[FeedbackResult]:
         """
-        Sends ground truth; the verdicts come in the order of the items. Retried like a prediction: an item that had
+        Sends ground truth. Returns the verdicts in the order of the items. Retried like a prediction: an item that had
         already arrived is then a DUPLICATE, and counted once.
         """
         message = feedback.SendFeedbackRequest(items=[item_message(item) for item in items])
         return results(self._call(lambda c: c.feedback.SendFeedback, message, self._deadline(timeout_s)).results)
 
     def stream_feedback(self, items: Iterable[Feedback], *, timeout_s: float | None = None) -> list[FeedbackResult]:
-        """The same for very many, sent while ``items`` yields them, one answer at the end; not retried, no default timeout."""
+        """
+        Sends very many items while ``items`` yields them. Returns the verdicts at the end. Not retried, no default timeout.
+        """
         with self._channels.next() as channel:
             response = channel.call(channel.feedback.StreamFeedback, stream_messages(items), timeout_s=timeout_s)
         return results(response.results)
@@ -178,7 +182,7 @@ class Client:
     def _call(
         self, rpc: Callable[[Channel], Any], message: Any, deadline: float, headers: Mapping[str, str] | None = None
     ) -> Any:
-        """One call with its retries, every attempt on the next connection."""
+        """Makes one call with its retries, every attempt on the next connection."""
         for attempt in itertools.count(1):
             try:
                 with self._channels.next() as channel:
@@ -203,7 +207,7 @@ class Client:
 
 
 def channel_count(channels: int | Literal["auto"]) -> int | None:
-    """How many connections there are to be; None: as many as there are workers. Raises ValueError."""
+    """Returns the wanted number of connections; None for as many as there are workers. Raises ValueError."""
     if channels == "auto":
         return None
     if not isinstance(channels, int) or channels < 1:

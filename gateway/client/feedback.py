@@ -1,4 +1,4 @@
-"""Ground truth as the client sends it, and what became of it. Values and their messages; pure."""
+"""Ground truth and its verdicts as the client's values, and their messages. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ITEMS_PER_MESSAGE = 1000
 
 
 class Verdict(StrEnum):
-    """What became of an item; what each means is said in protos/interlock/v1/feedback.proto."""
+    """The verdict on an item. protos/interlock/v1/feedback.proto explains each."""
 
     JOINED = "JOINED"
     PENDING = "PENDING"
@@ -28,9 +28,10 @@ class Verdict(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feedback:
     """
-    What really happened for one prediction: named by ``prediction_id`` or by the caller's own ``inference_id``, told as a
-    ``label`` (a class) or a ``value`` (a number). ``row`` is the row of a request of several rows; ``source`` says who knows;
-    a repeat with the same ``idempotency_key`` is always a duplicate. Raises CannotSend naming the field that is wrong.
+    The true outcome for one prediction, which is named by ``prediction_id`` or by the caller's own ``inference_id``. The
+    outcome is a ``label`` (a class) or a ``value`` (a number). ``row`` is the row in a request of several rows, ``source``
+    the origin of the truth. A repeat with the same ``idempotency_key`` is always a duplicate. Raises CannotSend that names
+    the wrong field.
     """
 
     prediction_id: str | None = None
@@ -53,14 +54,14 @@ class Feedback:
 
 @dataclass(frozen=True, slots=True)
 class FeedbackResult:
-    """The verdict on one item; ``detail`` explains where there is something to explain."""
+    """The verdict on one item. ``detail`` explains it if there is something to explain."""
 
     verdict: Verdict
     detail: str = ""
 
 
 def item_message(item: Feedback) -> feedback.FeedbackItem:
-    """The item for the wire; a time without a zone is taken as local time."""
+    """Returns the item's message. A time without a zone is local time."""
     message = feedback.FeedbackItem(row=item.row, source=item.source, idempotency_key=item.idempotency_key)
     if item.prediction_id is not None:
         message.prediction_id = item.prediction_id
@@ -76,7 +77,7 @@ def item_message(item: Feedback) -> feedback.FeedbackItem:
 
 
 def stream_messages(items: Iterable[Feedback]) -> Iterator[feedback.StreamFeedbackRequest]:
-    """The items in messages of at most 1000."""
+    """Yields the items in messages of at most 1000."""
     request = feedback.StreamFeedbackRequest()
     for item in items:
         request.items.append(item_message(item))
@@ -90,7 +91,7 @@ def stream_messages(items: Iterable[Feedback]) -> Iterator[feedback.StreamFeedba
 async def astream_messages(
     items: Iterable[Feedback] | AsyncIterable[Feedback],
 ) -> AsyncIterator[feedback.StreamFeedbackRequest]:
-    """The same from either kind of iterable, for asyncio."""
+    """Yields the same from either kind of iterable, for asyncio."""
     if not isinstance(items, AsyncIterable):
         for request in stream_messages(items):
             yield request
@@ -107,6 +108,6 @@ async def astream_messages(
 
 
 def results(messages: Sequence[feedback.FeedbackResult]) -> list[FeedbackResult]:
-    """The verdicts as values, in the order of the items."""
+    """Returns the verdicts as values, in the order of the items."""
     names = {number: name.removeprefix("FEEDBACK_VERDICT_") for name, number in feedback.FeedbackVerdict.items()}
     return [FeedbackResult(Verdict(names[message.verdict]), message.detail) for message in messages]

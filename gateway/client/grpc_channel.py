@@ -36,7 +36,7 @@ _CAUSES = {
 
 
 class Channel:
-    """One connection to a gateway, with a stub per service; opens on the first call. Thread-safe."""
+    """One connection to a gateway, with a stub per service. Opens on the first call. Thread-safe."""
 
     def __init__(self, address: str, *, max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES) -> None:
         self.address = address
@@ -46,14 +46,17 @@ class Channel:
         self.feedback = Stub(self._channel, FEEDBACK)
 
     def call(self, rpc: Any, request: Any, *, timeout_s: float | None, headers: Mapping[str, str] | None = None) -> Any:
-        """The response of an RPC that answers once (``request``: a message, or an iterator of them). Raises CallError."""
+        """
+        Calls an RPC that answers once (``request``: a message, or an iterator of them). Returns the response. Raises
+        CallError.
+        """
         try:
             return rpc(request, timeout=timeout_s, metadata=_metadata(headers))
         except grpc.RpcError as error:
             raise translated(error, self.address, timeout_s) from error
 
     def worker(self, timeout_s: float) -> str | None:
-        """Which worker of the gateway is at the other end, as it tells; None when it does not. Raises CallError."""
+        """Returns the worker at the other end by its own words, None if it sends none. Raises CallError."""
         try:
             _, call = self.inference.ServerReady.with_call(inference.ServerReadyRequest(), timeout=timeout_s)
         except grpc.RpcError as error:
@@ -65,7 +68,7 @@ class Channel:
     def stream(
         self, rpc: Any, request: Any, *, timeout_s: float | None, headers: Mapping[str, str] | None = None
     ) -> Iterator[Any]:
-        """The responses of an RPC that answers many times; leaving the iterator cancels the call. Raises CallError."""
+        """Yields the responses of an RPC that answers many times. Leaving the iterator cancels the call. Raises CallError."""
         call = rpc(request, timeout=timeout_s, metadata=_metadata(headers))
         try:
             yield from call
@@ -75,7 +78,7 @@ class Channel:
             call.cancel()
 
     def close(self) -> None:
-        """Closes the connection; calls on their way are cancelled."""
+        """Closes the connection and cancels its calls."""
         self._channel.close()
 
     def __enter__(self) -> Self:
@@ -95,14 +98,17 @@ class AsyncChannel:
         self.feedback = Stub(self._channel, FEEDBACK)
 
     async def call(self, rpc: Any, request: Any, *, timeout_s: float | None, headers: Mapping[str, str] | None = None) -> Any:
-        """The response of an RPC that answers once (``request``: a message, or an async iterator). Raises CallError."""
+        """
+        Calls an RPC that answers once (``request``: a message, or an async iterator). Returns the response. Raises
+        CallError.
+        """
         try:
             return await rpc(request, timeout=timeout_s, metadata=_metadata(headers))
         except grpc.RpcError as error:
             raise translated(error, self.address, timeout_s) from error
 
     async def worker(self, timeout_s: float) -> str | None:
-        """Which worker of the gateway is at the other end, as it tells; None when it does not. Raises CallError."""
+        """Returns the worker at the other end by its own words, None if it sends none. Raises CallError."""
         call = self.inference.ServerReady(inference.ServerReadyRequest(), timeout=timeout_s)
         try:
             await call
@@ -113,7 +119,7 @@ class AsyncChannel:
     async def stream(
         self, rpc: Any, request: Any, *, timeout_s: float | None, headers: Mapping[str, str] | None = None
     ) -> AsyncGenerator[Any]:
-        """The responses of an RPC that answers many times. Raises CallError."""
+        """Yields the responses of an RPC that answers many times. Raises CallError."""
         call = rpc(request, timeout=timeout_s, metadata=_metadata(headers))
         told = ServerStatus(call)
         try:
@@ -127,12 +133,14 @@ class AsyncChannel:
             call.cancel()
 
     async def close(self) -> None:
-        """Closes the connection; calls on their way are cancelled."""
+        """Closes the connection and cancels its calls."""
         await self._channel.close()
 
 
 def translated(error: Any, address: str, timeout_s: float | None = None) -> CallError:
-    """The typed error of a grpc.RpcError: its class by code, with the reason, facts and wait that the other side gave."""
+    """
+    Returns the typed error of a grpc.RpcError: its class by code, with the reason, facts and wait that the other side sent.
+    """
     code, text, trailers = error.code(), error.details() or "", _pairs(error.trailing_metadata())
     cause = _unreachable_because(code, text, trailers)
     if cause is not None:
@@ -157,7 +165,7 @@ def translated(error: Any, address: str, timeout_s: float | None = None) -> Call
 
 
 def _unreachable_because(code: grpc.StatusCode, text: str, trailers: Mapping[str, Any]) -> str | None:
-    """Why the connection could not be made, or None when the call failed for another reason."""
+    """Returns why the connection could not be made, None if the call failed for another reason."""
     if code is not grpc.StatusCode.UNAVAILABLE or _DETAILS_KEY in trailers:
         return None
     lowered = text.lower()
@@ -184,7 +192,9 @@ def _details(trailers: Mapping[str, Any]) -> tuple[error_details_pb2.ErrorInfo, 
 
 
 def _pushback_ms(trailers: Mapping[str, Any]) -> int | None:
-    """Milliseconds to wait; negative: do not retry (gRFC A6; what cannot be read means the same); None: not said."""
+    """
+    Returns the milliseconds to wait. Negative: do not retry (gRFC A6; an unreadable value means the same). None: not sent.
+    """
     text = trailers.get(_PUSHBACK_KEY)
     if text is None:
         return None

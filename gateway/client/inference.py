@@ -1,4 +1,4 @@
-"""A prediction as a value, and its way to and from the Open Inference Protocol's messages. Pure; calls are made elsewhere."""
+"""A prediction as a value, and its conversion to and from the Open Inference Protocol's messages. Pure; makes no calls."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _TYPED = {
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """
-    What a model answered. ``outputs`` by name (BYTES as object arrays of bytes); ``version`` is the one that served, ``arm``
-    why it did (default, candidate, pinned); ``prediction_id`` is what ground truth refers to later.
+    A model's answer. ``outputs`` are by name (BYTES as object arrays of bytes). ``version`` is the one that served, ``arm``
+    the reason (default, candidate, pinned). Ground truth refers to ``prediction_id`` later.
     """
 
     model: str
@@ -47,7 +47,7 @@ class Prediction:
 
     @property
     def output(self) -> Array:
-        """The output of a model that has one. Raises ValueError naming them when there are several."""
+        """Returns the only output. Raises ValueError that names them if there are several."""
         if len(self.outputs) != 1:
             raise ValueError(
                 f"{self.model} gives {len(self.outputs)} outputs ({', '.join(self.outputs)}): take one by its name"
@@ -66,7 +66,7 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What a model takes and gives. ``versions``: those that are ready to serve."""
+    """A model's inputs and outputs. ``versions`` are those that are ready to serve."""
 
     name: str
     versions: tuple[str, ...]
@@ -85,7 +85,9 @@ def request_message(
     outputs: Sequence[str] | None = None,
     datatypes: Mapping[str, str] | None = None,
 ) -> inference.ModelInferRequest:
-    """The request with raw tensors. ``datatypes`` overrides what the dtypes say (BF16 as uint16). Raises TensorError."""
+    """
+    Returns the request with raw tensors. ``datatypes`` overrides what the dtypes say (BF16 as uint16). Raises TensorError.
+    """
     request = inference.ModelInferRequest(model_name=model, model_version=version, id=request_id)
     if unit_id is not None:
         request.parameters["unit_id"].string_param = unit_id
@@ -100,7 +102,7 @@ def request_message(
 
 
 def prediction(response: inference.ModelInferResponse) -> Prediction:
-    """The response as a value; takes raw and typed outputs. Raises TensorError when sizes do not fit."""
+    """Returns the response as a value; reads raw and typed outputs. Raises TensorError if sizes do not fit."""
     raw = response.raw_output_contents
     if raw and len(raw) != len(response.outputs):
         raise TensorError(f"{len(response.outputs)} outputs came with {len(raw)} raw contents")
@@ -120,14 +122,14 @@ def prediction(response: inference.ModelInferResponse) -> Prediction:
 
 
 def model_info(response: inference.ModelMetadataResponse) -> ModelInfo:
-    """The metadata as a value."""
+    """Returns the metadata as a value."""
     return ModelInfo(
         response.name, tuple(response.versions), response.platform, _tensors(response.inputs), _tensors(response.outputs)
     )
 
 
 def only_input(info: ModelInfo) -> str:
-    """The name of the input of a model that takes one. Raises TensorError naming them when it takes several."""
+    """Returns the name of a model's only input. Raises TensorError that names them if there are several."""
     if len(info.inputs) != 1:
         names = ", ".join(tensor.name for tensor in info.inputs)
         raise TensorError(f"{info.name} takes {len(info.inputs)} inputs ({names}): give a mapping of name to array")

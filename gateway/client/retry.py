@@ -47,13 +47,13 @@ class RetryBudget:
         self._lock = threading.Lock()
 
     def succeeded(self) -> None:
-        """A call was answered."""
+        """Counts a call that was answered."""
         if self._tokens < self._capacity:
             with self._lock:
                 self._tokens = min(self._capacity, self._tokens + self._per_success)
 
     def failed(self) -> bool:
-        """A call failed in a way worth a retry; whether the budget still allows one."""
+        """Counts a call that failed in a way worth a retry. Returns whether the budget still allows one."""
         if self._capacity == 0:
             return True
         with self._lock:
@@ -62,14 +62,14 @@ class RetryBudget:
 
 
 def is_retryable(error: CallError) -> bool:
-    """Whether another try may help at all."""
+    """Whether another attempt may help at all."""
     return isinstance(error, Unavailable | Overloaded) and not error.is_retry_refused
 
 
 def delay_s(policy: RetryPolicy, error: CallError, attempt: int, remaining_s: float | None, jitter: float) -> float | None:
     """
-    Seconds to wait before the next attempt, or None for no more. ``attempt`` counts from 1; ``remaining_s`` is what is left
-    until the deadline (None: there is none); ``jitter`` is 0 to 1.
+    Returns the seconds to wait before the next attempt, None for no further one. ``attempt`` counts from 1; ``remaining_s``
+    is the time until the deadline (None: there is none); ``jitter`` is 0 to 1.
     """
     if attempt >= policy.max_attempts or not is_retryable(error):
         return None

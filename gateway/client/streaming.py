@@ -1,4 +1,4 @@
-"""A stream of predictions as values: what is given becomes requests while it is sent, answers come in its order."""
+"""A stream of predictions as values: inputs become requests while they are sent, answers come in their order."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class _Making:
 
 
 class Requests(_Making):
-    """Made in a thread of gRPC's."""
+    """Makes requests in a thread of gRPC's."""
 
     def __init__(self, message: Callable[[Inputs], inference.ModelInferRequest]) -> None:
         super().__init__()
         self._message = message
 
     def of(self, inputs: Iterable[Inputs]) -> Iterator[inference.ModelInferRequest]:
-        """The requests."""
+        """Yields the requests."""
         try:
             for item in inputs:
                 yield self._message(item)
@@ -48,14 +48,14 @@ class Requests(_Making):
 
 
 class AsyncRequests(_Making):
-    """Made in the event loop."""
+    """Makes requests in the event loop."""
 
     def __init__(self, message: Callable[[Inputs], Awaitable[inference.ModelInferRequest]]) -> None:
         super().__init__()
         self._message = message
 
     async def of(self, inputs: Iterable[Inputs] | AsyncIterable[Inputs]) -> AsyncIterator[inference.ModelInferRequest]:
-        """The requests."""
+        """Yields the requests."""
         try:
             async for item in _each(inputs):
                 yield await self._message(item)
@@ -75,7 +75,7 @@ async def _each(inputs: Iterable[Inputs] | AsyncIterable[Inputs]) -> AsyncIterat
 
 
 def outcome(response: Any) -> Prediction | CallError:
-    """An answer as a value: the prediction, or the error that a unary call would have raised."""
+    """Returns an answer as a value: the prediction, or the error that a unary call would have raised."""
     if not response.error_message:
         return prediction(response.infer_response)
     parameters = response.infer_response.parameters

@@ -1,4 +1,4 @@
-"""What registering a version sends: which files, in which pieces."""
+"""The upload of a version: its files, and the messages that carry them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ CHUNK_BYTES = 1 << 20
 
 
 class UploadError(CannotSend):
-    """There is nothing proper to upload at the path; says what was found and what was expected."""
+    """The path has no model to upload. The text says what was found and what was expected."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """Where a version comes from; everything optional."""
+    """The origin of a version. Everything is optional."""
 
     run_id: str = ""
     source_commit: str = ""
@@ -61,8 +61,9 @@ class Upload:
     @staticmethod
     def of(path: Path, *, model_file: str | None = None) -> Upload:
         """
-        A folder whole, with ``model_file`` or the one .onnx file in it; or an .onnx file with the external data it refers to.
-        Raises UploadError, and the registry's InvalidModel when the file is no ONNX model or refers to files elsewhere.
+        Makes an upload of a whole folder, with ``model_file`` or the one .onnx file in it; or of an .onnx file with the
+        external data it refers to. Raises UploadError, and the registry's InvalidModel if the file is no ONNX model or
+        refers to files elsewhere.
         """
         if path.is_dir():
             return _folder(path, model_file)

@@ -1,4 +1,4 @@
-"""`python -m gateway.demo`: the whole tour in under three minutes; the exit code says whether all went well."""
+"""`python -m gateway.demo`: the whole tour in under three minutes. The exit code says whether everything went well."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gateway.demo.traffic import Traffic
 
 
 def main() -> int:
-    """Reads the options, runs the tour, and leaves nothing behind unless told to."""
+    """Reads the options, runs the tour, and leaves nothing behind unless ``--keep`` is given."""
     parser = argparse.ArgumentParser(prog="python -m gateway.demo", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave the gateway running, and print what to try next")
     keep = bool(parser.parse_args().keep)
@@ -55,7 +55,7 @@ def main() -> int:
 
 
 def _train(console: Console, folder: Path) -> tuple[list[Path], models.Scans]:
-    """The three ONNX files, and the scans that the callers will send."""
+    """Returns the three ONNX files, and the scans that the callers will send."""
     console.print("[bold]1. Train three classifiers of handwritten digits[/bold]")
     train, test = models.scans()
     makers: tuple[Callable[[models.Scans], Any], ...] = (models.logistic_regression, models.perceptron, models.wrecked)

@@ -30,7 +30,7 @@ class Scans:
 
 
 def scans() -> tuple[Scans, Scans]:
-    """(training half, test half): the same on every machine, each digit equally frequent in both."""
+    """Returns (training half, test half): the same on every machine, each digit equally frequent in both."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -40,14 +40,14 @@ def scans() -> tuple[Scans, Scans]:
 
 
 def logistic_regression(train: Scans) -> Any:
-    """v1: a strongly regularised linear model, right for about 94 of 100 test images."""
+    """Trains v1: a strongly regularised linear model, right for about 94 of 100 test images."""
     from sklearn.linear_model import LogisticRegression
 
     return LogisticRegression(C=0.0003, max_iter=300).fit(train.images, train.digits)
 
 
 def perceptron(train: Scans, *, rounds: int = 100) -> Any:
-    """v2: 64 → 128 → 10 with ReLU, right for about 97 of 100 test images."""
+    """Trains v2: 64 → 128 → 10 with ReLU, right for about 97 of 100 test images."""
     from sklearn.neural_network import MLPClassifier
 
     with warnings.catch_warnings():
@@ -56,7 +56,7 @@ def perceptron(train: Scans, *, rounds: int = 100) -> Any:
 
 
 def wrecked(train: Scans) -> Any:
-    """v3: the same network as v2, trained on shuffled labels, so that it knows nothing: right by chance only."""
+    """Trains v3: the same network as v2 on shuffled labels, so that it is right by chance only."""
     shuffled = np.random.default_rng(SEED).permutation(train.digits)
     return perceptron(Scans(train.images, shuffled), rounds=20)
 

@@ -1,4 +1,4 @@
-"""A gateway in its own processes, for the demo and the load tests: started on free ports, always stopped again."""
+"""A gateway in its own processes, for the demo and the load tests: started on free ports, always stopped at the end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STOP_TIMEOUT_S = 30.0
 
 
 class GatewayBroken(Exception):
-    """The gateway did not start, died; the text is for people."""
+    """The gateway did not start, or died. The text is for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class GatewayProcess:
         prefix: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
     ) -> None:
-        """``prefix`` goes before the command (such as ``taskset -c 0``), ``options`` after it."""
+        """Starts it. ``prefix`` goes before the command (such as ``taskset -c 0``), ``options`` after it."""
         home.mkdir(parents=True, exist_ok=True)
         self.home = home
         self.log = home / "gateway.log"
@@ -99,11 +99,11 @@ class GatewayProcess:
         return self._process.poll() is None
 
     def tail(self, lines: int = 20) -> str:
-        """The last lines of the gateway's log."""
+        """Returns the last lines of the gateway's log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     def stop(self) -> int:
-        """Stops it gracefully, by force after 30 s; returns the exit code."""
+        """Stops it gracefully, by force after 30 s. Returns the exit code."""
         if self._process.poll() is None:
             self._process.terminate()
             try:

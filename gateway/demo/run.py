@@ -1,8 +1,8 @@
 """
 The tour, step by step, and the verdict at its end.
 
-Every step does something to a running gateway through the public client, while callers go on, and checks what must hold:
-no request fails, no answer comes from a version that was already replaced, a unit always meets the same version.
+Every step does something to a running gateway through the public client, while callers go on, and checks what must hold: no
+request fails, no answer comes from a version that was already replaced, a unit always gets the same version.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ RECENT_S = 3.0  # the window in which the tour looks at live quality
 
 
 class StepFailed(Exception):
-    """Something the tour promises did not happen; the text says what."""
+    """A promise of the tour was broken. The text says which."""
 
 
 class Tour:
-    """The steps on one running gateway, in their order; each prints what it did."""
+    """The steps on one running gateway, in their order. Each prints what it did."""
 
     def __init__(self, console: Console, gateway: GatewayProcess, admin: AdminClient, traffic: Traffic) -> None:
         self._console = console
@@ -50,7 +50,7 @@ class Tour:
         return self.verdict()
 
     def register(self, files: Iterable[Path]) -> None:
-        """All three versions, unserved yet."""
+        """Registers all three versions, which do not serve yet."""
         self._title("Register three versions", "interlock register digits FILE")
         for (version, name), file in zip(NAMES.items(), files, strict=True):
             lineage = Lineage(datasets=("scikit-learn digits",))
@@ -61,7 +61,7 @@ class Tour:
             self._say(f"v{version} {name}: {done.version.size_bytes:,} bytes, {rows}")
 
     def serve_first(self) -> None:
-        """v1 for everybody, and the callers begin."""
+        """Deploys v1 for everybody, and starts the callers."""
         self._title("Serve v1", "interlock deploy digits 1")
         self._change(self._admin.deploy(MODEL, 1, reason="first version"))
         self._traffic.start()
@@ -69,7 +69,7 @@ class Tour:
         self._watch(4)
 
     def split(self) -> None:
-        """70/30, sticky by unit."""
+        """Splits 70/30, sticky by unit."""
         self._title("A/B test: 30 % of the users meet v2", "interlock split digits 1=70 2=30")
         self._traffic.expect(())
         self._change(self._admin.split(MODEL, {"1": 70, "2": 30}, reason="is the perceptron better?"))
@@ -84,7 +84,7 @@ class Tour:
         self._show_quality(0.0)
 
     def shadow(self) -> None:
-        """v3 gets copies; nobody sees its answers."""
+        """Sends v3 copies of requests."""
         self._title("v3 as a shadow: copies of all requests, answers compared and thrown away", "interlock shadow digits 3")
         self._change(self._admin.shadow(MODEL, 3, percent=100.0))
         self._watch(5)
@@ -93,7 +93,7 @@ class Tour:
         self._say(f"compared {row.shadow_compared}, of which it disagreed in {share:.0%}; dropped {row.shadow_dropped}")
 
     def promote_second(self) -> None:
-        """v2 for everybody, under load."""
+        """Promotes v2 under load."""
         self._title("Promote v2 under load", "interlock promote digits 2")
         self._traffic.expect(())
         self._change(self._admin.promote(MODEL, 2, reason="better in the A/B test"))
@@ -101,7 +101,7 @@ class Tour:
         self._watch(4)
 
     def promote_third_by_mistake(self) -> None:
-        """v3 for everybody, until the truth shows what it is."""
+        """Promotes v3, until ground truth shows its quality."""
         self._title("Promote v3, by mistake", "interlock promote digits 3")
         self._traffic.expect(())
         self._change(self._admin.promote(MODEL, 3, reason="a mistake"))
@@ -110,7 +110,7 @@ class Tour:
         self._wait("the accuracy to fall", self._has_fallen, timeout_s=40, every_s=1)
 
     def roll_back(self) -> None:
-        """The predecessor is still warm: one commit."""
+        """Rolls back. The predecessor is still warm: one commit."""
         self._title("Roll back", "interlock rollback digits")
         self._traffic.expect(())
         self._change(self._admin.rollback(MODEL, reason="live accuracy collapsed"))
@@ -119,7 +119,7 @@ class Tour:
         self._show_quality(RECENT_S)
 
     def verdict(self) -> int:
-        """The table, and the number of things that went wrong."""
+        """Prints the table. Returns the number of problems."""
         self._traffic.stop()
         seen, sent = self._traffic.seen, self._traffic.seen.truths
         self._wait(f"all {sent} labels to be joined", lambda: self._joined() >= sent)
@@ -152,7 +152,7 @@ class Tour:
             raise StepFailed(f"{operation.verb}: {'; '.join(operation.missing)}")
 
     def _watch(self, duration_s: float) -> None:
-        """Lets the callers go on, and shows every second what they got since the last."""
+        """Waits, and prints every second what callers got since the last."""
         end, last = time.monotonic() + duration_s, self._traffic.answers()
         while time.monotonic() < end:
             time.sleep(min(1.0, max(0.0, end - time.monotonic())))
@@ -189,7 +189,7 @@ class Tour:
 
 
 def problems(seen: Seen, live: Mapping[str, Measured]) -> list[str]:
-    """Where what the gateway says differs from what the callers saw; empty when all is well."""
+    """Returns the differences between what the gateway says and what the callers saw; empty if there are none."""
     found = []
     if seen.stale:
         found.append(f"{seen.stale} answers came from a version that had been replaced before they were asked for")

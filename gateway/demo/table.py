@@ -23,7 +23,7 @@ class Measured:
 
 
 def measured(quality: admin.Quality) -> dict[str, Measured]:
-    """By version, from the confusion matrices that the gateway keeps per arm (the shadow's left out)."""
+    """Returns quality by version, from the confusion matrices that the gateway keeps per arm, without the shadow's."""
     cells: dict[str, Counter[tuple[str, str]]] = {}
     for version in quality.versions:
         if version.arm != "shadow" and version.labelled:
@@ -44,7 +44,7 @@ def _measured(cells: Mapping[tuple[str, str], int]) -> Measured:
 
 
 def agreement(status: admin.Status, version: str) -> float | None:
-    """Share of the primary's answers that the version, as a shadow, gave too; None where it never was one."""
+    """Returns the share of the primary's answers that the version, as a shadow, gave too; None if it never was one."""
     for model in status.models:
         for row in model.versions:
             if str(row.version) == version and row.shadow_compared:
@@ -53,12 +53,12 @@ def agreement(status: admin.Status, version: str) -> float | None:
 
 
 def errors_by_version(status: admin.Status) -> dict[str, int]:
-    """Failed requests that the gateway itself counted."""
+    """Returns the failed requests that the gateway itself counted."""
     return {str(row.version): row.errors for model in status.models for row in model.versions}
 
 
 def final_table(names: Mapping[str, str], seen: Seen, quality: admin.Quality, status: admin.Status) -> Table:
-    """One row a version of ``names``."""
+    """Returns a table with one row per version of ``names``."""
     table = Table(title="What happened, per version")
     for column in ("version", "requests", "errors", "p50", "p99", "live accuracy", "live F1", "agreement with the primary"):
         table.add_column(column, justify="left" if column == "version" else "right")

@@ -1,5 +1,5 @@
 """
-Callers of the demo: threads that ask for predictions of real test images, and one that sends the truth back a little later.
+The demo's callers: threads that ask for predictions of real test images, and one that sends ground truth a little later.
 
 Everything is counted per version that served, on this side of the wire, so that the table at the end rests on what the
 callers saw. Nothing is retried: a failed call counts as failed.
@@ -28,7 +28,7 @@ ONCE = RetryPolicy(max_attempts=1)
 
 @dataclass(slots=True)
 class Seen:
-    """What all callers saw; changed under the traffic's lock. Versions are texts, as the protocol has them."""
+    """The counts of all callers, changed under the traffic's lock. Versions are texts, as in the protocol."""
 
     answers: Counter[str] = field(default_factory=Counter)  # by version
     right: Counter[str] = field(default_factory=Counter)  # answers that were the digit shown, by version
@@ -57,31 +57,33 @@ class Traffic:
         self._caller_count = callers
 
     def start(self) -> None:
-        """Begins to call."""
+        """Starts the callers."""
         self._callers = [self._threads.submit(self._call, number) for number in range(self._caller_count)]
         self._teller = self._threads.submit(self._tell)
 
     def stop(self) -> None:
-        """Ends the callers, sends the truth that is still due, and returns when all is sent. Raises what broke a thread."""
+        """
+        Ends the callers, sends the ground truth that is still due, and returns when all is sent. Raises what broke a thread.
+        """
         self._stop.set()
         self._threads.shutdown()
         for thread in (*self._callers, *([self._teller] if self._teller else [])):
             thread.result()
 
     def expect(self, versions: Iterable[str]) -> None:
-        """From now on only these versions may answer, and a unit must always meet the same one; none: anything goes."""
+        """Allows only these versions to answer from now on, and a unit only one of them; none allows everything."""
         with self._lock:
             allowed = frozenset(versions)
             self._expected = (time.perf_counter(), allowed) if allowed else None
             self._by_unit.clear()
 
     def answers(self) -> Counter[str]:
-        """Answers so far, by the version that served."""
+        """Returns the answers so far, by the version that served."""
         with self._lock:
             return self.seen.answers.copy()
 
     def units(self) -> tuple[int, int]:
-        """(units that called since the last `expect`, units of them that met more than one version)."""
+        """Returns (units that called since the last `expect`, units of them that got more than one version)."""
         with self._lock:
             return len(self._by_unit), sum(len(versions) > 1 for versions in self._by_unit.values())
 

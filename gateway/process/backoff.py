@@ -1,4 +1,4 @@
-"""When a dead child process is started again, and when there is no point in trying. Pure."""
+"""The times at which a dead child process is started again, and when trying is pointless. Pure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 10.0
 SETTLED_S = 30.0  # a life this long forgives the deaths before it
 HOPELESS_STARTS = 5
-EXIT_MISCONFIGURED = 78  # sysexits' EX_CONFIG: the child says that a new try cannot help
+EXIT_MISCONFIGURED = 78  # EX_CONFIG of sysexits(3): the child says that another attempt cannot help
 
 
 @dataclass(frozen=True, slots=True)
 class Deaths:
-    """What is known about the ends of one child: in all, since it last lived long, and whether it ever served."""
+    """The deaths of one child: in all, since it last lived long, and whether it ever served."""
 
     total: int = 0
     in_a_row: int = 0
@@ -21,13 +21,13 @@ class Deaths:
 
 
 def after_death(deaths: Deaths, *, lived_s: float, served: bool) -> Deaths:
-    """The record after one more end of a process that lived ``lived_s`` seconds and (not) reported that it served."""
+    """Returns the record after one more death, of a process that lived ``lived_s`` seconds and has or has not served."""
     in_a_row = 1 if lived_s >= SETTLED_S else deaths.in_a_row + 1
     return replace(deaths, total=deaths.total + 1, in_a_row=in_a_row, has_served=deaths.has_served or served)
 
 
 def delay_s(deaths: Deaths) -> float:
-    """Seconds to wait before the next start: none after a first death, then 0.1 doubling to 10."""
+    """Returns the seconds to wait before the next start: none after a first death, then 0.1 doubling to 10."""
     if deaths.in_a_row <= 1:
         return 0.0
     return float(min(LONGEST_DELAY_S, FIRST_DELAY_S * 2 ** min(deaths.in_a_row - 2, 32)))
@@ -35,8 +35,8 @@ def delay_s(deaths: Deaths) -> float:
 
 def is_hopeless(deaths: Deaths, *, exit_code: int | None) -> bool:
     """
-    Whether the child cannot start here: it never served, and said that it is misconfigured or died five times in a
-    row. One that has served is always tried again, because the other children go on serving meanwhile.
+    Whether the child cannot start here: it never served, and said that it is misconfigured or died five times in a row. A
+    child that has served is always tried again, because the other children go on serving meanwhile.
     """
     if deaths.has_served:
         return False

@@ -1,4 +1,4 @@
-"""One child process of the supervisor: how it is spawned, what it has said on its line, how it is signalled."""
+"""One child process of the supervisor: spawning it, reading what it says on its connection, and signalling it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dataclasses import replace
 from gateway.process.backoff import Deaths
 from gateway.process.orders import RESTART, SERVING, VARIABLE, Orders, encode
 
-# Before grpc is imported, and only here. The event engine's listener and client cost a worker more than they give on few
+# These have to be set before grpc is imported. The event engine's listener and client cost a worker more than they give on few
 # cores, fused filters save a twentieth of a call (the request path's benchmark shows both at every grpcio upgrade); glibc's
 # malloc would give buffers of large messages back to the kernel and fault them in again at every call. What the operator has
 # set stays.
@@ -34,13 +34,13 @@ EVERY_WORKER = {
 
 
 def environment(role: str) -> dict[str, str]:
-    """Variables that a process of ``role`` needs from its first instruction on; the operator's own win."""
+    """Returns the variables that a process of ``role`` needs from its first instruction on. The operator's own values win."""
     wanted = EVERY_CHILD | (EVERY_WORKER if role == "worker" else {})
     return {name: value for name, value in wanted.items() if name not in os.environ}
 
 
 class Child:
-    """One process and those that came before it in its place. Not thread-safe: the supervisor's loop owns it."""
+    """One process and its predecessors in the same position. Not thread-safe: the supervisor's loop owns it."""
 
     def __init__(self, orders: Orders, *, inherit: Sequence[int]) -> None:
         """``inherit`` are file descriptors that the process keeps open (the home's lock)."""
@@ -52,11 +52,11 @@ class Child:
         self._requests = 0
         self._started_s = 0.0
         self.deaths = Deaths()
-        self.start_at_s = 0.0  # monotonic; when it is due while no process runs
+        self.start_at_s = 0.0  # monotonic time of the next start while no process runs
 
     @property
     def name(self) -> str:
-        """For people."""
+        """The child's name for people."""
         return f"worker {self._orders.number}" if self._orders.role == "worker" else self._orders.role
 
     @property
@@ -66,7 +66,7 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """Of the running process."""
+        """The running process' id."""
         return self._process.pid if self._process is not None else None
 
     @property
@@ -76,28 +76,31 @@ class Child:
 
     @property
     def last_words(self) -> str:
-        """Why the last process failed, if it said so."""
+        """The reason of the last failure, if the process gave one."""
         return self._words.removeprefix(SERVING).decode(errors="replace").strip()
 
     @property
     def number(self) -> int:
-        """Of a worker, from 0."""
+        """The worker's number, from 0."""
         return self._orders.number
 
     @property
     def replacements(self) -> int:
-        """How often another process has taken its place on purpose."""
+        """The number of planned replacements of its process."""
         return self._orders.replacements
 
     def successor(self) -> Child:
-        """Who is to take its place; not started."""
+        """Returns the child that is to replace it; not started."""
         made = Child(replace(self._orders, replacements=self._orders.replacements + 1), inherit=self._inherit)
-        # It is known that such a worker can serve: one that dies later is always started again.
+        # A worker that has served can serve: after a later death it is always started again.
         made.deaths = replace(self.deaths, in_a_row=0, has_served=True)
         return made
 
     def spawn(self, *, must_be_ready: bool = False) -> None:
-        """Starts a process: a new interpreter in its own process group, so that a terminal's Ctrl-C asks us alone."""
+        """
+        Starts a process: a new interpreter in its own process group, so that a terminal's Ctrl-C reaches the supervisor
+        alone.
+        """
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         orders = replace(self._orders, line=theirs.fileno(), restarts=self.deaths.total, must_be_ready=must_be_ready)
@@ -121,7 +124,7 @@ class Child:
         self._line = ours
 
     def listen(self) -> None:
-        """Takes in what the process has said so far."""
+        """Reads what the process has said so far."""
         while self._line is not None:
             try:
                 data = self._line.recv(4096)
@@ -138,7 +141,7 @@ class Child:
         return found
 
     def tell(self, line: bytes) -> bool:
-        """Says a line to the process; False when it does not run or does not listen."""
+        """Sends a line to the process. Returns False if it does not run or does not read."""
         if self._line is None:
             return False
         try:
@@ -147,7 +150,7 @@ class Child:
             return False
 
     def reap(self) -> int | None:
-        """The exit code when the process has ended (negative: the signal), once; None while it runs or none does."""
+        """Returns the exit code once after the process has ended (negative: the signal); None while it runs or if none does."""
         self.listen()
         if self._process is None or (code := self._process.poll()) is None:
             return None
@@ -160,12 +163,12 @@ class Child:
 
     @property
     def lived_s(self) -> float:
-        """Seconds since the last start."""
+        """Returns the seconds since the last start."""
         return time.monotonic() - self._started_s
 
     @property
     def has_served(self) -> bool:
-        """Whether the last process served, also when it has ended."""
+        """Whether the last process served, also after it has ended."""
         return self._words.startswith(SERVING)
 
     def signal(self, number: signal.Signals) -> None:
@@ -175,7 +178,7 @@ class Child:
 
 
 def end_of(code: int) -> str:
-    """In words, how a process with this exit code ended (negative: the signal)."""
+    """Describes how a process with this exit code ended (negative: the signal)."""
     if code >= 0:
         return f"ended with code {code}"
     try:

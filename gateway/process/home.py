@@ -1,7 +1,8 @@
 """
-The home folder of a running gateway: made, locked, and with a note of what runs on it. `settings.paths` has its paths.
+The home folder of a running gateway: created, locked, and with a note of the running processes. `settings.paths` has its
+paths.
 
-The lock is one open file description that every process of the gateway holds, so it is free only when all are gone.
+All processes of the gateway hold the lock through one open file description, so it is free only when all are gone.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ POLL_S = 0.05
 
 
 def prepare(folder: Path) -> Home:
-    """Makes the folder (mode 0700) with its run folder and proves that it can be written. Raises CannotStart."""
+    """Creates the folder (mode 0700) with its run folder and checks that it can be written. Raises CannotStart."""
     home = Home(folder.absolute())
     try:
         home.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -62,8 +63,8 @@ def write_note(
     home: Home, settings: Settings, *, control_pid: int | None, workers: Sequence[tuple[int | None, int, int]]
 ) -> None:
     """
-    Writes the note in one step: a reader finds the old or the new one, whole. ``workers`` are (pid, restarts,
-    replacements), None for the pid of one that is away.
+    Writes the note in one step: a reader finds the old or the new one, whole. ``workers`` are (pid, restarts, replacements),
+    with None for the pid of one that does not run.
     """
     facts = {
         "pid": os.getpid(),
@@ -95,7 +96,7 @@ def _owner(handle: int) -> int:
 
 
 def _is_alive(pid: int) -> bool:
-    """Whether the process runs; one that is dead but not yet reaped counts as gone."""
+    """Whether the process runs. One that is dead but not yet reaped counts as gone."""
     if not pid:
         return False
     try:

@@ -1,9 +1,9 @@
 """
-What a supervisor and its child processes tell each other: the orders to start with, and the line between them.
+The orders with which a supervisor starts a child process, and the connection between the two.
 
-The orders travel in one environment variable. The line is a socket pair: its end tells the child that the supervisor is
-gone (then it stops gracefully by itself), and the child says on it that it serves, or why it can not start. Control asks
-on it for a rolling restart and hears what becomes of it; a worker hears that another process has taken its place.
+The orders travel in one environment variable. The connection is a socket pair. Its end tells the child that the supervisor
+is gone (it then stops gracefully by itself). The child says on it that it serves, or why it cannot start. Control asks on it
+for a rolling restart and hears its progress; a worker hears that another process has replaced it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gateway.settings.values import Settings
 
 VARIABLE = "INTERLOCK_CHILD"
 SERVING = b"+"  # what a child says once it serves
-RESTART = b"\x05"  # what control says to have the workers replaced, one after the other
+RESTART = b"\x05"  # control's request for a rolling restart
 REPLACED = b"replaced\n"  # what a worker hears when its replacement serves
 MAX_WORDS = 32 * 1024
 
@@ -47,12 +47,12 @@ class Orders:
 
 
 def encode(orders: Orders) -> str:
-    """The value of VARIABLE."""
+    """Returns the value of VARIABLE."""
     return msgspec.json.encode(orders, enc_hook=_encode_path).decode()
 
 
 def take_orders() -> Orders | None:
-    """This process' orders, or None when it is no child of a supervisor. Removes them from the environment."""
+    """Returns this process' orders, None if it is no child of a supervisor. Removes them from the environment."""
     text = os.environ.pop(VARIABLE, "")
     return msgspec.json.decode(text, type=Orders, dec_hook=_decode_path) if text else None
 
@@ -68,7 +68,7 @@ class Line:
         self._unheard: list[bytes] = []
 
     def watch(self, on_end: Callable[[], None]) -> None:
-        """Calls ``on_end`` from a thread when the supervisor is gone, and `listen`'s callback with every line it says."""
+        """Calls ``on_end`` from a thread when the supervisor is gone, and `listen`'s callback with every line that it says."""
 
         def wait() -> None:
             try:
@@ -82,7 +82,7 @@ class Line:
         threading.Thread(target=wait, name="lifeline", daemon=True).start()
 
     def listen(self, on_line: Callable[[bytes], None]) -> None:
-        """What to call with the supervisor's lines, those that have come before too. Called once."""
+        """Sets the callback for the supervisor's lines, and calls it with those that have come before. Called once."""
         with self._lock:
             self._on_line = on_line
             for line in self._unheard:
@@ -96,7 +96,7 @@ class Line:
                 self._on_line(line)
 
     def ask_restart(self) -> None:
-        """Control's request for a rolling restart; what becomes of it comes as lines (`gateway.restart_news`)."""
+        """Asks for a rolling restart. Its progress comes as lines (`gateway.process.rolling_messages`)."""
         self._send(RESTART)
 
     def serving(self) -> None:
@@ -104,7 +104,7 @@ class Line:
         self._send(SERVING)
 
     def failed(self, text: str) -> None:
-        """The last words: why this process ends. Also on standard error."""
+        """Tells why this process ends, also on standard error."""
         print(text, file=sys.stderr, flush=True)
         self._send(text.encode()[:MAX_WORDS])
 
@@ -112,7 +112,7 @@ class Line:
         try:
             self._socket.sendall(data)
         except OSError:
-            pass  # no supervisor any more: nobody to tell
+            pass  # the supervisor is gone
 
 
 def _encode_path(value: Any) -> Any:

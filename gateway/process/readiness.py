@@ -1,4 +1,4 @@
-"""Finding out when a gateway serves: every process has said so and its health page agrees. Reports what is missing."""
+"""Checks when a gateway serves: every process has said so and its health page agrees. Reports what is missing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TIMEOUT_S = 1.0
 
 
 class Readiness:
-    """Ask with `tick` until `is_ready`. One thread."""
+    """The state of the check. Call `tick` until `is_ready`. One thread."""
 
     def __init__(self, address: Address, *, on_ready: Callable[[], None], report: Callable[[str], None]) -> None:
         self._address = address.reachable
@@ -27,7 +27,7 @@ class Readiness:
         self.is_ready = False
 
     def tick(self, serving: Mapping[str, bool]) -> None:
-        """Looks once, at most ten times a second. ``serving`` tells of each process whether it has said that it serves."""
+        """Checks once, at most ten times a second. ``serving`` tells of each process whether it has said that it serves."""
         now_s = time.monotonic()
         if now_s < self._ask_at_s:
             return

@@ -1,9 +1,9 @@
 """
-A rolling restart: every worker is replaced, one after the other, and at every moment somebody serves in each place.
+A rolling restart: replaces every worker, one after the other, so that every worker number always has a process that serves.
 
-The replacement is started beside the old process, on the same port; only when it serves, with everything that is routed
-ready, is the old one told to go. One that does not come up changes nothing: the old one stays, and the restart ends.
-Stepped by the supervisor's loop; serves nothing and waits for nothing itself.
+The replacement is started beside the old process, on the same port. Only when it serves, with everything that is routed
+ready, is the old one told to stop. If it does not start, nothing changes: the old one stays, and the restart ends. The
+supervisor's loop steps it; it serves nothing and waits for nothing itself.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ class RollingRestart:
 
     @property
     def beside(self) -> list[Child]:
-        """Processes that run for it and are not (any more) in the list of workers."""
+        """Returns processes of the restart that are not, or no longer, in the list of workers."""
         return [child for child in (self._arriving, self._leaving) if child is not None]
 
     def tick(self) -> bool:
-        """Does what is due. True when another process has become a worker."""
+        """Does what is due. Returns True if another process has become a worker."""
         if self.is_over:
             return False
         if self._arriving is not None:
@@ -86,7 +86,7 @@ class RollingRestart:
 
     def _swap(self, arriving: Child) -> None:
         old = self._workers[self._place]
-        # The old one may have died meanwhile and been started again: its deaths are part of the worker's history.
+        # The old process may have died meanwhile and been started again; its deaths belong to the worker's history.
         arriving.deaths = old.successor().deaths
         self._workers[self._place], self._leaving, self._arriving = arriving, old, None
         self._deadline_s = time.monotonic() + self._patience.end_s
@@ -111,7 +111,7 @@ class RollingRestart:
         self._end("failed", f"{old.name} serves on and was not replaced, because its replacement did not come up: {why}")
 
     def _end(self, state: str, reason: str = "") -> None:
-        """A replacement that was killed is left in `beside` for the supervisor to reap; everything else is over."""
+        """Ends the restart. A replacement that was killed stays in `beside` for the supervisor to reap."""
         self.is_over = True
         log = _log.warning if reason else _log.info
         log(f"restart_{state}", replaced=self._replaced, **({"reason": reason} if reason else {}))

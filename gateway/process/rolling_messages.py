@@ -1,9 +1,9 @@
 """
-What the supervisor tells control about a rolling restart, as plain values and as lines. Pure.
+The supervisor's messages to control about a rolling restart, as values and as lines. Pure.
 
-A rolling restart puts a new process in the place of every worker, one after the other. For each worker: ``starting`` (the
-replacement was started) → ``leaving`` (the replacement serves, the old process has been told to go) → ``replaced`` (the
-old process is gone). Then ``done``; or ``failed`` with the reason, and whoever was not replaced serves on.
+A rolling restart replaces the process of every worker, one after the other. For each worker: ``starting`` (the replacement
+was started) → ``leaving`` (the replacement serves, the old process has been told to stop) → ``replaced`` (the old process is
+gone). Then ``done``; or ``failed`` with the reason, and workers that were not replaced serve on.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import msgspec
 @dataclass(frozen=True, slots=True)
 class RestartNews:
     """
-    ``worker`` is the number of the one concerned, ``pid`` its replacement's process, ``old_pid`` the one before; ``place``
-    counts from 1 to ``count``. ``replaced`` are the workers replaced so far; ``reason`` says why it failed or was refused.
+    One message. ``worker`` is the number of the worker, ``pid`` its new process, ``old_pid`` the old one; ``place`` counts
+    from 1 to ``count``. ``replaced`` are the workers replaced so far; ``reason`` says why it failed or was refused.
     """
 
     state: Literal["starting", "leaving", "replaced", "done", "failed", "refused"]
@@ -37,10 +37,10 @@ class RestartNews:
 
 
 def line_of(news: RestartNews) -> bytes:
-    """As one line of the supervisor's line to control."""
+    """Returns the message as one line."""
     return msgspec.json.encode(news) + b"\n"
 
 
 def news_of(line: bytes) -> RestartNews:
-    """The news of a line. Raises ValueError where it is none."""
+    """Returns the message of a line. Raises ValueError if it is none."""
     return msgspec.json.decode(line, type=RestartNews)

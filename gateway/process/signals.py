@@ -1,8 +1,8 @@
 """
-How a process of the gateway is asked to end: by a signal or by a thread, without locks a signal handler could meet.
+Stopping a process of the gateway, by a signal or from a thread, without locks that a signal handler could meet.
 
-The kernel may hand a signal to any thread, while Python runs its handler in the main thread only, which sleeps on meanwhile.
-So the main thread never waits for long without a look.
+The kernel may deliver a signal to any thread, while Python runs its handler in the main thread only, which sleeps on
+meanwhile. So the main thread never sleeps long.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ import threading
 import time
 from types import FrameType
 
-LOOK_S = 0.5  # after so long at the most the handler of a signal runs that another thread took
+LOOK_S = 0.5  # seconds after which the handler of a signal runs at the latest, if another thread got it
 
 
 class Stop:
-    """Set once and for good, from a signal handler or any thread; waited for by the main thread."""
+    """A stop that is asked for once and for good, by a signal handler or any thread. The main thread waits for it."""
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()  # an Event's lock could be held by the very code that a handler interrupts
 
     def set(self) -> None:
-        """Asks to end."""
+        """Asks to stop."""
         os.write(self._write, b".")
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Waits for `set`; False when it did not come in time. None waits for ever."""
+        """Waits for `set`. Returns False if it did not come in time. None waits for ever."""
         until = float("inf") if timeout_s is None else time.monotonic() + timeout_s
         while True:
             left_s = max(0.0, until - time.monotonic())
@@ -39,13 +39,13 @@ class Stop:
                 return False
 
     def on_signals(self) -> Stop:
-        """Makes SIGTERM and SIGINT set it; a second one ends the process at once. For the main thread."""
+        """Makes SIGTERM and SIGINT ask to stop; a second one ends the process at once. For the main thread."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._signalled)
         return self
 
     def on_hang_up(self) -> Stop:
-        """Makes SIGHUP set it when the terminal is gone, and do nothing else. For the main thread."""
+        """Makes SIGHUP ask to stop if the terminal is gone, and otherwise do nothing. For the main thread."""
         terminal = Terminal()
 
         def hung_up(number: int, frame: FrameType | None) -> None:
@@ -62,22 +62,22 @@ class Stop:
 
 
 def join(thread: threading.Thread) -> None:
-    """Waits in the main thread for the end of another; signals are handled meanwhile."""
+    """Waits in the main thread for the end of another. Signals are handled meanwhile."""
     while thread.is_alive():
         thread.join(LOOK_S)
 
 
 class Terminal:
     """
-    The terminal that this process was started at, if it was. SIGHUP from a closed terminal means that nobody is there any
-    more and the gateway should end; from elsewhere it is an operator's request.
+    The terminal at which this process was started, if there was one. SIGHUP from a closed terminal means that nobody is
+    there any more and the gateway should stop; otherwise it is an operator's request.
     """
 
     def __init__(self) -> None:
         self._was_there = _is_at_terminal()
 
     def is_gone(self) -> bool:
-        """Whether there was one, and it was closed."""
+        """Whether there was a terminal and it was closed."""
         return self._was_there and not _is_at_terminal()
 
 

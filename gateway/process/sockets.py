@@ -1,8 +1,8 @@
 """
-Reserving TCP ports for a gateway whose processes share them.
+Reserves TCP ports for a gateway whose processes share them.
 
-A first, exclusive bind finds out whether somebody else has the port; then a socket that is bound but never listens
-keeps it (SO_REUSEPORT), so that a restarted child finds its port free and port 0 is resolved once.
+A first, exclusive bind finds out whether another process has the port. Then a socket that is bound but never listens keeps
+it (SO_REUSEPORT), so that a restarted child finds its port free and port 0 is resolved once.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ SPARE_DESCRIPTORS = 64  # room for the copies
 
 def reserve(option: str, address: Address) -> tuple[Address, socket.socket]:
     """
-    The address with its real port, and the socket that keeps it until closed. ``option`` names the setting in errors.
-    Raises CannotStart when the port is in use, not permitted, or the host is not of this machine.
+    Returns the address with its real port, and the socket that keeps it until closed. ``option`` names the setting in
+    errors. Raises CannotStart if the port is in use or not permitted, or if the host is not of this machine.
     """
     family, target = _resolve(option, address)
     try:
@@ -52,7 +52,7 @@ class ClosesFirst:
         self._copies = [fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, limit - SPARE_DESCRIPTORS) for number in found]
 
     def release(self) -> None:
-        """Before an orderly stop: the port closes when the server closes it. Safe to call twice."""
+        """Lets the port close when the server closes it, before an orderly stop. Safe to call twice."""
         while self._copies:
             os.close(self._copies.pop())
 

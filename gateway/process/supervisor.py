@@ -1,8 +1,8 @@
 """
 The process behind `interlock serve`: starts control and the workers, restarts those that die, stops all of them.
 
-It serves nothing and loads no gRPC, so there is next to nothing in it that could fail. One thread, woken by signals
-(the end of a child is one) and by the clock. SIGHUP, or control on its line, asks for a rolling restart of the workers.
+It serves nothing and loads no gRPC, so little in it can fail. It has one thread, woken by signals (the death of a child is
+one) and by the clock. SIGHUP, or control's request, begins a rolling restart of the workers.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from gateway.process.signals import Terminal
 from gateway.settings.paths import Home
 from gateway.settings.values import CannotStart, Settings
 
-KILL_WAIT_S = 5.0  # for processes that were killed to be gone
-MARGIN_S = 5.0  # beyond a child's own grace before it is killed
+KILL_WAIT_S = 5.0  # seconds that killed processes have to be gone
+MARGIN_S = 5.0  # seconds beyond a child's own grace before it is killed
 START_MARGIN_S = 30.0  # beyond the time in which a replacement's versions have to be ready: imports, a wait for control
-POLL_S = 0.05  # while something is awaited that sends no signal
+POLL_S = 0.05  # seconds between two checks of what sends no signal
 IDLE_S = 1.0
 
 _log = structlog.get_logger("interlock.supervisor")
@@ -40,7 +40,7 @@ _log = structlog.get_logger("interlock.supervisor")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to run: settings with real ports, the home, and the lock's file descriptor that every child inherits."""
+    """The things to run with: settings with real ports, the home, and the lock's file descriptor that every child inherits."""
 
     settings: Settings
     home: Home
@@ -48,7 +48,7 @@ class Plan:
 
 
 class Supervisor:
-    """One gateway's processes. `run` is the whole life."""
+    """The processes of one gateway. `run` is its whole life."""
 
     def __init__(self, plan: Plan, *, on_ready: Callable[[], None], report: Callable[[str], None]) -> None:
         """``on_ready()`` is called once when the gateway serves, ``report(text)`` with progress for people."""
@@ -61,16 +61,19 @@ class Supervisor:
 
     @property
     def _children(self) -> list[Child]:
-        """Those that are to run, control first."""
+        """Returns the children that should run, control first."""
         return [self._control, *self._workers]
 
     @property
     def _beside(self) -> list[Child]:
-        """Those that a rolling restart has started or is ending."""
+        """Returns the processes that a rolling restart has started or is ending."""
         return self._rolling.beside if self._rolling is not None else []
 
     def run(self) -> int:
-        """Runs until SIGTERM or SIGINT; the exit code (0: stopped gracefully). Raises CannotStart when a child can not."""
+        """
+        Runs until SIGTERM or SIGINT. Returns the exit code (0: stopped gracefully). Raises CannotStart if a child cannot
+        start.
+        """
         with self._signals:
             try:
                 while not self._signals.stops:
@@ -107,11 +110,11 @@ class Supervisor:
         self._rolling = RollingRestart(self._workers, patience, self._tell)
 
     def _tell(self, news: RestartNews) -> None:
-        """To control; when it is away, the log alone tells."""
+        """Sends a message to control; logs it if control is away."""
         self._control.tell(line_of(news))
 
     def _look_after(self, child: Child) -> bool:
-        """Notices a death, starts what is due. True when a process was started."""
+        """Notices deaths and starts what is due. Returns True if a process was started."""
         code = child.reap()
         if code is not None:
             self._died(child, code)
@@ -140,7 +143,7 @@ class Supervisor:
         write_note(self._plan.home, self._plan.settings, control_pid=self._control.pid, workers=workers)
 
     def _stop(self) -> int:
-        """Workers first, which drain while control still takes their last counts and predictions; then control."""
+        """Stops the workers first, which drain while control still takes their last counts and predictions; then control."""
         _log.info("stopping", grace_s=self._plan.settings.grace_s)
         settings = self._plan.settings
         patience_s = settings.data_port.drain_delay_s + settings.grace_s + MARGIN_S
@@ -150,7 +153,7 @@ class Supervisor:
         return 0 if is_graceful else 1
 
     def _end(self, children: list[Child], patience_s: float) -> bool:
-        """Asks them to end and waits; False when one had to be killed or a second signal asked for that."""
+        """Asks processes to stop and waits. Returns False if one had to be killed or a second signal asked for that."""
         for child in children:
             child.signal(signal.SIGTERM)
         deadline = time.monotonic() + patience_s
@@ -161,7 +164,7 @@ class Supervisor:
         return not late
 
     def _kill(self, children: Iterable[Child]) -> None:
-        """Ends them by force, if they still run."""
+        """Kills those that still run."""
         left = _running(children)
         for child in left:
             _log.warning("child_killed", child=child.name, child_pid=child.pid)
@@ -221,7 +224,7 @@ class _Signals:
 
 
 def _ignore(_number: int, _frame: FrameType | None) -> None:
-    """SIGCHLD needs a Python handler, or it would not wake the loop."""
+    """Handles SIGCHLD, which needs a Python handler or it would not wake the loop."""
 
 
 def _child(plan: Plan, role: str, number: int) -> Child:

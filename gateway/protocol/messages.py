@@ -1,8 +1,8 @@
 """
 The messages of protos/ for code outside this package, and their form in JSON.
 
-JSON as scripts want it: field names as in the .proto files, every field present, numbers as numbers, times as RFC 3339
-text, what is not set as null. A version is always text, as it is wherever a version is named (an alias fits there too).
+JSON for scripts: field names as in the .proto files, every field present, numbers as numbers, times as RFC 3339 text, unset
+fields as null. A version is always text, because a version may be named by an alias too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _VERSION_FIELDS = frozenset({"version", "default_version", "latest_version", "pa
 
 
 def as_json(message: Message) -> dict[str, Any]:
-    """The message as a dict that `json.dumps` takes."""
+    """Converts the message to a dict that `json.dumps` takes."""
     return {field.name: _field(message, field) for field in message.DESCRIPTOR.fields}
 
 

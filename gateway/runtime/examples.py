@@ -1,4 +1,4 @@
-"""Example requests as inputs of a model: as they are, for so many rows, or mixed anew."""
+"""Example requests as inputs of a model: unchanged, tiled to a number of rows, or mixed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ MAX_ROWS_MIXED = 64  # of one example
 
 
 def arrays(example: Example) -> dict[str, Array]:
-    """The inputs by name. Raises InvalidRequest naming the input whose contents do not fit its shape."""
+    """Returns the inputs by name. Raises InvalidRequest that names the input whose contents do not fit its shape."""
     return {tensor.name: from_raw(tensor.name, tensor.datatype, tensor.shape, tensor.contents) for tensor in example.inputs}
 
 
 def tiled(example: Example, rows: int) -> dict[str, Array] | None:
-    """The inputs with ``rows`` rows, the example's own over and over; None where its inputs share no first dimension."""
+    """Returns the inputs with ``rows`` rows, the example's own repeated; None if its inputs share no first dimension."""
     own = example.rows
     if not own:
         return None
@@ -27,7 +27,10 @@ def tiled(example: Example, rows: int) -> dict[str, Array] | None:
 
 
 def different_rows(examples: Iterable[Example]) -> dict[str, Array] | None:
-    """The different rows (of each example's first ones) that are shaped like those of the first; None when there is none."""
+    """
+    Returns the different rows (the first ones of each example) that are shaped like those of the first; None if there are
+    none.
+    """
     with_rows = [example for example in examples if example.rows]
     if not with_rows:
         return None
@@ -40,13 +43,13 @@ def different_rows(examples: Iterable[Example]) -> dict[str, Array] | None:
 
 
 def mixed(pool: dict[str, Array], rows: int, random: np.random.Generator) -> dict[str, Array]:
-    """So many rows of a pool in random order; each comes again only when there are not enough."""
+    """Returns ``rows`` rows of a pool in random order; repeats a row only if there are not enough."""
     count = len(next(iter(pool.values())))
     return _picked(pool, np.resize(random.permutation(count), rows))
 
 
 def row_layout(example: Example) -> tuple[object, ...]:
-    """What examples have in common whose rows can share a batch."""
+    """Returns the shapes and types by which examples can share a batch."""
     return tuple(sorted((tensor.name, tensor.datatype, tensor.shape[1:]) for tensor in example.inputs))
 
 

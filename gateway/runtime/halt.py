@@ -1,4 +1,4 @@
-"""A handle by which another thread ends a run."""
+"""A handle with which another thread stops a run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class Halt:
-    """Of one run. `now` may be called before the run, during it and after it, by any thread."""
+    """Stops one run. `now` may be called before the run, during it and after it, by any thread."""
 
     __slots__ = ("_is_due", "_lock", "_stop")
 
@@ -17,14 +17,14 @@ class Halt:
         self._stop: Callable[[], None] | None = None
 
     def bind(self, stop: Callable[[], None]) -> None:
-        """Says how the run is stopped; at once when it was asked for already."""
+        """Sets the function that stops the run; calls it at once if the stop was asked for already."""
         with self._lock:
             self._stop = stop
             if self._is_due:
                 stop()
 
     def now(self) -> None:
-        """Nobody waits for the run any more."""
+        """Stops the run."""
         with self._lock:
             self._is_due = True
             if self._stop is not None:

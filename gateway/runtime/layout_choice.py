@@ -1,8 +1,8 @@
 """
-Which serving layout a model gets, decided from measured figures. Pure.
+The choice of a model's serving layout from measured figures. Pure.
 
-ONNX Runtime packs the constant factors of matrix products anew at load, for speed; what it packs is private to every
-process. Whether that pays is a matter of the model, so it is measured and not configured.
+ONNX Runtime packs the constant factors of matrix products anew at load, for speed; packed factors are private to every
+process. Whether that pays depends on the model, so it is measured and not configured.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ WORTH_SHARE = 0.10  # of the weights: packing less than this into private memory
 @dataclass(frozen=True, slots=True)
 class Figures:
     """
-    One layout, measured: ``private_bytes`` that a process takes for it after load and runs, ``run_s`` processor seconds of
-    a run by rows.
+    The figures of one layout: ``private_bytes`` that a process takes for it after load and runs, ``run_s`` processor seconds
+    of a run by rows.
     """
 
     private_bytes: int
@@ -30,7 +30,7 @@ class Figures:
 
 
 def slowdown(figures: Figures, reference: Figures) -> float:
-    """How many times longer runs take than in ``reference``, at the number of rows where it is worst."""
+    """Returns how many times longer runs take than in ``reference``, at the number of rows where it is worst."""
     return max((figures.run_s[rows] / max(time_s, 1e-9) for rows, time_s in reference.run_s.items()), default=1.0)
 
 

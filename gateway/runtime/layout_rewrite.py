@@ -38,12 +38,15 @@ _DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
 class LayoutFailed(Exception):
-    """No layout could be made for a reason that lies outside the model: it may go well another time."""
+    """No layout could be made for a reason outside the model. Another attempt may succeed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """``path`` is the model, ``folder`` an empty folder to work in; rows of a batch may be run together if ``is_batchable``."""
+    """
+    The order to the child: ``path`` is the model, ``folder`` an empty folder to work in; rows of a batch may run together if
+    ``is_batchable``.
+    """
 
     path: str
     folder: str
@@ -100,7 +103,7 @@ def build(path: Path, folder: Path, *, is_batchable: bool, size_bytes: int, time
 
 
 def main() -> None:
-    """The child."""
+    """Runs the child."""
     order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
     ctypes.CDLL(None).prctl(_DIES_WITH_PARENT, signal.SIGKILL)  # nobody waits for it then, and its folder is swept
     limit(order.memory_bytes, order.cpu_s, order.file_bytes)

@@ -1,4 +1,4 @@
-"""ONNX Runtime behind the session port: the only importer of onnxruntime."""
+"""ONNX Runtime behind the session protocol. The only importer of onnxruntime."""
 
 from __future__ import annotations
 
@@ -60,7 +60,6 @@ class OnnxSession:
     def run(
         self, outputs: Sequence[str], inputs: Mapping[str, Array], until: float | None = None, halt: Halt | None = None
     ) -> list[Array]:
-        """See Session."""
         if until is None and halt is None:
             return self._run(outputs, inputs, None)
         options = ort.RunOptions()
@@ -103,7 +102,6 @@ class OnnxSession:
         return [_array(value) for value in results]
 
     def close(self) -> None:
-        """See Session."""
         self._session = None
         options = ort.RunOptions()
         options.add_run_config_entry(*_SHRINK)
@@ -142,7 +140,7 @@ def _options(threads: int, config: Mapping[str, str]) -> Any:
 
 @functools.cache
 def _identity() -> Any:
-    """A session in the shared arena, which is made with it, as is its first region."""
+    """Makes a session in the shared arena, which creates the arena and its first region."""
     memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
     ort.create_and_register_allocator(memory, ort.OrtArenaCfg(_ARENA))
     session = ort.InferenceSession(_IDENTITY, _options(1, NO_CONFIG), providers=["CPUExecutionProvider"])
@@ -187,7 +185,7 @@ def _spec(node: Any, *, is_optional: bool = False) -> TensorSpec:
 
 
 def _text(error: Exception) -> str:
-    """ONNX Runtime's message without its prefix of library and code numbers."""
+    """Returns ONNX Runtime's message without its prefix of library and code numbers."""
     text = str(error).strip()
     if text.startswith("[ONNXRuntimeError]"):
         text = text.split(" : ", 3)[-1]

@@ -1,8 +1,9 @@
 """
-What memory this process takes, told apart by whether other processes can share it, and giving back what is free. Linux.
+The memory of this process, split into what other processes can share and what they cannot; and returning free memory to the
+system. Linux.
 
-The kernel keeps both figures per process, so reading them costs the same however much memory there is; walking the
-mappings (smaps) would hold up every thread that maps memory meanwhile.
+The kernel keeps both figures per process, so reading them costs the same however much memory there is; walking the mappings
+(smaps) would delay every thread that maps memory meanwhile.
 """
 
 from __future__ import annotations
@@ -33,25 +34,25 @@ class Resident:
     mapped_bytes: int = 0
 
     def since(self, before: Resident) -> Resident:
-        """What came on top of ``before``; never below 0."""
+        """Returns the growth since ``before``; never below 0."""
         private, mapped = self.private_bytes - before.private_bytes, self.mapped_bytes - before.mapped_bytes
         return Resident(max(private, 0), max(mapped, 0))
 
 
 def resident() -> Resident:
-    """Of this process, now."""
+    """Returns the resident memory of this process now."""
     with open("/proc/self/status", encoding="ascii", errors="replace") as file:
         found = dict(line.split(":", 1) for line in file if line.startswith("Rss"))
     return Resident(_bytes(found.get("RssAnon", "")), _bytes(found.get("RssFile", "")))
 
 
 def _bytes(text: str) -> int:
-    """Of ``  123 kB``; 0 where the system has no such line."""
+    """Returns the bytes of `` 123 kB``; 0 if the system has no such line."""
     return int(text.split()[0]) * 1024 if text.strip() else 0
 
 
 def give_back() -> None:
-    """Hands free memory of the C library's heap to the system, which by itself it keeps; nothing where there is no glibc."""
+    """Returns free memory of the C library's heap to the system, which by itself keeps it. Does nothing without glibc."""
     trim = getattr(_libc, "malloc_trim", None)
     if trim is not None:
         trim(0)

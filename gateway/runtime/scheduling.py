@@ -29,18 +29,21 @@ def in_background() -> None:
 
 
 def in_foreground() -> None:
-    """The calling thread takes the core as soon as it has something to do: the lane's."""
+    """Lets the calling thread take the core as soon as it has something to do: the lane's thread."""
     _set_policy("SCHED_OTHER")
 
 
 def reading_the_network() -> None:
-    """The calling thread takes the core from long runs as soon as something comes, and not from the lane's thread."""
+    """Lets the calling thread take the core from long runs as soon as something arrives, but not from the lane's thread."""
     in_foreground()
     _be_nicer(NETWORK_NICENESS)
 
 
 def starting_threads(place: Callable[[], None], start: Callable[[], None]) -> None:
-    """``start()`` in a thread that went to its ``place`` first: the threads that it starts are there too. Raises as it does."""
+    """
+    Calls ``start()`` in a thread that has first called ``place``, so that the threads it starts inherit that. Raises as it
+    does.
+    """
     with ThreadPoolExecutor(1, initializer=place) as starter:
         starter.submit(start).result()
 
@@ -55,7 +58,7 @@ def behind_the_short() -> None:
 
 
 def least_important() -> None:
-    """The calling thread gets what the others leave: the shadow's, and those that load."""
+    """Gives the calling thread only what the others leave: for the shadow's thread and those that load."""
     _be_nicer(SHADOW_NICENESS)
 
 

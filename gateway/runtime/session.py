@@ -1,4 +1,4 @@
-"""The session port: what the request path needs of a loaded model, whatever runs it."""
+"""The session protocol: what the request path needs of a loaded model, whatever runs it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class RunFailed(Exception):
 
 
 class InputsRefused(RunFailed):
-    """The same, because of the inputs' rank, dimensions or types: the caller's mistake."""
+    """The runtime refused the inputs' rank, dimensions or types: the caller's mistake."""
 
 
 class RunStopped(RunFailed):
-    """The run was stopped because its time was over or nobody waits for it any more."""
+    """The run was stopped because its deadline passed or nobody waits for it any more."""
 
 
 class LoadRefused(Exception):
@@ -38,11 +38,11 @@ class Session(Protocol):
         self, outputs: Sequence[str], inputs: Mapping[str, Array], until: float | None = None, halt: Halt | None = None
     ) -> list[Array]:
         """
-        The named outputs for these inputs, in that order. Raises RunFailed, and RunStopped when the Unix time ``until``
-        passes meanwhile (None: it runs as long as it takes) or ``halt`` is asked for.
+        Returns the named outputs for these inputs, in that order. Raises RunFailed, and RunStopped if the Unix time
+        ``until`` passes meanwhile (None: no deadline) or ``halt`` is asked for.
         """
         ...
 
     def close(self) -> None:
-        """Frees the model; nothing may be running."""
+        """Frees the model. Nothing may be running."""
         ...

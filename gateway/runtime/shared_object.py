@@ -1,8 +1,9 @@
 """
-POSIX shared memory objects of other processes, used without ever touching a mapping.
+POSIX shared memory objects of other processes, used without touching a mapping.
 
-Who made an object may shrink it at any moment, and a mapping touched beyond the end raises SIGBUS, which would end the
-process. So bytes are copied by pread and pwrite, which then just give fewer. An object is never made, resized or unlinked here.
+The owner of an object may shrink it at any moment, and a mapping touched beyond the end raises SIGBUS, which would end the
+process. So bytes are copied by pread and pwrite, which then just copy fewer. Nothing here makes, resizes or unlinks an
+object.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 class SharedObject:
     """
-    An open object; it is closed when the last reference to it goes, so whoever uses it keeps one. Thread-safe.
-    ``identity`` tells it from a later object of the same name.
+    An open object. It is closed when the last reference to it goes, so its users keep one. Thread-safe. ``identity`` tells
+    it from a later object of the same name.
     """
 
     __slots__ = ("_close", "_descriptor", "identity")
@@ -37,11 +38,11 @@ class SharedObject:
         self._close(self._descriptor)
 
     def size(self) -> int:
-        """Its bytes now."""
+        """Returns its size in bytes now."""
         return os.fstat(self._descriptor).st_size
 
     def read_into(self, target: memoryview, offset: int) -> int:
-        """Copies the bytes from ``offset`` on; how many there were, fewer than asked for where the object ends early."""
+        """Copies the bytes from ``offset`` on. Returns how many there were: fewer than asked for if the object ends early."""
         done = 0
         while done < len(target):
             count = os.preadv(self._descriptor, [target[done:]], offset + done)
@@ -51,7 +52,7 @@ class SharedObject:
         return done
 
     def write(self, source: memoryview, offset: int) -> None:
-        """Copies bytes to ``offset``; the caller has looked at `size`. Raises OSError when the system has no memory left."""
+        """Copies bytes to ``offset``. The caller has checked `size`. Raises OSError if the system has no memory left."""
         done = 0
         while done < len(source):
             done += os.pwrite(self._descriptor, source[done:], offset + done)
@@ -59,8 +60,9 @@ class SharedObject:
 
 def open_object(key: str) -> SharedObject:
     """
-    The object that shm_open(3) would open for ``key``. Raises InvalidRequest where there is none or the key is no name of one,
-    NotAllowed where it belongs to another user than this process runs as, Overloaded where this process has no descriptor left.
+    Opens the object that shm_open(3) would open for ``key``. Raises InvalidRequest if there is none or the key is no name of
+    one, NotAllowed if it belongs to another user than this process runs as, Overloaded if this process has no descriptor
+    left.
     """
     path = os.path.join(FOLDER, _file_name(key))
     try:
@@ -77,7 +79,7 @@ def open_object(key: str) -> SharedObject:
 
 
 def _file_name(key: str) -> str:
-    """The file of a key: one name, with the slash in front that POSIX asks for or without."""
+    """Returns the file name of a key: one name, with or without the slash in front that POSIX asks for."""
     name = key.lstrip("/")
     if not name or "/" in name or "\0" in name or name in (".", "..") or len(os.fsencode(name)) > MAX_KEY_BYTES:
         raise InvalidRequest(f"key {key!r}: expected the name of a shared memory object, as /name", field="key")

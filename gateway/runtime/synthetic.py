@@ -1,4 +1,7 @@
-"""Made-up inputs for a signature, and what they show: that a model runs, and whether the rows of a batch are independent."""
+"""
+Generated inputs for a signature, and the evidence they give: that a model runs, and that the rows of a batch are
+independent.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ MAX_INTEGER = 3  # integers are often indices: small ones are the safest
 
 
 def runnable_inputs(session: Session, rows: int, random: np.random.Generator | None = None) -> dict[str, Array] | None:
-    """Inputs with ``rows`` rows that the model runs on, random where ``random`` is given, or None when none was found."""
+    """Returns inputs with ``rows`` rows that the model runs on, random if ``random`` is given; None if none were found."""
     outputs = [spec.name for spec in session.signature.outputs]
     for inputs in _attempts(session.signature, rows, random):
         try:
@@ -75,10 +78,10 @@ def _random(spec: TensorSpec, rows: int, free: int, random: np.random.Generator)
 
 def row_independence(session: Session, seed: int = 0, examples: Sequence[Example] = ()) -> tuple[bool, str]:
     """
-    Whether the rows of a batch were shown to be independent, and on what evidence.
+    Returns whether the rows of a batch were shown to be independent, and the evidence.
 
-    A variable first axis does not prove it: a reduction or a softmax over it mixes callers. Shown means: several random
-    batches gave, row by row, what the rows gave alone. Where random inputs do not run, rows of the examples are mixed.
+    A variable first axis does not prove it: a reduction or a softmax over it mixes callers. Shown means that several random
+    batches gave, row by row, the same as the rows alone. If random inputs do not run, rows of the examples are mixed.
     """
     problem = _without_rows(session.signature)
     if problem:

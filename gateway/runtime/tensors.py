@@ -1,7 +1,7 @@
 """
-Tensors between the Open Inference Protocol's bytes and numpy. Pure.
+Conversion of tensors between the Open Inference Protocol's bytes and numpy. Pure.
 
-BYTES are object arrays of str, BF16 are uint16 arrays that hold the bits; everything else is numpy's own type.
+BYTES are object arrays of str, BF16 are uint16 arrays that hold the bits; every other datatype is numpy's own.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def element_count(shape: Sequence[int]) -> int:
 
 
 def from_raw(name: str, datatype: str, shape: tuple[int, ...], raw: Buffer) -> Array:
-    """The tensor in raw contents, without a copy where numpy allows. Raises InvalidRequest naming the input."""
+    """Returns the tensor in raw contents, without a copy if numpy allows. Raises InvalidRequest that names the input."""
     if datatype == "BYTES":
         return _strings(name, shape, bytes_elements(name, raw))
     dtype = DTYPES[datatype]
@@ -49,7 +49,7 @@ def from_raw(name: str, datatype: str, shape: tuple[int, ...], raw: Buffer) -> A
 
 
 def bytes_elements(name: str, raw: Buffer) -> list[bytes]:
-    """The elements of a BYTES tensor: each a 4-byte little-endian length and that many bytes."""
+    """Returns the elements of a BYTES tensor: each is a 4-byte little-endian length and that many bytes."""
     elements, position, size = [], 0, len(raw)
     while position < size:
         if position + 4 > size:
@@ -65,8 +65,8 @@ def bytes_elements(name: str, raw: Buffer) -> list[bytes]:
 
 def from_typed(name: str, datatype: str, shape: tuple[int, ...], values: bytes | list[bytes]) -> Array:
     """
-    The tensor in typed contents: the elements of BYTES, else protobuf's packed form of the field. Raises InvalidRequest
-    naming the input.
+    Returns the tensor in typed contents: the elements of BYTES, else protobuf's packed form of the field. Raises
+    InvalidRequest that names the input.
     """
     if not isinstance(values, bytes):
         return _strings(name, shape, values)
@@ -80,7 +80,7 @@ def from_typed(name: str, datatype: str, shape: tuple[int, ...], values: bytes |
 
 def _unpacked(name: str, datatype: str, packed: bytes) -> Array:
     """
-    Packed numbers: fixed-width floats, varints of everything else
+    Unpacks numbers: fixed-width floats, varints of everything else
     (https://protobuf.dev/programming-guides/encoding/#packed).
     """
     dtype = DTYPES[datatype]
@@ -123,7 +123,7 @@ def _strings(name: str, shape: tuple[int, ...], elements: list[bytes]) -> Array:
 
 
 def to_raw(array: Array) -> bytes:
-    """The raw contents of a tensor, row-major."""
+    """Returns the raw contents of a tensor, row-major."""
     if array.dtype == np.object_:
         encoded = [element.encode() for element in array.reshape(-1)]
         return b"".join(part for text in encoded for part in (_LENGTH.pack(len(text)), text))
@@ -131,7 +131,7 @@ def to_raw(array: Array) -> bytes:
 
 
 def to_typed(array: Array) -> list[Any] | bytes:
-    """A tensor for typed contents, flat and row-major: floats packed, other numbers as Python values, text as bytes."""
+    """Returns a tensor for typed contents, flat and row-major: floats packed, other numbers as Python values, text as bytes."""
     if array.dtype == np.object_:
         return [element.encode() for element in array.reshape(-1)]
     if array.dtype.kind == "f":
@@ -141,6 +141,6 @@ def to_typed(array: Array) -> list[Any] | bytes:
 
 
 def bfloat16_values(bits: Array) -> Array:
-    """The numbers in BF16's bits, as float32: BF16 is the upper half of a float32."""
+    """Returns the numbers in BF16's bits as float32: BF16 is the upper half of a float32."""
     values: Array = (bits.astype(np.uint32) << 16).view(np.float32)
     return values

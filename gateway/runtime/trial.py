@@ -1,6 +1,6 @@
 """
-The trial run: a model is loaded and run in a spawned child with limits before it is registered, so that a hostile or
-broken file kills the child and not the gateway.
+The trial: loads and runs a model in a spawned child with limits before it is registered, so that a hostile or broken file
+kills the child and not the gateway.
 
 `trial` is called in control; ``python -m gateway.runtime.trial`` is the child: one JSON line in, one JSON line out.
 """
@@ -33,7 +33,7 @@ DEFAULT_MEMORY_BYTES = 16 << 30
 @dataclass(frozen=True, slots=True)
 class Order:
     """
-    What the child is to try. ``memory_bytes`` bounds its address space, ``cpu_s`` its processor time. ``examples`` fit the
+    The order to the child. ``memory_bytes`` bounds its address space, ``cpu_s`` its processor time. ``examples`` fit the
     signature.
     """
 
@@ -46,9 +46,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """
-    What came of it: the facts, or why the model cannot be admitted. ``field`` names the example at fault, where it is one.
-    """
+    """The child's result: the facts, or why the model cannot be admitted. ``field`` names the example at fault, if one is."""
 
     facts: Facts | None = None
     refusal: str = ""
@@ -64,9 +62,10 @@ def trial(
     memory_bytes: int = DEFAULT_MEMORY_BYTES,
 ) -> Facts:
     """
-    The facts about the model in an ONNX file, found by running it. ``prediction`` says which output is the prediction;
-    None reads it from the signature. ``examples`` are requests that it must answer. Raises InvalidModel saying what went
-    wrong, InvalidValue for a wrong ``prediction`` and naming the example that the model does not run on.
+    Returns the facts about the model in an ONNX file, found by running it. ``prediction`` names the output that is the
+    prediction; None reads it from the signature. ``examples`` are requests that it must answer. Raises InvalidModel that
+    says what failed, InvalidValue for a wrong ``prediction``, and InvalidValue that names the example that the model does
+    not run on.
     """
     order = Order(str(path), prediction, memory_bytes, max(1, int(timeout_s)), tuple(examples))
     try:
@@ -92,7 +91,7 @@ def trial(
 
 
 def ending(code: int) -> str:
-    """How a child ended, in words."""
+    """Describes how a child ended."""
     if code >= 0:
         return f"exit code {code}"
     hints = {signal.SIGXCPU: " (too much processor time)", signal.SIGKILL: " (too much processor time or memory)"}
@@ -100,13 +99,13 @@ def ending(code: int) -> str:
 
 
 def last_line(stderr: bytes) -> str:
-    """The last that a child said, as the end of a sentence."""
+    """Returns the child's last line of output, as the end of a sentence."""
     lines = stderr.decode(errors="replace").strip().splitlines()
     return f": {lines[-1][:500]}" if lines else ""
 
 
 def limit(memory_bytes: int, cpu_s: int, file_bytes: int = 0) -> None:
-    """Bounds this process' address space, processor time and the files it writes, for good."""
+    """Bounds this process' address space, processor time and the files that it writes, for good."""
     for what, bound in (
         (resource.RLIMIT_AS, memory_bytes),
         (resource.RLIMIT_CPU, cpu_s),
@@ -143,7 +142,7 @@ def examine(order: Order) -> Outcome:
 
 
 def _failure(session: Session, example: Example) -> str:
-    """Why the model does not run on an example; empty when it does."""
+    """Returns why the model does not run on an example; empty if it does."""
     from gateway.errors import InvalidRequest
     from gateway.runtime.examples import arrays
     from gateway.runtime.session import RunFailed
@@ -158,7 +157,7 @@ def _failure(session: Session, example: Example) -> str:
 
 
 def main() -> None:
-    """The child."""
+    """Runs the child."""
     order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
     limit(order.memory_bytes, order.cpu_s)
     sys.stdout.buffer.write(msgspec.json.encode(examine(order)))

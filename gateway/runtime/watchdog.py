@@ -1,4 +1,4 @@
-"""Stops runs whose time is over: one thread that sleeps until the earliest of them is due."""
+"""Stops runs whose deadline has passed: one thread that sleeps until the earliest deadline."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ IDLE_S = 3600.0
 
 
 class Watchdog:
-    """Thread-safe. The thread starts with the first watch and is a daemon: it has nothing to finish."""
+    """Stops watched runs. Thread-safe. The thread starts with the first watch and is a daemon: it has nothing to finish."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -21,7 +21,7 @@ class Watchdog:
 
     @contextmanager
     def watching(self, until: float, stop: Callable[[], None]) -> Iterator[None]:
-        """Calls ``stop`` when the Unix time ``until`` passes inside the block; never after it."""
+        """Calls ``stop`` if the Unix time ``until`` passes inside the block; never after it."""
         key = object()
         with self._changed:
             self._watched[key] = (until, stop)

@@ -1,5 +1,5 @@
 """
 The worker process: `worker.Worker` builds `versions`, `serving` and the data port, and keeps the link to control.
 
-Decisions about requests live in `serving`, about versions in `versions`.
+Nothing here decides about requests (`serving` does) or about versions (`versions` does).
 """

@@ -1,1 +1,5 @@
-"""Adapters behind the registry's ports, one technology a file: SQL databases, files on disk."""
+"""
+Adapters behind the registry's protocols, one technology per file: SQL databases, files on disk.
+
+No rule of the registry lives here.
+"""

@@ -35,7 +35,6 @@ class FileArtifacts:
             self._incoming = Incoming(root / "incoming")
 
     def ingest(self, selection: Selection) -> Artifact:
-        """Copy the selected files in; durable when this returns. Raises InvalidModel, ArtifactCorrupt, RegistryUnavailable."""
         with self._usable(), self._incoming.opened() as folder:
             files = [_copied(selection.root, path, folder / "files" / path) for path in selection.paths]
             made = artifact(selection.model_file, files)
@@ -46,7 +45,6 @@ class FileArtifacts:
         return made
 
     def keep(self, name: str, content: bytes) -> Artifact:
-        """An artifact of one file; durable when this returns. Raises ArtifactCorrupt, RegistryUnavailable."""
         with self._usable(), self._incoming.opened() as folder:
             made = artifact(name, (ArtifactFile(name, hashlib.sha256(content).hexdigest(), len(content)),))
             (folder / "files").mkdir()
@@ -57,7 +55,6 @@ class FileArtifacts:
         return made
 
     def path(self, artifact: Artifact) -> Path:
-        """The ONNX file. Raises ArtifactCorrupt when a file is missing or has another size; contents are not read."""
         for file in artifact.files:
             place = self._file(artifact, file.path)
             try:
@@ -69,7 +66,6 @@ class FileArtifacts:
         return self._file(artifact, artifact.model_file)
 
     def verify(self, artifact: Artifact) -> None:
-        """Read every byte. Raises ArtifactCorrupt naming the file that does not match its digest."""
         self.path(artifact)
         if hashlib.sha256(manifest(artifact.files)).hexdigest() != artifact.digest:
             raise ArtifactCorrupt(f"artifact {artifact.digest[:12]}: its list of files does not match the digest")

@@ -1,7 +1,8 @@
 """
-Folders in the making: each is locked by the process that fills it, so what a killed process left is known and swept.
+Folders that are being filled. Each is locked by the process that fills it, so folders of killed processes are found and
+removed.
 
-Whoever fills one renames it to its name when it is whole and synced; a name never stands for something half-way.
+When a folder is whole and synced it is renamed to its final name; a final name never stands for half a folder.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 
 
 class Incoming:
-    """The folder ``root`` for folders in the making; several processes and threads may share it. Raises OSError."""
+    """The folder ``root`` for folders that are being filled. Several processes and threads may share it. Raises OSError."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -26,7 +27,7 @@ class Incoming:
 
     @contextmanager
     def opened(self) -> Iterator[Path]:
-        """A new empty folder, removed at the end unless it was renamed."""
+        """Makes an empty folder, which is removed at the end unless it was renamed."""
         folder, lock = self._locked_folder()
         try:
             yield folder
@@ -49,7 +50,7 @@ class Incoming:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove a folder whose process died; one that is locked is somebody's work."""
+    """Removes a folder whose process died. A locked one is in use."""
     try:
         lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -64,13 +65,13 @@ def _sweep(folder: Path) -> None:
 
 
 def sync_folders(root: Path) -> None:
-    """The names in this folder and in all below it are on disk when this returns."""
+    """Syncs the names in this folder and in all below it to disk."""
     for folder, _, _ in os.walk(root):
         sync(Path(folder))
 
 
 def sync(folder: Path) -> None:
-    """The names in this folder are on disk when this returns."""
+    """Syncs the names in this folder to disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

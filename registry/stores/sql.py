@@ -20,7 +20,7 @@ from registry.errors import RegistryUnavailable
 from registry.stores.schema import migrate
 from registry.stores.transaction import SqlTransaction
 
-BUSY_TIMEOUT_S = 10.0  # how long a writer waits for another process' write before it gives up
+BUSY_TIMEOUT_S = 10.0  # seconds that a writer waits for another process' write
 CACHE_KIB = 512  # of pages in each connection, of which there are several; what is read is a few rows
 
 
@@ -56,7 +56,7 @@ def _opening(path: Path) -> Iterator[None]:
 def _configure_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def connected(connection: Any, _record: object) -> None:
-        connection.isolation_level = None  # the driver begins no transactions of its own
+        connection.isolation_level = None  # the driver must not begin transactions by itself
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"cache_size=-{CACHE_KIB}"):
             connection.execute(f"PRAGMA {pragma}")
 
@@ -86,18 +86,15 @@ class SqlStore:
 
     @contextmanager
     def read(self) -> Iterator[SqlTransaction]:
-        """A transaction that only reads, all of one moment."""
         with self.transaction(is_writing=False) as connection:
             yield SqlTransaction(connection)
 
     @contextmanager
     def write(self) -> Iterator[SqlTransaction]:
-        """A transaction that writes; durable when the block has ended without an error."""
         with self.transaction(is_writing=True) as connection:
             yield SqlTransaction(connection)
 
     def close(self) -> None:
-        """Close the pooled connections."""
         self._engine.dispose()
 
 

@@ -1,4 +1,4 @@
-"""The tables as they are today, for queries. How they came to be is in `registry.migrations`."""
+"""The tables of the newest schema, for queries. `registry.migrations` has their history."""
 
 from __future__ import annotations
 

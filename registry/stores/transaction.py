@@ -1,4 +1,4 @@
-"""The queries of one transaction. Values go in and out; rows and SQL stay here."""
+"""The queries of one transaction. Arguments and results are values; rows and SQL stay here."""
 
 from __future__ import annotations
 
@@ -22,12 +22,10 @@ class SqlTransaction:
         self._connection = connection
 
     def model(self, name: str) -> Model | None:
-        """The model with its aliases."""
         found = self._models(select(MODELS).where(MODELS.c.name == name))
         return found[0] if found else None
 
     def models(self, *, after: str, limit: int) -> list[Model]:
-        """By name, from the first behind ``after``."""
         return self._models(select(MODELS).where(MODELS.c.name > after).order_by(MODELS.c.name).limit(limit))
 
     def _models(self, query: Select[Any]) -> list[Model]:
@@ -39,20 +37,17 @@ class SqlTransaction:
         return [Model(row.name, row.latest, aliases[row.name], row.created_at, row.generation) for row in rows]
 
     def version(self, model: str, number: int) -> ModelVersion | None:
-        """One version."""
         query = select(VERSIONS.c.document).where(VERSIONS.c.model == model, VERSIONS.c.number == number)
         document = self._connection.scalar(query)
         return None if document is None else _version(document)
 
     def versions(self, model: str, *, before: int | None, limit: int) -> list[ModelVersion]:
-        """Newest first, below the number ``before``."""
         query = select(VERSIONS.c.document).where(VERSIONS.c.model == model).order_by(VERSIONS.c.number.desc()).limit(limit)
         if before is not None:
             query = query.where(VERSIONS.c.number < before)
         return [_version(document) for document in self._connection.scalars(query)]
 
     def deployment(self, model: str, revision: int | None = None) -> Deployment | None:
-        """That revision, or the newest."""
         query = select(DEPLOYMENTS.c.document).where(DEPLOYMENTS.c.model == model)
         if revision is None:
             query = query.order_by(DEPLOYMENTS.c.revision.desc()).limit(1)
@@ -62,7 +57,6 @@ class SqlTransaction:
         return None if document is None else _deployment(document)
 
     def current_deployments(self) -> list[Deployment]:
-        """The newest revision of every model, by name."""
         newest = select(DEPLOYMENTS.c.model, func.max(DEPLOYMENTS.c.revision).label("revision"))
         last = newest.group_by(DEPLOYMENTS.c.model).subquery()
         is_last = (DEPLOYMENTS.c.model == last.c.model) & (DEPLOYMENTS.c.revision == last.c.revision)
@@ -70,7 +64,6 @@ class SqlTransaction:
         return [_deployment(document) for document in self._connection.scalars(query)]
 
     def revisions(self, model: str, *, before: int | None, limit: int) -> list[Deployment]:
-        """Newest first, below the revision ``before``."""
         query = select(DEPLOYMENTS.c.document).where(DEPLOYMENTS.c.model == model)
         if before is not None:
             query = query.where(DEPLOYMENTS.c.revision < before)
@@ -78,7 +71,6 @@ class SqlTransaction:
         return [_deployment(document) for document in self._connection.scalars(query)]
 
     def audit(self, model: str | None, *, before: int | None, limit: int) -> list[AuditRecord]:
-        """Newest first, below the id ``before``; of one model or of all."""
         query = select(AUDIT).order_by(AUDIT.c.id.desc()).limit(limit)
         if model is not None:
             query = query.where(AUDIT.c.model == model)
@@ -87,12 +79,10 @@ class SqlTransaction:
         return [AuditRecord(**row._mapping) for row in self._connection.execute(query)]
 
     def request(self, request_id: str) -> AnsweredRequest | None:
-        """The request that was answered under this id."""
         row: Row[Any] | None = self._connection.execute(select(REQUESTS).where(REQUESTS.c.request_id == request_id)).first()
         return None if row is None else AnsweredRequest(**row._mapping)
 
     def lock_model(self, name: str, *, created_at: float) -> Model:
-        """The model, created when it is not there, and nobody else's to change until the transaction ends."""
         row = self._connection.execute(select(MODELS.c.name).where(MODELS.c.name == name).with_for_update()).first()
         if row is None:
             self._connection.execute(insert(MODELS).values(name=name, latest=0, generation=0, created_at=created_at))
@@ -101,24 +91,20 @@ class SqlTransaction:
         return model
 
     def add_version(self, version: ModelVersion) -> None:
-        """Store a version and make it the model's latest."""
         row = {"model": version.model, "number": version.number, "digest": version.artifact.digest}
         document = msgspec.json.encode(version).decode()
         self._connection.execute(insert(VERSIONS).values(**row, document=document, created_at=version.created_at))
         self._connection.execute(update(MODELS).where(MODELS.c.name == version.model).values(latest=version.number))
 
     def set_alias(self, model: str, alias: str, number: int | None) -> None:
-        """Point the alias at the version; None deletes it."""
         self._connection.execute(delete(ALIASES).where(ALIASES.c.model == model, ALIASES.c.name == alias))
         if number is not None:
             self._connection.execute(insert(ALIASES).values(model=model, name=alias, number=number))
 
     def touch_model(self, model: str) -> None:
-        """Count one change of the model itself."""
         self._connection.execute(update(MODELS).where(MODELS.c.name == model).values(generation=MODELS.c.generation + 1))
 
     def add_deployment(self, deployment: Deployment) -> None:
-        """Append a revision. Raises RevisionConflict when that revision is there already."""
         row = {"model": deployment.model, "revision": deployment.revision, "created_at": deployment.created_at}
         document = msgspec.json.encode(deployment).decode()
         try:
@@ -129,13 +115,11 @@ class SqlTransaction:
             ) from error
 
     def add_audit(self, record: AuditRecord) -> None:
-        """Append a record; its ``id`` is given by the store."""
         row = msgspec.to_builtins(record)
         del row["id"]  # the database counts
         self._connection.execute(insert(AUDIT).values(**row))
 
     def add_request(self, request: AnsweredRequest, *, forget_before: float) -> None:
-        """Keep an answer, and drop those older than ``forget_before`` (Unix time in seconds)."""
         self._connection.execute(delete(REQUESTS).where(REQUESTS.c.created_at < forget_before))
         self._connection.execute(insert(REQUESTS).values(**msgspec.to_builtins(request)))
 

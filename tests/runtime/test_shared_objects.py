@@ -12,7 +12,7 @@ import pytest
 from gateway.contract.desired import Region
 from gateway.errors import InvalidRequest, NotAllowed, Overloaded
 from gateway.runtime.shared_object import open_object
-from gateway.serving.shared_memory.regions import Regions
+from gateway.serving.shared_memory.regions import OpenRegions
 
 FOLDER = Path("/dev/shm")
 
@@ -105,26 +105,26 @@ def test_no_descriptor_left_is_told_as_overload(make_object: Callable[..., str],
 
 
 def test_a_hundred_registrations_leave_no_file_open(make_object: Callable[..., str]) -> None:
-    key, regions = make_object(bytes(64)), Regions(is_on=True)
+    key, regions = make_object(bytes(64)), OpenRegions(is_on=True)
     region = Region("r", key, 0, 64, open_object(key).identity)
     for _ in range(100):
-        regions.hold((region,))
+        regions.update((region,))
         assert open_files(key) == 1
-        regions.hold(())
+        regions.update(())
     assert open_files(key) == 0
 
 
 def test_a_region_that_stays_is_not_opened_again(make_object: Callable[..., str]) -> None:
-    key, regions = make_object(bytes(64)), Regions(is_on=True)
+    key, regions = make_object(bytes(64)), OpenRegions(is_on=True)
     region = Region("r", key, 0, 64, open_object(key).identity)
-    regions.hold((region,))
+    regions.update((region,))
     (FOLDER / key[1:]).unlink()  # a later state must not need the name any more
-    regions.hold((region, Region("other", "/no-such-object", 0, 1, "")))
+    regions.update((region, Region("other", "/no-such-object", 0, 1, "")))
     assert open_files(key) == 1
 
 
 def test_another_object_of_the_same_key_is_not_taken_for_it(make_object: Callable[..., str]) -> None:
-    key, regions = make_object(bytes(64)), Regions(is_on=True)
-    regions.hold((Region("r", key, 0, 64, "1:1"),))
+    key, regions = make_object(bytes(64)), OpenRegions(is_on=True)
+    regions.update((Region("r", key, 0, 64, "1:1"),))
     gc.collect()
     assert open_files(key) == 0
