@@ -4,7 +4,7 @@
 Both run this tree's scenarios and load client. The gateway (and the bare echoes, which use its lane) is the revision's: every
 run is a process of its own that imports `gateway` from there. With ``--own-scenarios`` each revision runs the scenarios of
 its own tree: for a base whose modules have other names. The base gets an environment of its own only where its lock differs.
-Reports medians, and the range of the rounds' ratios.
+Reports medians, and the median and range of the rounds' ratios.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class CannotCompare(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure: medians of both revisions, their ratio, and the lowest and highest ratio of a round."""
+    """One figure: medians of both revisions; the median, lowest and highest ratio of a round."""
 
     figure: str
     base: float
@@ -67,7 +67,7 @@ def rows(base: Sequence[Mapping[str, float]], current: Sequence[Mapping[str, flo
 def _row(name: str, base: Sequence[float], current: Sequence[float]) -> Row:
     each = [c / b for b, c in zip(base, current, strict=True)]
     middle = statistics.median(base), statistics.median(current)
-    return Row(name, *middle, middle[1] / middle[0], min(each), max(each))
+    return Row(name, *middle, statistics.median(each), min(each), max(each))
 
 
 def checked_out(rev: str) -> Revision:
