@@ -18,7 +18,7 @@ import structlog
 from gateway import __version__
 from gateway.clock import SystemClock
 from gateway.process.home import write_note
-from gateway.process.orders import Line, Orders
+from gateway.process.orders import Orders, SupervisorConnection
 from gateway.process.signals import Stop
 from gateway.settings.paths import Home
 from gateway.settings.values import Settings
@@ -40,7 +40,7 @@ def run_child(orders: Orders) -> int:
     return child_main.run_child(orders, run_control, connected_worker)
 
 
-def run_control(orders: Orders, stopping: Stop, line: Line) -> None:
+def run_control(orders: Orders, stopping: Stop, line: SupervisorConnection) -> None:
     """Runs control, its admin and HTTP servers and the workers' socket until ``stopping`` is set."""
     from gateway.process.rolling_messages import news_of
 

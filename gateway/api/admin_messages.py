@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway.api.status_codes import failure
 from gateway.control.catalog.registration import Submission
-from gateway.control.changes.configuring import NO_CHANGE, BatchingChange, DeploymentSettings
+from gateway.control.changes.deployment_settings import NO_CHANGE, BatchingChange, DeploymentSettings
 from gateway.control.changes.operations import Operation, Result, Step
 from gateway.control.changes.traffic import Change
 from gateway.control.observe.gateway_status import GatewayStatus, ModelStatus, VersionStatus, WorkerStatus

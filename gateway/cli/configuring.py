@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli.options import DEFAULT_ADMIN, Admin, AsJson, Etag, Model, Reason, seconds
-from gateway.cli.traffic import change_deployment
+from gateway.cli.routing import change_deployment
 from registry.deployment import DEFAULT_ROLLBACK_WINDOW_S, SWAP_ORDERS, Batching
 
 if TYPE_CHECKING:

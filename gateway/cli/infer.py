@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.cli.gateway_session import data_connected
 from gateway.cli.options import DEFAULT_ADMIN, Admin, AsJson, Data, Model
 from gateway.cli.output import print_json, stdout
-from gateway.cli.session import data_connected
 
 if TYPE_CHECKING:
     from gateway.client import Prediction

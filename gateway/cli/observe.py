@@ -10,9 +10,9 @@ import typer
 from rich.text import Text
 
 from gateway.cli.changes import parsed
+from gateway.cli.gateway_session import connected
 from gateway.cli.options import DEFAULT_ADMIN, Admin, AsJson, Limit, Model
 from gateway.cli.output import duration, print_json, stdout
-from gateway.cli.session import connected
 from gateway.client.call_errors import Unavailable
 
 if TYPE_CHECKING:

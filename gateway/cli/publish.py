@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.examples import ExampleOption, example_values, read_examples
+from gateway.cli.example_files import ExampleOption, example_values, read_examples
+from gateway.cli.gateway_session import ProgressDisplay, connected, finish
 from gateway.cli.options import DEFAULT_ADMIN, Admin, AsJson, Etag, Model, Reason
 from gateway.cli.output import print_json, size, stdout
-from gateway.cli.session import Progress, connected, finish
 
 if TYPE_CHECKING:
     from gateway.protocol.messages import admin
@@ -46,7 +46,7 @@ def register(
         from gateway.client import Lineage
         from gateway.client.upload import Upload
 
-        progress = Progress()
+        progress = ProgressDisplay()
         updates = client.register(
             model,
             path,

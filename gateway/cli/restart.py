@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.cli.gateway_session import ProgressDisplay, connected, operation_facts
 from gateway.cli.options import DEFAULT_ADMIN, Admin, AsJson, Reason, seconds
 from gateway.cli.output import print_json, say, stdout
-from gateway.cli.session import Progress, connected, operation_facts
 from gateway.client.call_errors import DeadlineExceeded
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def restart(
     with connected(admin) as client:
         updates = client.restart_workers(timeout_s=limit_s, reason=reason)
         try:
-            operation = Progress().follow(updates) if wait else _begun(updates)
+            operation = ProgressDisplay().follow(updates) if wait else _begun(updates)
         except DeadlineExceeded as error:
             name = updates.last.name if updates.last is not None else "the restart"
             text = f"not done within {timeout}: {name} goes on, see `interlock operations`"

@@ -12,7 +12,7 @@ from rich.text import Text
 from gateway.cli.changes import change
 from gateway.cli.configuring import settings
 from gateway.cli.output import size, when
-from gateway.cli.traffic import routes
+from gateway.cli.routing import routes
 from gateway.protocol.messages import admin
 
 _STATES = {

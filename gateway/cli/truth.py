@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.cli.gateway_session import connected, data_connected
 from gateway.cli.options import DEFAULT_ADMIN, Admin, AsJson, Data, Model, seconds
 from gateway.cli.output import print_json, say, stdout
 from gateway.cli.problems import CommandError
-from gateway.cli.session import connected, data_connected
 
 if TYPE_CHECKING:
     from gateway.client import Feedback, FeedbackResult

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from gateway.client.call_errors import CallError
 from gateway.client.channels import AUTO_AFTER, DOUBT_S, LOOK_EVERY_S, PROBE_TIMEOUT_S
 from gateway.client.grpc_channel import AsyncChannel
-from gateway.client.spread import Place, repeated, tries, wanted
+from gateway.client.spread import WorkerPosition, repeated, tries, wanted
 
 
 class _Seat:
@@ -89,10 +89,10 @@ class AsyncChannels:
         Closes connections to the same worker and opens missing ones. Returns the seconds until the next check; None: never.
         """
         seats, self._looked_at = self._seats, self._calls
-        places: list[Place | None] = []
+        places: list[WorkerPosition | None] = []
         for seat in seats:
             try:
-                places.append(Place.parse(await seat.channel.worker(PROBE_TIMEOUT_S)))
+                places.append(WorkerPosition.parse(await seat.channel.worker(PROBE_TIMEOUT_S)))
             except CallError:
                 return DOUBT_S  # nobody answers, or the worker is stopping: unknown now
         if not any(places):
@@ -102,14 +102,14 @@ class AsyncChannels:
         await self._search([place for at, place in enumerate(places) if place is not None and at not in spare])
         return LOOK_EVERY_S
 
-    async def _search(self, met: list[Place]) -> None:
+    async def _search(self, met: list[WorkerPosition]) -> None:
         for _ in range(tries(wanted(met))):
             if len(met) >= wanted(met):
                 return
             channel = self._connect()
             is_kept = False
             try:
-                place = Place.parse(await channel.worker(PROBE_TIMEOUT_S))
+                place = WorkerPosition.parse(await channel.worker(PROBE_TIMEOUT_S))
                 is_kept = place is not None and not repeated([*met, place])
             except CallError:
                 place = None

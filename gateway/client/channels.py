@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 from gateway.client.call_errors import CallError
 from gateway.client.grpc_channel import Channel
-from gateway.client.spread import Place, repeated, tries, wanted
+from gateway.client.spread import WorkerPosition, repeated, tries, wanted
 
 AUTO_AFTER = 3  # calls: who asks once or twice, as a command does, needs one connection
 LOOK_EVERY_S = 30.0  # connections are made anew when workers are replaced or the connection has its age
@@ -103,10 +103,10 @@ class Channels:
             if self._closing.is_set():
                 return None
             seats, self._looked_at = self._seats, self._calls
-        places: list[Place | None] = []
+        places: list[WorkerPosition | None] = []
         for seat in seats:
             try:
-                places.append(Place.parse(seat.channel.worker(PROBE_TIMEOUT_S)))
+                places.append(WorkerPosition.parse(seat.channel.worker(PROBE_TIMEOUT_S)))
             except CallError:
                 return DOUBT_S  # nobody answers, or the worker is stopping: unknown now
         if not any(places):
@@ -120,13 +120,13 @@ class Channels:
         """Whether there was no call since the last check."""
         return self._calls == self._looked_at
 
-    def _search(self, met: list[Place]) -> None:
+    def _search(self, met: list[WorkerPosition]) -> None:
         for _ in range(tries(wanted(met))):
             if self._closing.is_set() or len(met) >= wanted(met):
                 return
             channel = self._connect()
             try:
-                place = Place.parse(channel.worker(PROBE_TIMEOUT_S))
+                place = WorkerPosition.parse(channel.worker(PROBE_TIMEOUT_S))
             except CallError:
                 place = None
             if place is None or repeated([*met, place]):

@@ -17,9 +17,9 @@ from rich.markup import escape
 
 from gateway.client import AdminClient, CallError
 from gateway.demo import models
+from gateway.demo.callers import Callers
 from gateway.demo.process import GatewayBroken, GatewayProcess
-from gateway.demo.run import StepFailed, Tour
-from gateway.demo.traffic import Traffic
+from gateway.demo.tour import StepFailed, Tour
 
 
 def main() -> int:
@@ -65,7 +65,7 @@ def _train(console: Console, folder: Path) -> tuple[list[Path], models.Scans]:
 
 
 def _tour(console: Console, gateway: GatewayProcess, files: list[Path], test: models.Scans) -> int:
-    traffic = Traffic(gateway.addresses.data, test)
+    traffic = Callers(gateway.addresses.data, test)
     with AdminClient(gateway.addresses.admin, author="demo") as admin:
         tour = Tour(console, gateway, admin, traffic)
         try:

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from gateway.errors import GatewayError
 from gateway.process.backoff import EXIT_MISCONFIGURED
-from gateway.process.orders import REPLACED, Line, Orders
+from gateway.process.orders import REPLACED, Orders, SupervisorConnection
 from gateway.process.signals import Stop, join
 from gateway.process.sockets import ClosesFirst
 from gateway.settings.address import Address
@@ -41,13 +41,13 @@ class ServingWorker(Protocol):
         ...
 
 
-RunControl = Callable[[Orders, Stop, Line], None]  # returns when control has stopped
+RunControl = Callable[[Orders, Stop, SupervisorConnection], None]  # returns when control has stopped
 BuildWorker = Callable[[Orders], ServingWorker]
 
 
 def run_child(orders: Orders, run_control: RunControl, build_worker: BuildWorker) -> int:
     """Runs a child process until SIGTERM, or until its supervisor is gone. Returns the exit code."""
-    line = Line(orders.line)
+    line = SupervisorConnection(orders.line)
     number = orders.number if orders.role == "worker" else None
     configure_logs(orders.settings.log_level, role=orders.role, worker=number)
     stopping = Stop().on_signals()
@@ -63,7 +63,7 @@ def run_child(orders: Orders, run_control: RunControl, build_worker: BuildWorker
     return 0
 
 
-def _run_worker(build: Callable[[], ServingWorker], stopping: Stop, line: Line) -> None:
+def _run_worker(build: Callable[[], ServingWorker], stopping: Stop, line: SupervisorConnection) -> None:
     """Runs one worker until ``stopping`` is set or another process has taken its place, then drains it."""
 
     def serving() -> None:

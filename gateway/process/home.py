@@ -37,14 +37,14 @@ def prepare(folder: Path) -> Home:
     return home
 
 
-def lock(home: Home, *, patience_s: float, report: Callable[[str], None] | None = None) -> int:
+def lock(home: Home, *, timeout_s: float, report: Callable[[str], None] | None = None) -> int:
     """
     Takes the home for this gateway: an inheritable file descriptor that keeps it while any process has it open. When
-    the gateway that had it was killed, waits up to ``patience_s`` for its children to end (``report(text)`` says so).
+    the gateway that had it was killed, waits up to ``timeout_s`` for its children to end (``report(text)`` says so).
     Raises CannotStart naming the process that has it.
     """
     handle = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    deadline, told = time.monotonic() + patience_s, False
+    deadline, told = time.monotonic() + timeout_s, False
     while not _try_lock(handle):
         owner = _owner(handle)
         if _is_alive(owner) or time.monotonic() > deadline:

@@ -31,7 +31,7 @@ def run_gateway(settings: Settings, *, announce: Announce, report: Report, run_i
     with ExitStack() as held:
         home = prepare(settings.home)
         # A killed gateway leaves children that drain first. Its home is not free until they end.
-        handle = lock(home, patience_s=settings.data_port.drain_delay_s + settings.grace_s + 5, report=report)
+        handle = lock(home, timeout_s=settings.data_port.drain_delay_s + settings.grace_s + 5, report=report)
         held.callback(os.close, handle)
         ready = _with_ports(settings, home, held)
 

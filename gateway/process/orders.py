@@ -57,7 +57,7 @@ def take_orders() -> Orders | None:
     return msgspec.json.decode(text, type=Orders, dec_hook=_decode_path) if text else None
 
 
-class Line:
+class SupervisorConnection:
     """The child's end."""
 
     def __init__(self, descriptor: int) -> None:

@@ -23,7 +23,7 @@ _log = structlog.get_logger("interlock.supervisor")
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class ReplacementLimits:
     """``start_s``: seconds that a replacement has until it serves; ``end_s``: that the old process has to end its calls."""
 
     start_s: float
@@ -36,7 +36,7 @@ class RollingRestart:
     called with all that happens. One restart; `is_over` at its end.
     """
 
-    def __init__(self, workers: list[Child], patience: Patience, tell: Callable[[RestartNews], None]) -> None:
+    def __init__(self, workers: list[Child], patience: ReplacementLimits, tell: Callable[[RestartNews], None]) -> None:
         self._workers, self._patience, self._tell = workers, patience, tell
         self._place = 0  # of the worker whose turn it is
         self._arriving: Child | None = None

@@ -23,7 +23,7 @@ from gateway.process.handle import Child, end_of
 from gateway.process.home import write_note
 from gateway.process.orders import Orders
 from gateway.process.readiness import Readiness
-from gateway.process.rolling import Patience, RollingRestart
+from gateway.process.rolling import ReplacementLimits, RollingRestart
 from gateway.process.rolling_messages import RestartNews, line_of
 from gateway.process.signals import Terminal
 from gateway.settings.paths import Home
@@ -106,8 +106,8 @@ class Supervisor:
                 self._tell(RestartNews("refused", reason=reason))
             return
         settings = self._plan.settings
-        patience = Patience(settings.loading.load_timeout_s + START_MARGIN_S, settings.grace_s + MARGIN_S)
-        self._rolling = RollingRestart(self._workers, patience, self._tell)
+        limits = ReplacementLimits(settings.loading.load_timeout_s + START_MARGIN_S, settings.grace_s + MARGIN_S)
+        self._rolling = RollingRestart(self._workers, limits, self._tell)
 
     def _tell(self, news: RestartNews) -> None:
         """Sends a message to control; logs it if control is away."""
@@ -146,17 +146,17 @@ class Supervisor:
         """Stops the workers first, which drain while control still takes their last counts and predictions; then control."""
         _log.info("stopping", grace_s=self._plan.settings.grace_s)
         settings = self._plan.settings
-        patience_s = settings.data_port.drain_delay_s + settings.grace_s + MARGIN_S
-        is_drained = self._end([*self._workers, *self._beside], patience_s)
+        timeout_s = settings.data_port.drain_delay_s + settings.grace_s + MARGIN_S
+        is_drained = self._end([*self._workers, *self._beside], timeout_s)
         is_graceful = self._end([self._control], settings.grace_s + MARGIN_S) and is_drained
         _log.info("stopped", graceful=is_graceful)
         return 0 if is_graceful else 1
 
-    def _end(self, children: list[Child], patience_s: float) -> bool:
+    def _end(self, children: list[Child], timeout_s: float) -> bool:
         """Asks processes to stop and waits. Returns False if one had to be killed or a second signal asked for that."""
         for child in children:
             child.signal(signal.SIGTERM)
-        deadline = time.monotonic() + patience_s
+        deadline = time.monotonic() + timeout_s
         while _running(children) and time.monotonic() < deadline and self._signals.stops < 2:
             self._signals.wait(POLL_S)
         late = _running(children)

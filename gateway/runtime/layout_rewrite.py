@@ -42,7 +42,7 @@ class LayoutFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class LayoutOrder:
     """
     The order to the child: ``path`` is the model, ``folder`` an empty folder to work in; rows of a batch may run together if
     ``is_batchable``.
@@ -79,7 +79,7 @@ def build(path: Path, folder: Path, *, is_batchable: bool, size_bytes: int, time
     Makes the layout of the model at ``path``, which takes ``size_bytes`` with its weights, in the empty ``folder``, in a
     process of its own. Blocks for some seconds. Raises LayoutFailed.
     """
-    order = Order(
+    order = LayoutOrder(
         str(path), str(folder), is_batchable, (16 << 30) + 8 * size_bytes, 4 * size_bytes + (1 << 20), max(1, int(timeout_s))
     )
     try:
@@ -104,13 +104,13 @@ def build(path: Path, folder: Path, *, is_batchable: bool, size_bytes: int, time
 
 def main() -> None:
     """Runs the child."""
-    order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=LayoutOrder)
     ctypes.CDLL(None).prctl(_DIES_WITH_PARENT, signal.SIGKILL)  # nobody waits for it then, and its folder is swept
     limit(order.memory_bytes, order.cpu_s, order.file_bytes)
     sys.stdout.buffer.write(msgspec.json.encode(made(order)))
 
 
-def made(order: Order) -> Built:
+def made(order: LayoutOrder) -> Built:
     """Makes a layout in this process."""
     from gateway.runtime.session import LoadRefused
     from registry.errors import InvalidModel
@@ -132,7 +132,7 @@ def made(order: Order) -> Built:
 class _Comparison:
     """The original against its layouts: the same answers, the memory they take, the time they need."""
 
-    def __init__(self, order: Order, work: Path, blobs: tuple[str, ...]) -> None:
+    def __init__(self, order: LayoutOrder, work: Path, blobs: tuple[str, ...]) -> None:
         self._work, self._blobs = work, blobs
         self._weights_bytes = sum((work / "plain" / name).stat().st_size for name in blobs)
         self._timed_rows = (1, BIG_BATCH) if order.is_batchable else (1,)

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from gateway.runtime.examples import different_rows, mixed
+from gateway.runtime.example_inputs import different_rows, mixed
 from gateway.runtime.session import Array, RunFailed, Session
-from gateway.runtime.tensors import DTYPES, bfloat16_values
+from gateway.runtime.tensor_contents import DTYPES, bfloat16_values
 from registry.examples import Example
 from registry.signature import Signature, TensorSpec
 

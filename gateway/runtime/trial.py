@@ -31,7 +31,7 @@ DEFAULT_MEMORY_BYTES = 16 << 30
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class TrialOrder:
     """
     The order to the child. ``memory_bytes`` bounds its address space, ``cpu_s`` its processor time. ``examples`` fit the
     signature.
@@ -67,7 +67,7 @@ def trial(
     says what failed, InvalidValue for a wrong ``prediction``, and InvalidValue that names the example that the model does
     not run on.
     """
-    order = Order(str(path), prediction, memory_bytes, max(1, int(timeout_s)), tuple(examples))
+    order = TrialOrder(str(path), prediction, memory_bytes, max(1, int(timeout_s)), tuple(examples))
     try:
         child = subprocess.run(
             [sys.executable, "-m", "gateway.runtime.trial"],
@@ -116,7 +116,7 @@ def limit(memory_bytes: int, cpu_s: int, file_bytes: int = 0) -> None:
         resource.setrlimit(what, (bound if hard == resource.RLIM_INFINITY else min(bound, hard), hard))
 
 
-def examine(order: Order) -> Outcome:
+def examine(order: TrialOrder) -> Outcome:
     """Loads and runs a model in this process."""
     from gateway.runtime.onnx import OnnxSession
     from gateway.runtime.session import LoadRefused
@@ -144,7 +144,7 @@ def examine(order: Order) -> Outcome:
 def _failure(session: Session, example: Example) -> str:
     """Returns why the model does not run on an example; empty if it does."""
     from gateway.errors import InvalidRequest
-    from gateway.runtime.examples import arrays
+    from gateway.runtime.example_inputs import arrays
     from gateway.runtime.session import RunFailed
 
     try:
@@ -158,7 +158,7 @@ def _failure(session: Session, example: Example) -> str:
 
 def main() -> None:
     """Runs the child."""
-    order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=TrialOrder)
     limit(order.memory_bytes, order.cpu_s)
     sys.stdout.buffer.write(msgspec.json.encode(examine(order)))
 

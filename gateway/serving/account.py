@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections import Counter
 
 from gateway.contract.counts import LATENCY_BOUNDS_S, ArmCounts
-from gateway.runtime.tensors import to_raw
+from gateway.runtime.tensor_contents import to_raw
 from gateway.serving.batch import join_inputs
 from gateway.serving.prediction_records import Executed, Records, has_row_each
 from gateway.serving.request_traces import request_trace

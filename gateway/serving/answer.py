@@ -9,7 +9,7 @@ import numpy as np
 
 from gateway.quality.prediction_id import prefix
 from gateway.runtime.session import Array
-from gateway.runtime.tensors import to_raw, to_typed
+from gateway.runtime.tensor_contents import to_raw, to_typed
 from gateway.serving.arm import Shapes
 from gateway.serving.batch import LARGE_BYTES, Raw, raw_bytes, split_raw, split_rows
 from gateway.serving.lane.call import Call, Lane

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.runtime.tensors import from_raw, from_typed
+from gateway.runtime.tensor_contents import from_raw, from_typed
 from gateway.serving.run_plan import Feed, RunPlan
 from gateway.serving.stages import Received, Routed
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gateway.errors import InvalidRequest
-from gateway.runtime.tensors import DTYPES, element_count
+from gateway.runtime.tensor_contents import DTYPES, element_count
 from gateway.serving.oip.decode import InputSignature, RequestSignature
 from gateway.serving.oip.placement import Placement
 from registry.signature import Signature, TensorSpec

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.errors import InvalidRequest
-from gateway.runtime.examples import arrays, row_layout, tiled
+from gateway.runtime.example_inputs import arrays, row_layout, tiled
 from gateway.runtime.session import Array, RunFailed, Session
 from gateway.runtime.synthetic import has_free_dimensions, runnable_inputs
 from registry.examples import Example

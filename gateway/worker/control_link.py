@@ -26,7 +26,7 @@ _log = structlog.get_logger("interlock.worker")
 
 
 @dataclass(slots=True)
-class _Waiting:
+class _WaitingQuestion:
     """A question that waits; ``answer`` stays None if the connection breaks."""
 
     is_done: threading.Event = field(default_factory=threading.Event)
@@ -54,7 +54,7 @@ class ControlLink:
         self._link: Link | None = None
         self._opening: Link | None = None  # a connection before its handshake has ended
         self.refusal = ""
-        self._waiting: dict[int, _Waiting] = {}
+        self._waiting: dict[int, _WaitingQuestion] = {}
         self._tokens = itertools.count(1)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="control-link", daemon=True)
@@ -108,7 +108,7 @@ class ControlLink:
         return answer.value
 
     def _answer(self, question: AnyQuestion, timeout_s: float) -> Answer:
-        token, waiting = next(self._tokens), _Waiting()
+        token, waiting = next(self._tokens), _WaitingQuestion()
         with self._lock:
             self._waiting[token] = waiting
         try:

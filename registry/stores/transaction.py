@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from registry.deployment import Deployment
 from registry.errors import RevisionConflict
 from registry.records import AnsweredRequest, AuditRecord
-from registry.stores.tables import ALIASES, AUDIT, DEPLOYMENTS, MODELS, REQUESTS, VERSIONS
+from registry.stores.sql_tables import ALIASES, AUDIT, DEPLOYMENTS, MODELS, REQUESTS, VERSIONS
 from registry.versions import Model, ModelVersion
 
 

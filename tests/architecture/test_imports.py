@@ -95,13 +95,13 @@ PURE = """
     gateway.versions.run_times gateway.versions.pace
     gateway.serving.overload.delay_control gateway.serving.overload.adaptive_limit
     gateway.quality.metrics gateway.quality.compare gateway.quality.feedback_rules gateway.quality.prediction_id
-    gateway.control.desired.reconcile gateway.control.changes.configuring gateway.serving.oip.fields
+    gateway.control.desired.reconcile gateway.control.changes.deployment_settings gateway.serving.oip.fields
     gateway.serving.oip.decode gateway.serving.oip.encode gateway.serving.oip.placement gateway.serving.oip.placed_response
     gateway.client.tensors gateway.client.inference gateway.client.feedback
     registry.signature registry.versions registry.deployment registry.examples registry.names
     gateway.api.model_messages gateway.cli.changes gateway.client.call_errors gateway.client.spread
     gateway.control.catalog.eviction gateway.control.fleet.progress gateway.process.backoff
-    gateway.quality.log.log_values gateway.runtime.layout_choice gateway.runtime.tensors
+    gateway.quality.log.log_values gateway.runtime.layout_choice gateway.runtime.tensor_contents
     gateway.telemetry.trace_sampling gateway.telemetry.merged_counts
     gateway.control.observe.gateway_status gateway.control.observe.statistics
     registry.paging registry.prediction registry.records registry.requests

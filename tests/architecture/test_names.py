@@ -10,35 +10,21 @@ from pathlib import Path
 
 from sources import ROOT, Module, modules
 
-RENAME = "to be renamed"
 CLIENT = "public name of the client, which imports nothing that serves"
 # Names that two modules or two classes have, each with the reason. A test fails until an entry that is single is deleted.
 NAMESAKES = {
     # modules
-    "configuring": RENAME,
     "errors": "one tree of errors in gateway, one in registry, which imports nothing from gateway",
-    "examples": RENAME,
     "feedback": CLIENT,
-    "run": RENAME,
-    "session": RENAME,
-    "table": RENAME,
-    "tables": RENAME,
-    "tensors": RENAME,
-    "traffic": RENAME,
     # classes
     "Clock": "registry states the clock it needs as a protocol, since it imports nothing from gateway",
     "Feedback": CLIENT,
     "Lineage": CLIENT,
-    "Operations": RENAME,
-    "Order": RENAME,
     "Overloaded": CLIENT,
     "Prediction": CLIENT,
-    "Progress": RENAME,
     "RuleForbids": CLIENT,
-    "Traffic": RENAME,
     "Verdict": CLIENT,
     "_Seat": "the connection pools of the blocking and of the asyncio client are twins",
-    "_Waiting": RENAME,
 }
 MIN_WORDS = 12  # of a package's docstring
 EXCLUDES = re.compile(r"\b(not|nothing|no|none|never|only)\b", re.IGNORECASE)

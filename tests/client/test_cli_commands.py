@@ -404,7 +404,7 @@ def test_json_is_one_line_for_programs(run, gateway):
 
 def test_steps_are_shown_to_whoever_watches(run, gateway, monkeypatch, model_file):
     screen = io.StringIO()
-    monkeypatch.setattr("gateway.cli.session.stderr", lambda: Console(file=screen, force_terminal=True, width=100))
+    monkeypatch.setattr("gateway.cli.gateway_session.stderr", lambda: Console(file=screen, force_terminal=True, width=100))
     assert run("register", "digits", model_file).code == 0
     shown = screen.getvalue()
     assert shown.index("received") < shown.index("registered")

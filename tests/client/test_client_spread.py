@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.client import AsyncClient, Client
 from gateway.client import channels as module
-from gateway.client.spread import MAX_CHANNELS, Place, repeated, wanted
+from gateway.client.spread import MAX_CHANNELS, WorkerPosition, repeated, wanted
 
 X = np.zeros((1, 4), np.float32)
 ROUNDS = 12
@@ -21,14 +21,14 @@ ROUNDS = 12
 
 @pytest.mark.parametrize("text", [None, "", "1", "4/4", "-1/4", "a/b", "1/", "/4", "1/4/2"])
 def test_what_names_no_worker_is_none(text):
-    assert Place.parse(text) is None
+    assert WorkerPosition.parse(text) is None
 
 
 def test_a_place_is_a_number_of_many():
-    assert Place.parse("1/4") == Place(1, 4)
+    assert WorkerPosition.parse("1/4") == WorkerPosition(1, 4)
 
 
-@given(st.lists(st.none() | st.builds(Place, st.integers(0, 3), st.just(4)), min_size=1))
+@given(st.lists(st.none() | st.builds(WorkerPosition, st.integers(0, 3), st.just(4)), min_size=1))
 def test_what_is_kept_meets_every_worker_met_once(places):
     spare = repeated(places)
     kept = [place for at, place in enumerate(places) if at not in spare]
@@ -37,7 +37,12 @@ def test_what_is_kept_meets_every_worker_met_once(places):
 
 
 def test_connections_wanted_are_bounded():
-    assert [wanted(places) for places in ([None], [Place(0, 1)], [Place(3, 4)], [Place(0, 64)])] == [1, 1, 4, MAX_CHANNELS]
+    assert [wanted(places) for places in ([None], [WorkerPosition(0, 1)], [WorkerPosition(3, 4)], [WorkerPosition(0, 64)])] == [
+        1,
+        1,
+        4,
+        MAX_CHANNELS,
+    ]
 
 
 def _spread(client, gateway, wait_for, workers):

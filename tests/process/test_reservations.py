@@ -80,25 +80,25 @@ def test_a_home_that_cannot_be_written_is_refused(place: str, tmp_path: Path) ->
 
 def test_a_second_gateway_on_a_home_is_told_who_has_it(tmp_path: Path) -> None:
     home = prepare(tmp_path)
-    handle = lock(home, patience_s=0)
+    handle = lock(home, timeout_s=0)
     try:
         with pytest.raises(CannotStart, match=rf"another gateway \(pid {os.getpid()}\) runs on this home"):
-            lock(home, patience_s=10)
+            lock(home, timeout_s=10)
     finally:
         os.close(handle)
-    os.close(lock(home, patience_s=0))
+    os.close(lock(home, timeout_s=0))
 
 
 def test_a_home_is_free_only_when_the_children_of_a_killed_gateway_are_gone(tmp_path: Path) -> None:
     home = prepare(tmp_path)
-    handle = lock(home, patience_s=0)
+    handle = lock(home, timeout_s=0)
     with subprocess.Popen(
         [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, pass_fds=[handle]
     ) as child:
         os.pwrite(handle, b"999999999\n", 0)  # as if the gateway were dead
         os.close(handle)
         with pytest.raises(CannotStart, match="another gateway"):
-            lock(home, patience_s=0.1)
+            lock(home, timeout_s=0.1)
         said: list[str] = []
 
         def report(text: str) -> None:
@@ -106,12 +106,12 @@ def test_a_home_is_free_only_when_the_children_of_a_killed_gateway_are_gone(tmp_
             assert child.stdin is not None
             child.stdin.close()
 
-        os.close(lock(home, patience_s=10, report=report))
+        os.close(lock(home, timeout_s=10, report=report))
         assert len(said) == 1
 
 
 def test_the_lock_is_not_given_to_programs_that_did_not_ask_for_it(tmp_path: Path) -> None:
-    handle = lock(prepare(tmp_path), patience_s=0)
+    handle = lock(prepare(tmp_path), timeout_s=0)
     try:
         assert fcntl.fcntl(handle, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
     finally:

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.process.backoff import Deaths
 from gateway.process.orders import REPLACED
-from gateway.process.rolling import Patience, RollingRestart
+from gateway.process.rolling import ReplacementLimits, RollingRestart
 from gateway.process.rolling_messages import RestartNews, line_of, news_of
 
 _pids = itertools.count(100)
@@ -57,7 +57,7 @@ class Bench:
             worker.is_serving = True
         self.old = list(self.workers)
         self.news: list[RestartNews] = []
-        self.restart = RollingRestart(self.workers, Patience(start_s, end_s), self.news.append)  # type: ignore[arg-type]
+        self.restart = RollingRestart(self.workers, ReplacementLimits(start_s, end_s), self.news.append)  # type: ignore[arg-type]
 
     def tick(self, count: int = 1) -> list[str]:
         for _ in range(count):

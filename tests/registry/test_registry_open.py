@@ -19,7 +19,7 @@ from registry.errors import RegistryUnavailable
 from registry.registry import open_registry
 from registry.stores import sql
 from registry.stores.schema import migrate
-from registry.stores.tables import METADATA
+from registry.stores.sql_tables import METADATA
 
 CLOCK = FakeClock()
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import InvalidRequest
 from gateway.protocol.pb import inference_pb2 as pb
-from gateway.runtime.tensors import DTYPES, from_typed, to_typed
+from gateway.runtime.tensor_contents import DTYPES, from_typed, to_typed
 from gateway.serving.oip.decode import Decoder, InferRequest
 from gateway.serving.oip.encode import typed_response
 

@@ -16,7 +16,7 @@ from gateway.clock import SystemClock
 from gateway.contract.desired import DesiredRoute, DesiredVersion
 from gateway.protocol.pb import inference_pb2 as pb
 from gateway.protocol.services import INFER_METHOD
-from gateway.runtime.trial import Order, examine
+from gateway.runtime.trial import TrialOrder, examine
 from gateway.serving.lane.call import Lane
 from gateway.serving.lane.opening import open_lane
 from gateway.serving.on_demand.parking import Ask
@@ -50,7 +50,7 @@ class Gate:
         self, model: str, number: int, proto: object, *, batching: Batching = DEFAULT_BATCHING, is_class: bool = True
     ) -> LoadedVersion:
         path = save(proto, self.folder / f"{model}-{number}.onnx")
-        outcome = examine(Order(str(path), None, 1 << 40, 600))
+        outcome = examine(TrialOrder(str(path), None, 1 << 40, 600))
         assert outcome.facts is not None, outcome.refusal
         known = outcome.facts
         version = DesiredVersion(

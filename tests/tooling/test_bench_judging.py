@@ -71,10 +71,10 @@ def test_a_slope_needs_samples() -> None:
 
 def test_revisions_are_compared_by_medians_and_by_round() -> None:
     base = [{"a": 100.0, "zero": 0.0, "gone": 1.0}, {"a": 200.0, "zero": 0.0}, {"a": 110.0, "zero": 0.0}]
-    current = [{"a": 110.0, "zero": 1.0, "gone": 1.0}, {"a": 180.0, "zero": 1.0}, {"a": 121.0, "zero": 1.0}]
+    current = [{"a": 110.0, "zero": 1.0, "gone": 1.0}, {"a": 180.0, "zero": 1.0}, {"a": 132.0, "zero": 1.0}]
     (only,) = rows(base, current)
-    assert (only.figure, only.base, only.current) == ("a", 110.0, 121.0)
-    assert (only.ratio, only.lowest, only.highest) == pytest.approx((1.1, 0.9, 1.1))
+    assert (only.figure, only.base, only.current) == ("a", 110.0, 132.0)
+    assert (only.ratio, only.lowest, only.highest) == pytest.approx((1.1, 0.9, 1.2))
 
 
 def test_the_report_shows_tables_goals_and_what_broke() -> None:

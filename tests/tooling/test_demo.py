@@ -7,9 +7,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gateway.demo.run import problems
-from gateway.demo.table import Measured, measured
-from gateway.demo.traffic import Seen
+from gateway.demo.callers import Seen
+from gateway.demo.result_table import Measured, measured
+from gateway.demo.tour import problems
 from gateway.protocol.messages import admin
 
 ROOT = Path(__file__).parents[2]

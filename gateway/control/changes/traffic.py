@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from gateway.control.changes.configuring import DeploymentSettings
+from gateway.control.changes.deployment_settings import DeploymentSettings
 from gateway.control.changes.operations import Note, Operation, Operations, Request, Result
 from gateway.control.changes.two_phase import Intent, TwoPhase
 from gateway.errors import ForbiddenNow

@@ -17,7 +17,7 @@ from grpc._cython import cygrpc
 
 from gateway.serving.lane.call import Call, OnGone, Trailers
 from gateway.serving.lane.cork import Corks
-from gateway.serving.lane.fast_stream import FastStream, Operations
+from gateway.serving.lane.fast_stream import FastStream, StreamOperations
 from gateway.serving.lane.open_streams import Streams
 from gateway.serving.lane.stream import Stream, StreamCall, answered, failed
 
@@ -48,7 +48,7 @@ class FastLane:
         self._send_initial = cygrpc.SendInitialMetadataOperation(None, 0)
         self._status_ok = cygrpc.SendStatusFromServerOperation(None, cygrpc.StatusCode.ok, b"", 0)
         self._receive_close = cygrpc.ReceiveCloseOnServerOperation(0)
-        self._operations = Operations(
+        self._operations = StreamOperations(
             self._send_initial,
             self._receive_close,
             cygrpc.ReceiveMessageOperation,

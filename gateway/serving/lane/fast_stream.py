@@ -19,7 +19,7 @@ from gateway.serving.lane.stream import Stream, tell_gone
 
 
 @dataclass(frozen=True, slots=True)
-class Operations:
+class StreamOperations:
     """The parts of grpc's private layer that a stream uses; only `fast` imports that layer."""
 
     send_initial: Any
@@ -36,7 +36,7 @@ class FastStream(Stream):
     __slots__ = ("_closed", "_core", "_due", "_has_begun", "_is_finished", "_is_receiving", "_operations",
                  "_receive")  # fmt: skip
 
-    def __init__(self, event: Any, operations: Operations, closed: Callable[[Stream], None]) -> None:
+    def __init__(self, event: Any, operations: StreamOperations, closed: Callable[[Stream], None]) -> None:
         super().__init__(event.call_details.deadline, event.invocation_metadata)
         self._core = event.call
         self._operations = operations

@@ -50,7 +50,7 @@ class StandardLane:
         return stream.answers(context)
 
     def _handle(self, message: bytes, context: grpc.ServicerContext) -> bytes:
-        waiting = _Waiting(context)
+        waiting = _WaitingCall(context)
         call = Call(waiting, _deadline(context), context.invocation_metadata() or ())
         call.message = message
         with self._lock:
@@ -120,7 +120,7 @@ def _deadline(context: grpc.ServicerContext) -> float:
     return time.time() + remaining if remaining is not None else float("inf")
 
 
-class _Waiting:
+class _WaitingCall:
     """The answer that a handler thread waits for."""
 
     __slots__ = ("code", "context", "details", "is_done", "payload", "trailers")

@@ -7,7 +7,7 @@ from typing import Any
 from gateway.contract.counts import ShadowCounts
 from gateway.quality.compare import compare_classes, compare_values
 from gateway.runtime.session import Array
-from gateway.runtime.tensors import bfloat16_values
+from gateway.runtime.tensor_contents import bfloat16_values
 from gateway.serving.prediction_records import has_row_each, labels
 from gateway.versions.loaded import LoadedVersion
 from registry.versions import PredictionKind

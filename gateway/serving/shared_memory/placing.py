@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.runtime.session import Array
-from gateway.runtime.tensors import to_raw, to_typed
+from gateway.runtime.tensor_contents import to_raw, to_typed
 from gateway.serving.batch import decode_input, split_rows
 from gateway.serving.lane.call import Call
 from gateway.serving.oip.placed_response import Answered, placed_response

@@ -19,7 +19,7 @@ from gateway.contract.desired import Region
 from gateway.errors import GatewayError, InvalidRequest, NotAllowed, RegionNotFound
 from gateway.runtime.session import Array
 from gateway.runtime.shared_object import SharedObject, open_object
-from gateway.runtime.tensors import from_raw, to_raw
+from gateway.runtime.tensor_contents import from_raw, to_raw
 from gateway.serving.oip.placement import Placement
 from gateway.serving.run_plan import Feed, RunPlan
 

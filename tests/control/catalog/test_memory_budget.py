@@ -10,7 +10,7 @@ from control_fakes import FakeWorker
 from world import World
 
 from gateway.control.catalog.memory_budget import LEAST_RESERVE_BYTES, MIB, Need, limit_of, weights_of
-from gateway.control.changes.configuring import DeploymentSettings
+from gateway.control.changes.deployment_settings import DeploymentSettings
 from gateway.errors import ForbiddenNow
 
 Wait = Callable[..., object]

@@ -8,7 +8,7 @@ import pytest
 from control_fakes import FakeLog
 from world import World
 
-from gateway.control.changes.configuring import BatchingChange, DeploymentSettings
+from gateway.control.changes.deployment_settings import BatchingChange, DeploymentSettings
 from gateway.control.changes.traffic import Change
 from gateway.errors import ForbiddenNow
 from registry.deployment import Batching

@@ -10,7 +10,7 @@ from control_fakes import FakeWorker
 from world import World
 
 from gateway.contract.desired import DesiredState
-from gateway.control.changes.configuring import DeploymentSettings
+from gateway.control.changes.deployment_settings import DeploymentSettings
 from gateway.control.desired.reconcile import ModelPlan, freed_first, held, route
 from gateway.errors import ForbiddenNow
 from registry.deployment import Deployment, Shadow

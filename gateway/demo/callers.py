@@ -38,7 +38,7 @@ class Seen:
     truths: int = 0  # sent back and taken
 
 
-class Traffic:
+class Callers:
     """``callers`` threads, each with its own connection, together about ``rate`` requests a second, until `stop`."""
 
     def __init__(self, address: str, scans: Scans, *, callers: int = 6, rate: float = 300.0) -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gateway.cli.gateway_session import connected, finish
 from gateway.cli.options import DEFAULT_ADMIN, Admin, AsJson, Etag, Force, Model, Reason, Version
-from gateway.cli.session import connected, finish
 
 if TYPE_CHECKING:
     from gateway.client.admin import AdminClient, Updates

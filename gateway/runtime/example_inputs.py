@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from gateway.runtime.session import Array
-from gateway.runtime.tensors import from_raw
+from gateway.runtime.tensor_contents import from_raw
 from registry.examples import Example
 
 MAX_ROWS_MIXED = 64  # of one example

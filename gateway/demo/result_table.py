@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from rich.table import Table
 
-from gateway.demo.traffic import Seen
+from gateway.demo.callers import Seen
 from gateway.protocol.messages import admin
 
 

@@ -45,7 +45,7 @@ def data_connected(address: str | None, admin_address: str) -> Iterator[Client]:
             raise _nobody(error, "--data") from error
 
 
-class Progress:
+class ProgressDisplay:
     """The steps of an operation, shown on standard error if that is a terminal."""
 
     def __init__(self) -> None:
@@ -81,13 +81,13 @@ def finish(
     as_json: bool,
     done: Callable[[admin.Operation], str],
     resource: str,
-    progress: Progress | None = None,
+    progress: ProgressDisplay | None = None,
 ) -> None:
     """
     Follows an operation to its end and prints it: ``done(operation)`` describes it for people; its JSON is the operation's
     ``resource`` (deployment or version) with the operation beside it. Raises CallError if it fails.
     """
-    operation = (progress or Progress()).follow(updates)
+    operation = (progress or ProgressDisplay()).follow(updates)
     for missing in operation.missing:
         say(f"warning: {missing}")
     if as_json:

@@ -15,9 +15,9 @@ from typing import TypeVar
 from rich.console import Console
 
 from gateway.client import AdminClient, Lineage, Updates
+from gateway.demo.callers import MODEL, Callers, Seen
 from gateway.demo.process import GatewayBroken, GatewayProcess
-from gateway.demo.table import Measured, final_table, measured
-from gateway.demo.traffic import MODEL, Seen, Traffic
+from gateway.demo.result_table import Measured, final_table, measured
 from gateway.protocol.messages import admin as messages
 
 NAMES = {"1": "logistic regression", "2": "perceptron", "3": "wrecked perceptron"}
@@ -32,7 +32,7 @@ class StepFailed(Exception):
 class Tour:
     """The steps on one running gateway, in their order. Each prints what it did."""
 
-    def __init__(self, console: Console, gateway: GatewayProcess, admin: AdminClient, traffic: Traffic) -> None:
+    def __init__(self, console: Console, gateway: GatewayProcess, admin: AdminClient, traffic: Callers) -> None:
         self._console = console
         self._gateway = gateway
         self._admin = admin
