@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import onnx
 
+from registry.durable_file import write_synced
 from registry.errors import InvalidModel
 from registry.external_data import check_external_files, checked_path
 from registry.onnx_file import every_tensor
@@ -62,15 +62,6 @@ def rewrite(source: Path, target: Path, *, is_cut: bool = False) -> tuple[str, .
             _keep_inside(tensor, source.parent)
     write_synced(target / MODEL_FILE, model.SerializeToString())
     return tuple(dict.fromkeys(names))
-
-
-def write_synced(path: Path, content: bytes) -> None:
-    """A new read-only file, on disk when this returns."""
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fchmod(file.fileno(), 0o444)
-        os.fsync(file.fileno())
 
 
 def _read(source: Path) -> onnx.ModelProto:

@@ -36,8 +36,8 @@ class RollingRestart:
     called with all that happens. One restart; `is_over` at its end.
     """
 
-    def __init__(self, workers: list[Child], patience: ReplacementLimits, tell: Callable[[RestartNews], None]) -> None:
-        self._workers, self._patience, self._tell = workers, patience, tell
+    def __init__(self, workers: list[Child], limits: ReplacementLimits, tell: Callable[[RestartNews], None]) -> None:
+        self._workers, self._limits, self._tell = workers, limits, tell
         self._place = 0  # of the worker whose turn it is
         self._arriving: Child | None = None
         self._leaving: Child | None = None
@@ -68,7 +68,7 @@ class RollingRestart:
     def _start(self, old: Child) -> None:
         self._arriving = old.successor()
         self._arriving.spawn(must_be_ready=True)
-        self._deadline_s = time.monotonic() + self._patience.start_s
+        self._deadline_s = time.monotonic() + self._limits.start_s
         self._old_pid = old.pid or 0
         self._say("starting", self._arriving)
 
@@ -81,7 +81,7 @@ class RollingRestart:
             return True
         elif time.monotonic() > self._deadline_s:
             arriving.signal(signal.SIGKILL)
-            self._give_up(f"it did not serve within {self._patience.start_s:g} s")
+            self._give_up(f"it did not serve within {self._limits.start_s:g} s")
         return False
 
     def _swap(self, arriving: Child) -> None:
@@ -89,7 +89,7 @@ class RollingRestart:
         # The old process may have died meanwhile and been started again; its deaths belong to the worker's history.
         arriving.deaths = old.successor().deaths
         self._workers[self._place], self._leaving, self._arriving = arriving, old, None
-        self._deadline_s = time.monotonic() + self._patience.end_s
+        self._deadline_s = time.monotonic() + self._limits.end_s
         self._old_pid = old.pid or self._old_pid
         if not old.tell(REPLACED):
             old.signal(signal.SIGTERM)

@@ -7,21 +7,15 @@ The model is run there, under limits, as in the trial run.
 
 from __future__ import annotations
 
-import ctypes
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from gateway.runtime.layout_choice import MAPPED, NOISE, PREPACKED, SLOWDOWN, UNPACKED, Figures, choose, slowdown
-from gateway.runtime.trial import ending, last_line, limit
+from gateway.runtime.sandbox import Limits, SandboxFailed, answer, ask
 
 if TYPE_CHECKING:
     from gateway.runtime.session import Array, Session
@@ -34,7 +28,6 @@ TIMED_ROUNDS, TIMED_S = 15, 2.0  # rounds of one number of rows, ended early whe
 TRIALS = 3  # of them until a form is given up for being slow: a busy machine makes runs longer, never shorter
 PIECES, WHOLE = "pieces", "whole"  # folders of packed weights, by how they are packed
 CONFIG = {UNPACKED: {"session.disable_prepacking": "1"}}
-_DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
 class LayoutFailed(Exception):
@@ -83,20 +76,11 @@ def build(path: Path, folder: Path, *, is_batchable: bool, size_bytes: int, time
         str(path), str(folder), is_batchable, (16 << 30) + 8 * size_bytes, 4 * size_bytes + (1 << 20), max(1, int(timeout_s))
     )
     try:
-        child = subprocess.run(
-            [sys.executable, "-m", "gateway.runtime.layout_rewrite"],
-            input=msgspec.json.encode(order),
-            capture_output=True,
-            timeout=timeout_s,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise LayoutFailed(f"it was not made within {timeout_s:g} s") from None
+        built = ask("gateway.runtime.layout_rewrite", order, Built, timeout_s=timeout_s)
+    except SandboxFailed as failed:
+        raise LayoutFailed(f"its process {failed}") from None
     except OSError as error:
         raise LayoutFailed(f"its process cannot be started: {error.strerror or error}") from error
-    if child.returncode:
-        raise LayoutFailed(f"its process ended with {ending(child.returncode)}{last_line(child.stderr)}")
-    built = msgspec.json.decode(child.stdout, type=Built)
     if built.problem:
         raise LayoutFailed(built.problem)
     return built
@@ -104,10 +88,7 @@ def build(path: Path, folder: Path, *, is_batchable: bool, size_bytes: int, time
 
 def main() -> None:
     """Runs the child."""
-    order = msgspec.json.decode(sys.stdin.buffer.read(), type=LayoutOrder)
-    ctypes.CDLL(None).prctl(_DIES_WITH_PARENT, signal.SIGKILL)  # nobody waits for it then, and its folder is swept
-    limit(order.memory_bytes, order.cpu_s, order.file_bytes)
-    sys.stdout.buffer.write(msgspec.json.encode(made(order)))
+    answer(LayoutOrder, lambda order: Limits(order.memory_bytes, order.cpu_s, order.file_bytes), made)
 
 
 def made(order: LayoutOrder) -> Built:

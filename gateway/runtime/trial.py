@@ -7,17 +7,12 @@ kills the child and not the gateway.
 
 from __future__ import annotations
 
-import resource
-import signal
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
+from gateway.runtime.sandbox import Limits, SandboxFailed, answer, ask
 from registry.errors import InvalidModel, InvalidValue
 from registry.examples import Example, misfit, title
 from registry.prediction import check_prediction, guess_prediction
@@ -69,18 +64,9 @@ def trial(
     """
     order = TrialOrder(str(path), prediction, memory_bytes, max(1, int(timeout_s)), tuple(examples))
     try:
-        child = subprocess.run(
-            [sys.executable, "-m", "gateway.runtime.trial"],
-            input=msgspec.json.encode(order),
-            capture_output=True,
-            timeout=timeout_s,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise InvalidModel(f"the trial run did not end within {timeout_s:g} s", limit_s=timeout_s) from None
-    if child.returncode:
-        raise InvalidModel(f"the trial run ended with {ending(child.returncode)}{last_line(child.stderr)}")
-    outcome = msgspec.json.decode(child.stdout, type=Outcome)
+        outcome = ask("gateway.runtime.trial", order, Outcome, timeout_s=timeout_s)
+    except SandboxFailed as failed:
+        raise InvalidModel(f"the trial run {failed}", **{"limit_s": timeout_s} if failed.is_late else {}) from None
     if outcome.field:
         raise InvalidValue(outcome.refusal, field=outcome.field)
     if outcome.facts is None:
@@ -88,32 +74,6 @@ def trial(
     if prediction is not None:
         check_prediction(outcome.facts.signature, prediction)
     return outcome.facts
-
-
-def ending(code: int) -> str:
-    """Describes how a child ended."""
-    if code >= 0:
-        return f"exit code {code}"
-    hints = {signal.SIGXCPU: " (too much processor time)", signal.SIGKILL: " (too much processor time or memory)"}
-    return f"signal {signal.Signals(-code).name}{hints.get(signal.Signals(-code), '')}"
-
-
-def last_line(stderr: bytes) -> str:
-    """Returns the child's last line of output, as the end of a sentence."""
-    lines = stderr.decode(errors="replace").strip().splitlines()
-    return f": {lines[-1][:500]}" if lines else ""
-
-
-def limit(memory_bytes: int, cpu_s: int, file_bytes: int = 0) -> None:
-    """Bounds this process' address space, processor time and the files that it writes, for good."""
-    for what, bound in (
-        (resource.RLIMIT_AS, memory_bytes),
-        (resource.RLIMIT_CPU, cpu_s),
-        (resource.RLIMIT_FSIZE, file_bytes),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        _, hard = resource.getrlimit(what)
-        resource.setrlimit(what, (bound if hard == resource.RLIM_INFINITY else min(bound, hard), hard))
 
 
 def examine(order: TrialOrder) -> Outcome:
@@ -158,9 +118,7 @@ def _failure(session: Session, example: Example) -> str:
 
 def main() -> None:
     """Runs the child."""
-    order = msgspec.json.decode(sys.stdin.buffer.read(), type=TrialOrder)
-    limit(order.memory_bytes, order.cpu_s)
-    sys.stdout.buffer.write(msgspec.json.encode(examine(order)))
+    answer(TrialOrder, lambda order: Limits(order.memory_bytes, order.cpu_s), examine)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from registry.artifacts import Selection, artifact, manifest
+from registry.durable_file import write_synced
 from registry.errors import ArtifactCorrupt, InvalidModel, RegistryUnavailable
 from registry.stores.incoming import Incoming, sync, sync_folders
 from registry.versions import Artifact, ArtifactFile
@@ -39,7 +40,7 @@ class FileArtifacts:
             files = [_copied(selection.root, path, folder / "files" / path) for path in selection.paths]
             made = artifact(selection.model_file, files)
             _check_unchanged(selection, made)
-            _write(folder / "manifest", manifest(files))
+            write_synced(folder / "manifest", manifest(files))
             sync_folders(folder)
             self._publish(folder, made)
         return made
@@ -48,8 +49,8 @@ class FileArtifacts:
         with self._usable(), self._incoming.opened() as folder:
             made = artifact(name, (ArtifactFile(name, hashlib.sha256(content).hexdigest(), len(content)),))
             (folder / "files").mkdir()
-            _write(folder / "files" / name, content)
-            _write(folder / "manifest", manifest(made.files))
+            write_synced(folder / "files" / name, content)
+            write_synced(folder / "manifest", manifest(made.files))
             sync_folders(folder)
             self._publish(folder, made)
         return made
@@ -141,14 +142,6 @@ def _check_unchanged(selection: Selection, made: Artifact) -> None:
     copied = next(file for file in made.files if file.path == selection.model_file)
     if copied.sha256 != selection.model.sha256:
         raise InvalidModel(f"{selection.model_file}: the file was changed while it was being registered")
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fchmod(file.fileno(), 0o444)
-        os.fsync(file.fileno())
 
 
 def _corrupt(artifact: Artifact, file: ArtifactFile, what: str) -> ArtifactCorrupt:

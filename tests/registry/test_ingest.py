@@ -230,7 +230,7 @@ def test_a_full_disk_is_reported_and_leaves_nothing(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files_module, "_write", full)
+    monkeypatch.setattr(files_module, "write_synced", full)
     with pytest.raises(RegistryUnavailable, match="No space left"):
         store.ingest(select(write_adder(source / "model.onnx")))
     assert not list((tmp_path / "artifacts" / "incoming").iterdir())

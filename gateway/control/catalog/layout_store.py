@@ -28,7 +28,8 @@ import structlog
 from gateway.clock import Clock
 from gateway.runtime.layout_choice import Figures
 from gateway.runtime.layout_rewrite import ORIGINAL, Built, LayoutFailed, build
-from registry.serving_layout import MODEL_FILE, WORTH_BYTES, write_synced
+from registry.durable_file import write_synced
+from registry.serving_layout import MODEL_FILE, WORTH_BYTES
 from registry.stores.incoming import Incoming, sync, sync_folders
 from registry.versions import ModelVersion
 
