@@ -102,22 +102,22 @@ class AsyncChannels:
         await self._search([place for at, place in enumerate(places) if place is not None and at not in spare])
         return LOOK_EVERY_S
 
-    async def _search(self, met: list[WorkerPosition]) -> None:
-        for _ in range(tries(wanted(met))):
-            if len(met) >= wanted(met):
+    async def _search(self, reached: list[WorkerPosition]) -> None:
+        for _ in range(tries(wanted(reached))):
+            if len(reached) >= wanted(reached):
                 return
             channel = self._connect()
             is_kept = False
             try:
                 place = WorkerPosition.parse(await channel.worker(PROBE_TIMEOUT_S))
-                is_kept = place is not None and not repeated([*met, place])
+                is_kept = place is not None and not repeated([*reached, place])
             except CallError:
                 place = None
             finally:
                 if not is_kept:  # also when cancelled
                     await channel.close()
             if is_kept and place is not None:
-                met.append(place)
+                reached.append(place)
                 await self._keep([*self._seats, _Seat(channel)])
 
     async def _keep(self, seats: list[_Seat]) -> None:

@@ -120,19 +120,19 @@ class Channels:
         """Whether there was no call since the last check."""
         return self._calls == self._looked_at
 
-    def _search(self, met: list[WorkerPosition]) -> None:
-        for _ in range(tries(wanted(met))):
-            if self._closing.is_set() or len(met) >= wanted(met):
+    def _search(self, reached: list[WorkerPosition]) -> None:
+        for _ in range(tries(wanted(reached))):
+            if self._closing.is_set() or len(reached) >= wanted(reached):
                 return
             channel = self._connect()
             try:
                 place = WorkerPosition.parse(channel.worker(PROBE_TIMEOUT_S))
             except CallError:
                 place = None
-            if place is None or repeated([*met, place]):
+            if place is None or repeated([*reached, place]):
                 channel.close()
             else:
-                met.append(place)
+                reached.append(place)
                 self._keep([*self._seats, _Seat(channel)])
 
     def _keep(self, seats: list[_Seat]) -> None:

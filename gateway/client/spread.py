@@ -3,7 +3,7 @@ Which connections a client keeps so that every worker of a gateway gets its shar
 
 Workers share a port, and the kernel gives every new connection to one of them by a hash, so eight connections to four
 workers may fall 5/2/1/0. A gateway's workers say which one they are (`WorkerPosition`); a client opens connections until
-each worker is met once, closes those that met a worker again, and takes turns over the rest.
+it has one to each worker, closes those that reach the same worker again, and takes turns over the rest.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ def repeated(places: Sequence[WorkerPosition | None]) -> tuple[int, ...]:
     The positions of the connections to give up: those that meet a worker which one before them meets too, and those of
     which nothing is known. The first known one stays, or the first at all.
     """
-    met: set[int] = set()
+    reached: set[int] = set()
     spare: list[int] = []
     for at, place in enumerate(places):
-        if place is None or place.worker in met:
+        if place is None or place.worker in reached:
             spare.append(at)
         else:
-            met.add(place.worker)
-    return tuple(spare) if met else tuple(spare[1:])
+            reached.add(place.worker)
+    return tuple(spare) if reached else tuple(spare[1:])
 
 
 def wanted(places: Sequence[WorkerPosition | None]) -> int:

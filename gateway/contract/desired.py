@@ -17,9 +17,9 @@ from registry.versions import Prediction
 @dataclass(frozen=True, slots=True)
 class DesiredVersion:
     """
-    A version to hold ready. ``path`` is the ONNX file to load on this machine: the registered one, or that of its serving
-    layout, for which the runtime is told ``session_config``. ``digest`` is the artifact's either way. ``examples`` is the
-    file with example requests to warm it up with (`registry.examples`), empty when there are none.
+    A version that a worker should have loaded. ``path`` is the ONNX file to load on this machine: the registered one, or
+    that of its serving layout, for which the runtime needs ``session_config``. ``digest`` is the artifact's either way.
+    ``examples`` is the file with example requests to warm it up with (`registry.examples`), empty if there is none.
     """
 
     number: int
@@ -35,7 +35,7 @@ class DesiredVersion:
 
 @dataclass(frozen=True, slots=True)
 class DesiredRoute:
-    """Who answers callers of a model: the deployment ``revision`` in the form that routing needs."""
+    """The route of a model's callers: the deployment ``revision`` in the form that routing needs."""
 
     revision: int
     default: int
@@ -48,9 +48,9 @@ class DesiredRoute:
 @dataclass(frozen=True, slots=True)
 class DesiredModel:
     """
-    The versions of one model to hold, and its route (None: hold only, nobody is routed here). ``aliases`` are names of
-    versions where no route has them. ``unavailable`` says why callers are not answered for a while although the model is
-    deployed; empty: there is no such reason.
+    The versions of one model that a worker should have loaded, and its route (None: loaded, but without callers).
+    ``aliases`` are names of versions without a route. ``unavailable`` says why callers get no answer for a while although
+    the model is deployed; empty if there is no such reason.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Region:
 @dataclass(frozen=True, slots=True)
 class DesiredState:
     """
-    Everything a worker should hold and route. Always whole: what is left out is unloaded, the last one wins.
+    Everything that a worker should load and route. Always whole: what is left out is unloaded, and the last one wins.
 
     ``revision`` grows with every state that control sends, over restarts of control too.
     """

@@ -1,6 +1,4 @@
-"""
-The observed state: what a worker tells control of itself and its versions, and how control asks for it now. Pure values.
-"""
+"""The observed state: a worker's report on itself and its versions, and control's request for it. Pure values."""
 
 from __future__ import annotations
 
@@ -13,9 +11,9 @@ from gateway.contract.version_state import VersionState
 @dataclass(frozen=True, slots=True)
 class ObservedVersion:
     """
-    What became of one version in one worker. Memory is what the process
-    grew by while it loaded and warmed up, an estimate, since requests are served meanwhile: ``private_bytes`` its own,
-    ``mapped_bytes`` pages of files, which workers share; ``memory_bytes`` is both.
+    The state of one version in one worker. Memory is what the process grew by while it loaded and warmed up the version. It
+    is an estimate, since requests are served meanwhile: ``private_bytes`` of its own, ``mapped_bytes`` of files, which
+    workers share; ``memory_bytes`` is both.
     """
 
     model: str
@@ -44,13 +42,13 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Control wants `Observed`, `Telemetry` and the waiting predictions now; the worker answers with `Reported`."""
+    """Control's request for `Observed`, `Telemetry` and the waiting predictions now. The worker answers with `Reported`."""
 
     token: int
 
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """Everything asked for by `Report` with this token has been sent before this message."""
+    """Says that everything that `Report` with this token asked for has been sent before this message."""
 
     token: int

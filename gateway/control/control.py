@@ -99,7 +99,7 @@ class Control:
             clock,
             home.desired_state,
             broadcast=self.fleet.broadcast,
-            met=self._met,
+            on_new_version=self._learn_classes,
             keeps_regions=settings.requests.shared_memory and is_restarted,
             layouts=self.layouts,
         )
@@ -276,7 +276,7 @@ class Control:
         """Answers a worker's question."""
         return self.answers.reply(ask)
 
-    def _met(self, version: ModelVersion) -> None:
+    def _learn_classes(self, version: ModelVersion) -> None:
         prediction = version.facts.prediction
         if prediction is not None and prediction.classes:
             try:

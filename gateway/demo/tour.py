@@ -78,9 +78,9 @@ class Tour:
         self._watch(7)
         since = self._traffic.answers() - before
         units, wavering = self._traffic.units()
-        self._say(f"v2 answered {since['2'] / max(1, since.total()):.0%}; of {units} users, {wavering} met both versions")
+        self._say(f"v2 answered {since['2'] / max(1, since.total()):.0%}; of {units} users, {wavering} got both versions")
         if wavering:
-            raise StepFailed(f"{wavering} users met both versions: the split is not sticky")
+            raise StepFailed(f"{wavering} users got both versions: the split is not sticky")
         self._show_quality(0.0)
 
     def shadow(self) -> None:

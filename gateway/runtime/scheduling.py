@@ -63,7 +63,10 @@ def least_important() -> None:
 
 
 def _be_nicer(steps: int) -> None:
-    """Than it is: whoever started the process may have had it behind others already, and nobody may come forward again."""
+    """
+    Lowers the thread's priority, but never raises it: the process may have been started with a low one, and raising it again
+    is not allowed.
+    """
     thread = threading.get_native_id()
     os.setpriority(os.PRIO_PROCESS, thread, min(os.getpriority(os.PRIO_PROCESS, thread) + steps, LEAST_NICENESS))
 

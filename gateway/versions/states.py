@@ -28,7 +28,7 @@ class VersionEvent(StrEnum):
 
 
 class IllegalTransition(RuntimeError):
-    """The table has no such move; whoever asked for it has a wrong picture of the version."""
+    """The table has no such transition: the caller has a wrong view of the version's state."""
 
     def __init__(self, state: VersionState, event: VersionEvent) -> None:
         super().__init__(f"a version that is {state} cannot be {event}")

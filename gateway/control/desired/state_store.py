@@ -29,9 +29,9 @@ _log = structlog.get_logger("interlock.control")
 class DesiredStateStore:
     """
     The current plans and the desired state derived from them. Thread-safe. ``broadcast`` gets every new state, in order.
-    ``met(version)`` is called with each version before it is first in the desired state. ``keeps_regions``: shared memory
-    regions in the state that an earlier control has written are still registered. ``layouts`` makes serving layouts of large
-    versions, before these are in the desired state; None serves all versions from their registered files.
+    ``on_new_version(version)`` is called with each version before it is first in the desired state. ``keeps_regions``:
+    shared memory regions in the state that an earlier control has written are still registered. ``layouts`` makes serving
+    layouts of large versions, before these are in the desired state; None serves all versions from their registered files.
     """
 
     def __init__(
@@ -41,12 +41,12 @@ class DesiredStateStore:
         file: Path,
         *,
         broadcast: Callable[[DesiredState], None],
-        met: Callable[[ModelVersion], None] = lambda version: None,
+        on_new_version: Callable[[ModelVersion], None] = lambda version: None,
         keeps_regions: bool = False,
         layouts: LayoutStore | None = None,
     ) -> None:
         self._registry, self._clock, self._file = registry, clock, file
-        self._broadcast, self._met, self._layouts = broadcast, met, layouts
+        self._broadcast, self._on_new_version, self._layouts = broadcast, on_new_version, layouts
         self._keeps_regions = keeps_regions
         self._regions: Mapping[str, Region] = {}
         self._lock = threading.RLock()
@@ -281,7 +281,7 @@ class DesiredStateStore:
                 raise
             _log.error("artifact_corrupt", model=model, version=number, error=str(error))
             found = Found(version, "", self._examples(version))
-        self._met(version)
+        self._on_new_version(version)
         self._versions[model, number] = found
         return found
 
