@@ -1,4 +1,4 @@
-"""What a scenario must keep to, and whether it did. Pure: counts, codes, shares and seconds in, problems out."""
+"""The limits of a scenario, and whether a run kept them. Pure: counts, codes, shares and seconds in, problems out."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Scenario:
 
 @dataclass(slots=True)
 class Outcome:
-    """What a run measured."""
+    """The measurements of a run."""
 
     answers: dict[str, int] = field(default_factory=dict)  # by version
     failures: dict[str, int] = field(default_factory=dict)  # by gRPC code
@@ -61,7 +61,7 @@ class Outcome:
 
 
 def scenarios() -> dict[str, Scenario]:
-    """All scenarios by name."""
+    """Returns all scenarios by name."""
     return {name: _scenario(name, entry) for name, entry in tomllib.loads(SCENARIOS.read_text()).items()}
 
 
@@ -72,7 +72,7 @@ def _scenario(name: str, entry: dict[str, Any]) -> Scenario:
 
 
 def problems(limits: Limits, outcome: Outcome) -> list[str]:
-    """Every limit that was not kept, in words; empty when all were."""
+    """Returns every limit that was not kept, in words; empty if all were."""
     found = []
     failures, total = sum(outcome.failures.values()), sum(outcome.answers.values())
     if failures > limits.failures:

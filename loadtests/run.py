@@ -36,7 +36,7 @@ WORKERS = 2
 
 
 def main() -> int:
-    """Reads the options and runs what they name."""
+    """Reads the options and runs the scenarios that they name."""
     known = scenarios()
     parser = argparse.ArgumentParser(prog="python -m loadtests.run", description=__doc__)
     parser.add_argument("scenario", choices=[*known, "all"])
@@ -65,7 +65,7 @@ def main() -> int:
 
 
 def prepare(folder: Path) -> tuple[list[Path], Callable[[], Book]]:
-    """The model files (versions 1 and 2), and a maker of fresh books that know the right answers."""
+    """Makes the model files (versions 1 and 2). Returns a function that makes fresh books with the right answers."""
     train, test = models.scans()
     makers = (models.logistic_regression, models.perceptron)
     files = [models.export(make(train), folder / f"{make.__name__}.onnx") for make in makers]
@@ -77,7 +77,7 @@ def prepare(folder: Path) -> tuple[list[Path], Callable[[], Book]]:
 
 
 def run(scenario: Scenario, duration_s: float, files: list[Path], book: Book, home: Path) -> dict[str, Any]:
-    """One scenario on a gateway of its own; the report."""
+    """Runs one scenario on a gateway of its own. Returns the report."""
     with GatewayProcess(home, workers=WORKERS) as gateway, AdminClient(gateway.addresses.admin, author="loadtest") as admin:
         book.address = gateway.addresses.data
         for file in files:
@@ -117,7 +117,7 @@ def _apply(admin: AdminClient, words: str) -> None:
 
 
 def _load(scenario: Scenario, duration_s: float, book: Book, disturb: Callable[[], None]) -> dict[str, float]:
-    """Users for so long, with ``disturb`` beside them; locust's figures."""
+    """Runs users for the scenario's time, with ``disturb`` beside them. Returns locust's figures."""
     environment = Environment(user_classes=[user_class(book, rate_per_user=scenario.rate / scenario.users)])
     runner = environment.create_local_runner()
     runner.start(scenario.users, spawn_rate=scenario.users)
@@ -135,7 +135,7 @@ def _load(scenario: Scenario, duration_s: float, book: Book, disturb: Callable[[
 
 
 def _disturb(scenario: Scenario, duration_s: float, admin: AdminClient, book: Book, outcome: Outcome) -> None:
-    """What the scenario does while the load goes on; ends before the load does."""
+    """Makes the scenario's changes while the load goes on; ends before the load does."""
     match scenario.during.get("do"):
         case None:
             return

@@ -29,7 +29,7 @@ LOOK_S = 0.02
 
 
 def model(path: Path, mib: int, seed: int) -> Path:
-    """A chain of matrix products with ``mib`` MiB of weights, other ones for each seed."""
+    """Makes a chain of matrix products with ``mib`` MiB of weights, which differ by seed."""
     random, side = np.random.default_rng(seed), ROW_FLOATS
     weights = [
         numpy_helper.from_array((random.standard_normal((side, side)) / side**0.5).astype(np.float32), f"w{index}")
@@ -53,13 +53,13 @@ def model(path: Path, mib: int, seed: int) -> Path:
 
 
 def own_bytes(pid: int) -> int:
-    """Anonymous memory of a process: what cannot be shared."""
+    """Returns a process' anonymous memory: what it cannot share."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Anonymous:"))
 
 
 class Watch:
-    """The largest private memory of each process while the block runs."""
+    """Records the largest private memory of each process while the block runs."""
 
     def __init__(self, pids: list[int]) -> None:
         self.most = {pid: own_bytes(pid) for pid in pids}
@@ -80,7 +80,7 @@ class Watch:
 
 
 class Load:
-    """One caller that asks without a pause; ``latencies_s`` of answers, ``failures`` of the rest."""
+    """One caller that asks without a pause. ``latencies_s`` are of answers; ``failures`` counts the rest."""
 
     def __init__(self, address: str, name: str) -> None:
         self.latencies_s: list[tuple[float, float]] = []
@@ -101,12 +101,12 @@ class Load:
                     self.failures.append(str(error))
 
     def end(self) -> None:
-        """Returns when its last call has ended."""
+        """Ends the load and returns when its last call has ended."""
         self._stop.set()
         self._thread.join()
 
     def p99_ms(self, start_s: float, end_s: float) -> float:
-        """Of the calls that began in this time, in milliseconds."""
+        """Returns the 99th percentile of calls that began in this time, in milliseconds."""
         found = sorted(latency for began, latency in self.latencies_s if start_s <= began < end_s)
         return round(found[int(len(found) * 0.99)] * 1e3, 2) if found else 0.0
 

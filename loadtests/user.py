@@ -31,7 +31,9 @@ TIMEOUT_S = 10.0
 
 @dataclass(slots=True)
 class Book:
-    """What all users of one run share: what they send, what is right, what they saw. One thread: greenlets need no lock."""
+    """
+    The data that all users of one run share: requests, right answers, and what they saw. One thread: greenlets need no lock.
+    """
 
     address: str
     images: NDArray[np.float32]
@@ -45,7 +47,7 @@ class Book:
     expected: tuple[float, str] | None = None  # since when only this version may answer
 
     def answered(self, began: float, row: int, version: str, output: NDArray[Any]) -> None:
-        """One answer: counted, and compared with what the version it names gives for that image."""
+        """Counts one answer, and compares it with what the version it names gives for that image."""
         self.answers[version] += 1
         if version not in self.right or not np.allclose(output[0], self.right[version][row], atol=1e-4):
             self.wrong += 1
@@ -53,14 +55,14 @@ class Book:
             self.stale += 1
 
     def failed(self, error: CallError) -> None:
-        """One failure: counted by code."""
+        """Counts one failure by its code."""
         self.failures[error.code] += 1
         self.messages[f"{error.code}: {error}"] += 1
         self.last_failure = time.monotonic()
 
 
 def user_class(book: Book, *, rate_per_user: float) -> type[User]:
-    """The locust user that reads from and writes to ``book``."""
+    """Returns a locust user that reads from and writes to ``book``."""
 
     class ImageUser(User):  # type: ignore[misc]
         """One caller with its own connection; never retries, so that every failure is seen."""

@@ -31,7 +31,7 @@ from loadtests.bench.stand import BROKEN, Stand
 
 
 def main() -> int:
-    """Reads the options and runs what they name."""
+    """Reads the options and runs the scenarios that they name."""
     options = _options()
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     known = scenarios()
@@ -75,7 +75,7 @@ def _options() -> argparse.Namespace:
 
 
 def run(scenario: Scenario, stand: Stand) -> Outcome:
-    """One scenario; what breaks it off is told in the outcome."""
+    """Runs one scenario. The outcome says what broke it off, if anything did."""
     began = time.monotonic()
     try:
         result, broke = scenario.measure(stand), ""
@@ -85,7 +85,7 @@ def run(scenario: Scenario, stand: Stand) -> Outcome:
 
 
 def write(outcomes: Sequence[Outcome], out: Path, plan: dict[str, float]) -> None:
-    """The report so far, as JSON and as Markdown beside it."""
+    """Writes the report so far, as JSON and as Markdown beside it."""
     out.parent.mkdir(parents=True, exist_ok=True)
     every = {outcome.scenario.name: report.as_json(outcome) for outcome in outcomes}
     out.write_text(json.dumps({"machine": machine(), "plan": plan, "scenarios": every}, indent=2) + "\n")

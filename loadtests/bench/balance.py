@@ -54,12 +54,12 @@ class Balance:
 
 
 def counted(admin: AdminClient) -> list[int]:
-    """Requests answered so far, by worker."""
+    """Returns the requests answered so far, by worker."""
     return [worker.requests for worker in sorted(admin.status().workers, key=lambda worker: worker.worker)]
 
 
 def shares(address: str, admin: AdminClient, channels: int | Literal["auto"], requests: int) -> list[float]:
-    """Which part of a fresh client's requests each worker answered."""
+    """Returns the share of a fresh client's requests that each worker answered."""
     with Client(address, channels=channels) as client, ThreadPoolExecutor(THREADS) as pool:
 
         def send(count: int) -> None:
@@ -74,7 +74,7 @@ def shares(address: str, admin: AdminClient, channels: int | Literal["auto"], re
 
 
 def measured(workers: int, ways: Sequence[int | Literal["auto"]], clients: int, requests: int) -> list[Balance]:
-    """One gateway with so many workers; the ways in turn."""
+    """Runs one gateway with so many workers and measures the ways to connect in turn."""
     with tempfile.TemporaryDirectory() as folder:
         gateway = GatewayProcess(Path(folder) / "home", workers=workers, options=("--log-level", "warning"))
         try:
@@ -100,7 +100,7 @@ def is_even(balance: Balance) -> bool:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The exit code."""
+    """Returns the exit code."""
     parser = argparse.ArgumentParser(prog="loadtests.bench.balance", description="How evenly clients use the workers.")
     parser.add_argument("--workers", type=int, nargs="+", default=[2, 4])
     parser.add_argument("--clients", type=int, default=10, help="fresh clients per way")
@@ -116,7 +116,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def lines(found: Sequence[Balance]) -> list[str]:
-    """A table."""
+    """Returns the lines of the table."""
     rows: list[tuple[Any, ...]] = [("workers", "channels", "even", "busiest", "worst", "idlest", "worst")]
     for each in found:
         shares_of = (1 / each.workers, each.busiest_mean, each.busiest_worst, each.idlest_mean, each.idlest_worst)

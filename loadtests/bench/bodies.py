@@ -1,4 +1,4 @@
-"""Requests as they go over the wire: ModelInferRequests in gRPC's frame."""
+"""Requests in their form on the wire: ModelInferRequests in gRPC's frame."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ DATATYPES = {"float32": "FP32", "int64": "INT64"}
 
 
 def framed(message: bytes) -> bytes:
-    """A message in gRPC's frame: a byte that says "not compressed", four of length."""
+    """Returns a message in gRPC's frame: a byte that says "not compressed", four of length."""
     return struct.pack(">BI", 0, len(message)) + message
 
 
 def infer(model: str, inputs: Mapping[str, NDArray[np.generic]], *, is_typed: bool = False) -> bytes:
-    """A framed request with these tensors as raw contents, or FP32 ones as typed contents."""
+    """Returns a framed request with these tensors as raw contents, or FP32 ones as typed contents."""
     request = inference.ModelInferRequest(model_name=model)
     for name, array in inputs.items():
         tensor = request.inputs.add(name=name, datatype=DATATYPES[array.dtype.name], shape=array.shape)
@@ -32,5 +32,5 @@ def infer(model: str, inputs: Mapping[str, NDArray[np.generic]], *, is_typed: bo
 
 
 def digits(model: str) -> bytes:
-    """A framed request with one real image for the digits models."""
+    """Returns a framed request with one real image for the digits models."""
     return infer(model, {INPUT: scans()[1].images[:1].astype(np.float32)})

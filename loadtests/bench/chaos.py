@@ -1,4 +1,4 @@
-"""Callers that misbehave: they cancel, hang up in the middle of a request, and send what is no request. On plain sockets."""
+"""Callers that misbehave, on plain sockets: they cancel, disconnect in the middle of a request, and send malformed bytes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ WAIT_S = 0.05
 
 class Chaos:
     """
-    ``abandoned`` counts well-formed requests whose end the caller did not wait for: the server may have answered them or not.
-    ``acts`` counts what was done, by name. One thread.
+    The acts of a misbehaving caller. ``abandoned`` counts well-formed requests whose end it did not wait for: the server may
+    have answered them or not. ``acts`` counts what it did, by name. One thread.
     """
 
     def __init__(self, port: int, model: str, seed: int) -> None:
@@ -35,7 +35,7 @@ class Chaos:
         )  # fmt: skip
 
     def act(self) -> None:
-        """One misdeed, chosen at random."""
+        """Does one act, chosen at random."""
         way = self._random.choice(self._ways)
         try:
             way()
@@ -44,7 +44,7 @@ class Chaos:
         self.acts[way.__name__] += 1
 
     def cancel(self) -> None:
-        """Calls, and RST_STREAM for each before or after it is answered."""
+        """Calls, and sends RST_STREAM for each call before or after its answer."""
         connection = self._calls(self._good)
         wait([connection], self._random.choice((0, 0, 0.001)))
         for stream in tuple(connection.open):
@@ -54,7 +54,7 @@ class Chaos:
         connection.socket.close()
 
     def hang_up(self) -> None:
-        """Calls, and the socket closed, or reset, before the answers."""
+        """Calls, and closes or resets the socket before the answers."""
         connection = self._calls(self._good)
         connection.flush()
         if self._random.random() < 0.5:
@@ -62,25 +62,25 @@ class Chaos:
         connection.socket.close()
 
     def cut(self) -> None:
-        """The socket closed in the middle of a request's bytes."""
+        """Closes the socket in the middle of a request's bytes."""
         connection = Connection(self._port, PATH, [self._good])
         connection.call(time.perf_counter())
         connection.send_part(self._random.randint(1, len(self._good) - 1))
         connection.socket.close()
 
     def malformed_message(self) -> None:
-        """Messages that are no ModelInferRequest, or one with other bytes than it says."""
+        """Sends messages that are no ModelInferRequest, or one whose bytes contradict its shape."""
         garbage = self._random.randbytes(self._random.randint(1, 300))
         for message in (garbage, self._good[5:-7], self._good[5:] + garbage, b""):
             self._answered(bodies.framed(message))
 
     def short_message(self) -> None:
-        """A gRPC frame that promises more bytes than come, and one that says it is compressed."""
+        """Sends a gRPC frame that promises more bytes than come, and one that says it is compressed."""
         self._answered(struct.pack(">BI", 0, 1000) + b"x" * 10)
         self._answered(b"\x01" + self._good[1:])
 
     def no_http2(self) -> None:
-        """Bytes that are no HTTP/2."""
+        """Sends bytes that are no HTTP/2."""
         with socket.create_connection(("127.0.0.1", self._port), timeout=5) as one:
             one.sendall(self._random.choice((b"", http2.PREFACE)) + self._random.randbytes(200))
             one.settimeout(WAIT_S)
@@ -109,7 +109,7 @@ class Chaos:
 
 
 class ChaosThread:
-    """Acts every so often until stopped."""
+    """Acts at intervals until it is stopped."""
 
     def __init__(self, chaos: Chaos, every_s: float) -> None:
         self._chaos, self._every_s = chaos, every_s
@@ -122,6 +122,6 @@ class ChaosThread:
             self._chaos.act()
 
     def stop(self) -> None:
-        """Returns when the last act is done."""
+        """Stops it and returns when the last act has ended."""
         self._is_over.set()
         self._thread.join()

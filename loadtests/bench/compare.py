@@ -57,7 +57,10 @@ class Revision:
 
 
 def rows(base: Sequence[Mapping[str, float]], current: Sequence[Mapping[str, float]]) -> list[Row]:
-    """The figures that every round of both has, in order; those that are 0 in a base round have no ratio and are left out."""
+    """
+    Returns the figures that every round of both has, in order. Those that are 0 in a base round have no ratio and are left
+    out.
+    """
     names = [name for name in current[0] if all(name in one for one in (*base, *current))]
     return [
         _row(name, [one[name] for one in base], [one[name] for one in current]) for name in names if all(b[name] for b in base)
@@ -71,7 +74,9 @@ def _row(name: str, base: Sequence[float], current: Sequence[float]) -> Row:
 
 
 def checked_out(rev: str) -> Revision:
-    """A worktree of the revision under build/, with an environment of its own where its lock differs. Raises CannotCompare."""
+    """
+    Makes a worktree of the revision under build/, with an environment of its own if its lock differs. Raises CannotCompare.
+    """
     sha = _git("rev-parse", "--verify", "--quiet", f"{rev}^{{commit}}", problem=f"BASE={rev}: git knows no such revision")
     tree = BUILD / sha[:12]
     if not tree.exists():
@@ -88,7 +93,7 @@ def _git(*words: str, problem: str) -> str:
 
 
 def _python(tree: Path) -> str:
-    """This Python where the locks agree, else one in an environment made from the tree's lock."""
+    """Returns this Python if the locks agree, else one in an environment made from the tree's lock."""
     lock = (tree / LOCK).read_bytes()
     if lock == (ROOT / LOCK).read_bytes():
         return sys.executable
@@ -121,7 +126,7 @@ def measure(revision: Revision, options: Sequence[str], out: Path, *, own_scenar
 
 
 def grid(found: Sequence[Row], base: str) -> Grid:
-    """The rows as a table."""
+    """Returns the rows as a table."""
     columns = ["", base, "this tree", "ratio", "rounds' ratios"]
     cells = [
         [row.figure, f"{row.base:,.4g}", f"{row.current:,.4g}", f"{row.ratio:.3f}", f"{row.lowest:.3f} – {row.highest:.3f}"]
@@ -131,7 +136,7 @@ def grid(found: Sequence[Row], base: str) -> Grid:
 
 
 def _clear() -> None:
-    """Takes the worktrees away again; environments stay for the next time."""
+    """Removes the worktrees. Environments stay for the next time."""
     for tree in BUILD.glob("[0-9a-f]" * 12):
         subprocess.run(["git", "-C", str(ROOT), "worktree", "remove", "--force", str(tree)], capture_output=True)
 

@@ -1,4 +1,4 @@
-"""Statistics of the scenarios, pure: knees, recovery, slopes."""
+"""Statistics of the scenarios: knees, recovery, slopes. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One offered rate of a sweep, answers a second that were OK, and the p99 of those, in milliseconds."""
+    """One offered rate of a sweep, the OK answers per second, and their p99 in milliseconds."""
 
     offered: float
     goodput: float
@@ -22,7 +22,7 @@ class Level:
 
 
 def knee(levels: Sequence[Level]) -> Level | None:
-    """The highest offered rate of which at least 99 % was answered; None when no level was carried."""
+    """Returns the highest offered rate of which at least 99 % was answered; None if there is none."""
     carried = [level for level in levels if level.goodput >= KNEE_GOODPUT * level.offered]
     return max(carried, key=lambda level: level.offered) if carried else None
 
@@ -31,8 +31,8 @@ def recovered_after_s(
     due_s: NDArray[np.float64], latency_ms: NDArray[np.float64], *, since_s: float, normal_ms: float, window_s: float = 0.5
 ) -> float:
     """
-    Seconds from ``since_s`` until the p99 of every later window stays within ``normal_ms``; 0 when it never left it. When the
-    last window is still beyond it, infinity.
+    Returns the seconds from ``since_s`` until the p99 of every later window stays within ``normal_ms``: 0 if it never left
+    it, infinity if the last window is still beyond it.
     """
     offsets = due_s - since_s
     if not len(offsets):
@@ -48,7 +48,7 @@ def recovered_after_s(
 
 @dataclass(frozen=True, slots=True)
 class Slope:
-    """Change a second, and the bounds of its 95 % confidence interval."""
+    """The change per second, and the bounds of its 95 % confidence interval."""
 
     value: float
     low: float

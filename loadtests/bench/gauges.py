@@ -1,4 +1,4 @@
-"""What the kernel knows of a process: CPU time and memory, and a thread that samples it. Linux only."""
+"""A process' CPU time and memory as the kernel counts them, and a thread that samples a gauge. Linux only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ _CPUCLOCK_SCHED = 2
 
 
 def cpu_s(pid: int) -> float:
-    """CPU time of a process, all its threads, in seconds to the nanosecond: its CPU clock (linux/posix-timers.h)."""
+    """
+    Returns the CPU time of a process with all its threads, in seconds to the nanosecond: its CPU clock
+    (linux/posix-timers.h).
+    """
     return time.clock_gettime((~pid << 3) | _CPUCLOCK_SCHED)
 
 
@@ -48,7 +51,7 @@ class Memory:
 
 
 def resident_bytes(pid: int) -> int:
-    """Resident memory from /proc/PID/statm: cheap."""
+    """Returns resident memory from /proc/PID/statm, which costs little."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 

@@ -1,4 +1,4 @@
-"""h2load, the C HTTP/2 client: its command, and what its report says."""
+"""h2load, the C HTTP/2 client: its command line and its report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COUNTS = re.compile(r"requests: (\d+) total, \d+ started, (\d+) done, (\d+) suc
 
 
 class H2loadFailed(Exception):
-    """h2load is missing, or its run did not go as it must."""
+    """h2load is missing, or its run failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Report:
 
 
 def load(port: int, body: Path, *, streams: int, seconds: float) -> Report:
-    """One connection with so many concurrent streams, for so long after a short warm-up. Raises H2loadFailed."""
+    """Loads one connection with so many concurrent streams for so long after a short warm-up. Raises H2loadFailed."""
     program = shutil.which("h2load")
     if program is None:
         raise H2loadFailed(MISSING)
@@ -45,7 +45,7 @@ def load(port: int, body: Path, *, streams: int, seconds: float) -> Report:
 
 
 def parse(text: str) -> Report:
-    """h2load's closing lines. Raises H2loadFailed for any other text, and where requests failed."""
+    """Reads h2load's closing lines. Raises H2loadFailed for any other text, and if requests failed."""
     rate, counts = _RATE.search(text), _COUNTS.search(text)
     if rate is None or counts is None:
         raise H2loadFailed(f"cannot read h2load's report:\n{text}")

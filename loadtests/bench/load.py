@@ -1,4 +1,4 @@
-"""Load from `loops` in a process of its own, and what came of it: times and statuses of every call, and figures of them."""
+"""Load from `loops` in a process of its own, with the time and status of every call and figures of them."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _numbers = itertools.count()
 
 
 class LoadFailed(Exception):
-    """The load process died, or met what it must not."""
+    """The load process died, or got what it must not."""
 
 
 class LoadLate(LoadFailed):
-    """The load process could not keep to its times, so they say nothing of the server."""
+    """The load process was late, so its times say nothing about the server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +46,17 @@ class Answers:
 
     @classmethod
     def of(cls, record: Record) -> Answers:
-        """From what a loop recorded."""
+        """Reads what a loop recorded."""
         order = np.argsort(record.due, kind="stable")
         latency_ms = (record.ended - record.due) * 1000
         return cls(record.due[order], latency_ms[order], record.status[order], record.late * 1000)
 
     def between(self, start_s: float, end_s: float) -> Answers:
-        """Those due in this time."""
+        """Returns those due in this time."""
         return self._where((self.due_s >= start_s) & (self.due_s < end_s))
 
     def with_status(self, status: int) -> Answers:
-        """Those that ended so."""
+        """Returns those with this status."""
         return self._where(self.status == status)
 
     def _where(self, mask: NDArray[np.bool_]) -> Answers:
@@ -64,26 +64,26 @@ class Answers:
 
     @property
     def ok(self) -> Answers:
-        """Those answered with OK."""
+        """Returns those answered with OK."""
         return self.with_status(OK)
 
     @property
     def count(self) -> int:
-        """How many."""
+        """Returns their number."""
         return len(self.status)
 
     def count_of(self, status: int) -> int:
-        """How many ended so."""
+        """Returns the number with this status."""
         return int(np.count_nonzero(self.status == status))
 
     @property
     def failures(self) -> dict[int, int]:
-        """Those not answered with OK, by status."""
+        """Counts those not answered with OK, by status."""
         codes, counts = np.unique(self.status[self.status != OK], return_counts=True)
         return dict(zip(codes.tolist(), counts.tolist(), strict=True))
 
     def percentile_ms(self, percent: float) -> float:
-        """Of the latencies; NaN where there are none."""
+        """Returns a percentile of the latencies; NaN if there are none."""
         return float(np.percentile(self.latency_ms, percent)) if self.count else float("nan")
 
     @property
@@ -98,7 +98,7 @@ class Answers:
 
     @property
     def ends_s(self) -> NDArray[np.float64]:
-        """When each ended."""
+        """Returns when each ended."""
         return self.due_s + self.latency_ms / 1000
 
     @property
@@ -107,7 +107,7 @@ class Answers:
         return float(np.percentile(self.late_ms, 99)) if len(self.late_ms) else 0.0
 
     def rate(self, *, skip_s: float = 0.3) -> float:
-        """OK answers a second between the first call, a warm-up later, and the last one."""
+        """Returns OK answers per second between the first call, a warm-up later, and the last one."""
         if self.count < 2:
             return 0.0
         start, end = self.due_s[0], self.due_s[-1]
@@ -117,7 +117,7 @@ class Answers:
 
     @classmethod
     def joined(cls, parts: Sequence[Answers]) -> Answers:
-        """Several as one."""
+        """Returns several as one."""
         columns = ("due_s", "latency_ms", "status", "late_ms")
         return cls(*(np.concatenate([getattr(part, column) for part in parts]) for column in columns))
 
@@ -138,7 +138,7 @@ class Load:
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **single})
 
     def wait(self, *, may_be_late: bool = False) -> Answers:
-        """The answers, when the load has ended. Raises LoadFailed, also where the generator itself was too late."""
+        """Waits for the end of the load and returns the answers. Raises LoadFailed, also if the generator itself was late."""
         try:
             errors = self._process.communicate(timeout=self._order.seconds + self._order.drain_s + START_S)[1]
         finally:
@@ -169,7 +169,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where load goes: a port and the file with the messages."""
+    """The target of load: a port and the file with the messages."""
 
     port: int
     bodies: Path

@@ -1,4 +1,4 @@
-"""The machine: which core serves and which makes load, what the figures were measured on, and a worker's environment."""
+"""The machine: the cores that serve and make load, what the figures were measured on, and a worker's environment."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def stand_back(pid: int) -> None:
 
 
 def machine() -> dict[str, str]:
-    """What the figures were measured on."""
+    """Describes what the figures were measured on."""
     return {
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",

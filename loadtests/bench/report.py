@@ -1,4 +1,4 @@
-"""Results for people: tables on the terminal, Markdown for the repository; and as JSON."""
+"""Results for people, as tables on the terminal and Markdown, and as JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _STYLES = {KEPT: "green", MISSED: "red"}
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One scenario's run: its result, or what ``broke`` it off."""
+    """One scenario's run: its result, or in ``broke`` what broke it off."""
 
     scenario: Scenario
     result: Result
@@ -27,7 +27,7 @@ class Outcome:
 
 
 def show(console: Console, outcome: Outcome) -> None:
-    """One scenario on the terminal."""
+    """Prints one scenario on the terminal."""
     if outcome.broke:
         console.print(f"  [red]broke off:[/red] {outcome.broke}", markup=True)
     for grid in outcome.result.grids:
@@ -49,7 +49,7 @@ def _table(grid: Grid) -> Table:
 
 
 def as_json(outcome: Outcome) -> dict[str, Any]:
-    """One scenario's entry; figures that are no number are left out."""
+    """Returns one scenario's entry, without figures that are no number."""
     return {
         "about": outcome.scenario.about,
         "took_s": round(outcome.took_s, 1),
@@ -74,7 +74,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
 
 
 def markdown(outcomes: Sequence[Outcome]) -> str:
-    """The short report: a table of goals, then each scenario's tables."""
+    """Returns the short report: a table of goals, then each scenario's tables."""
     lines = ["# Benchmark", "", *_goals_markdown(outcomes)]
     for outcome in outcomes:
         lines += ["", f"## {outcome.scenario.name}", "", f"{outcome.scenario.about[0].upper()}{outcome.scenario.about[1:]}."]
@@ -97,7 +97,7 @@ def _goals_markdown(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def grid_markdown(grid: Grid) -> list[str]:
-    """A table as lines of Markdown, as the README shows the first one."""
+    """Returns a table as lines of Markdown."""
     lines = [f"**{grid.title}**", ""] if grid.title else []
     lines.append(f"| {' | '.join(grid.columns)} |")
     lines.append("|---|" + "---:|" * (len(grid.columns) - 1))

@@ -1,4 +1,4 @@
-"""What a scenario is: a name, goals, and a measurement whose figures are judged against them. Judging is pure."""
+"""Scenarios: a name, goals, and a measurement whose figures are judged against them. Judging is pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KEPT, MISSED, NOT_MEASURED = "kept", "missed", "not measured"
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What a figure must be: ``at_least`` or ``at_most`` (one of them), in the figure's own unit."""
+    """A bound of a figure: ``at_least`` or ``at_most`` (one of them), in the figure's own unit."""
 
     figure: str
     about: str
@@ -74,7 +74,7 @@ class Scenario(Protocol):
 
 
 def judge(goals: Sequence[Goal], figures: Mapping[str, float]) -> list[Verdict]:
-    """Every goal against its figure; a figure that is missing or no number is neither kept nor missed."""
+    """Judges every goal against its figure. A figure that is missing or no number is neither kept nor missed."""
     return [_verdict(goal, figures.get(goal.figure, math.nan)) for goal in goals]
 
 

@@ -1,4 +1,4 @@
-"""The servers that are measured, each in processes of its own, each able to say how many calls it really answered."""
+"""The servers that are measured, each in processes of its own. Each tells how many calls it really answered."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MODEL = "digits"
 
 
 class ServerFailed(Exception):
-    """A server did not start, or its own count does not bear out what the load client saw."""
+    """A server did not start, or its own count contradicts what the load client saw."""
 
 
 class Server(Protocol):
