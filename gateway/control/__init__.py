@@ -1,5 +1,9 @@
 """
-The control process: what should run, which workers there are, every change of what is served, and what is shown of it.
+The control process. `control.Control` builds its parts:
 
-`control.Control` builds the parts. Nothing here is on the request path, and nothing here loads or runs a model.
+`desired` derives what every worker should load and route, `fleet` knows the attached workers, `changes` carries out every
+change of what is served, `catalog` does everything else about models, `observe` shows the gateway's state. `answers`
+answers the workers' questions.
+
+Nothing here is on the request path, and nothing here loads or runs a model.
 """
