@@ -12,6 +12,6 @@ A promote, from top to bottom:
    (`desired.state_store.DesiredStateStore.put_in_force`).
 5. *Acknowledge* (`_acknowledge`): waits until every worker has the route in force (`fleet.progress.unacknowledged`).
 
-`aliases`, `configuring` and `rolling_restart` are the other changes. What should run is derived in `desired`, not here;
-gRPC messages are `gateway.api`'s.
+`aliases` and `rolling_restart` are the other changes, `deployment_settings` is what `configure` takes. What should run is
+derived in `desired`, not here; gRPC messages are `gateway.api`'s.
 """
