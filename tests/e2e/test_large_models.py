@@ -74,7 +74,7 @@ def test_what_does_not_fit_into_the_budget_is_refused_with_figures(start: Start,
     gateway = start("--memory-budget", "40MiB", workers=1)
     with AdminClient(gateway.admin) as admin:
         admin.register("big", chain(tmp_path / "1.onnx", list(range(MATRICES)), side=SIDE)).result()
-        with pytest.raises(CallError, match=r"of the workers' budget of 40 MiB about .* are free") as refusal:
+        with pytest.raises(CallError, match=r"of the workers' budget of 40 MiB only about .* are free") as refusal:
             admin.deploy("big", 1).result()
         assert (refusal.value.code, refusal.value.metadata["rule"]) == ("FAILED_PRECONDITION", "memory")
         assert int(refusal.value.metadata["needed_bytes"]) > int(refusal.value.metadata["available_bytes"])
