@@ -200,6 +200,7 @@ def _worker(worker: WorkerStatus) -> pb.WorkerStatus:
         requests=worker.requests,
         in_flight=worker.in_flight,
         connections=worker.connections if worker.connections >= 0 else None,
+        last_death=worker.last_death,
     )
 
 
@@ -232,6 +233,7 @@ def _version_status(status: VersionStatus) -> pb.VersionStatus:
         private_bytes=status.private_bytes,
         mapped_bytes=status.mapped_bytes,
         layout=status.layout,
+        deaths=status.deaths,
     )
 
 

@@ -29,6 +29,7 @@ from gateway.control.changes.operations import Operation, Operations
 from gateway.control.changes.rolling_restart import Restarts
 from gateway.control.changes.traffic import Traffic
 from gateway.control.changes.two_phase import TwoPhase
+from gateway.control.crashes.containment import Containment
 from gateway.control.desired.state_store import DesiredStateStore
 from gateway.control.fleet.workers import Fleet
 from gateway.control.limits import ControlLimits
@@ -67,8 +68,8 @@ class Control:
     """
     Everything that decides what is served. ``registry``, ``traffic``, ``aliases``, ``registering``, ``restarts``,
     ``operations`` and ``fleet`` are for the services of the admin port, ``regions`` for callers' shared memory, ``loading``
-    for versions that callers name, ``answers`` for questions of workers. ``ask_restart()`` asks the supervisor to replace
-    the workers.
+    for versions that callers name, ``answers`` for questions of workers, ``containment``
+    for deaths of workers. ``ask_restart()`` asks the supervisor to replace the workers.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class Control:
             keeps_regions=settings.requests.shared_memory and is_restarted,
             layouts=self.layouts,
         )
+        self.containment = Containment()
         self._swaps = SwapRecorder()
         self._quality = QualityCache(prediction_log, clock)
         self.operations = Operations(clock, history=limits.history, ended=self._ended)
@@ -203,7 +205,8 @@ class Control:
 
     def status(self) -> GatewayStatus:
         """Returns the gateway's status at this moment."""
-        return gateway_status(self.desired.plans(), self.fleet.view(), self.counts.merged(), self.desired.layouts())
+        crashes = self.containment.view()
+        return gateway_status(self.desired.plans(), self.fleet.view(), self.counts.merged(), self.desired.layouts(), crashes)
 
     def is_live(self) -> HealthReport:
         """Returns that control lives, because it answers."""
@@ -223,6 +226,7 @@ class Control:
             workers=worker_facts(view),
             versions=version_facts(view),
             routes=route_facts(self.desired.plans()),
+            deaths=self.containment.counts(),
             swaps=self._swaps.counts(),
             quality=self._quality.facts(),
             predictions_recorded=counts.recorded,

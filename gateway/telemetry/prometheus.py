@@ -181,6 +181,9 @@ def _workers(facts: MetricsFacts) -> Iterator[Metric]:
         yield _gauge(name, text, ("worker",), [(labels, value(worker)) for labels, worker in workers])
     restarts = [(labels, worker.restarts) for labels, worker in workers]
     yield _counter("worker_restarts", "Restarts after the worker died.", ("worker",), restarts)
+    deaths = [((one.model, str(one.version or ""), one.signal), one.count) for one in facts.deaths]
+    died = "Workers that died while they ran a version, by signal; without a version if they ran none."
+    yield _counter("worker_deaths", died, ("model", "version", "signal"), deaths)
     replaced = [(labels, worker.replacements) for labels, worker in workers if worker.replacements is not None]
     yield _counter("worker_replacements", "Replacements of a worker by a rolling restart.", ("worker",), replaced)
     started = [(labels, worker.started_at) for labels, worker in workers if worker.started_at]

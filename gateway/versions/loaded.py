@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from gateway.contract.desired import DesiredVersion
+from gateway.contract.run_notes import RunNotes
+from gateway.runtime.halt import Halt
 from gateway.runtime.process_memory import Resident, freed_is_given_back, give_back, resident
-from gateway.runtime.session import Session
+from gateway.runtime.session import Array, Session
 from gateway.versions.pace import Pace
 from gateway.versions.warm_up import NO_REHEARSAL, Rehearsal, WarmUp, emitted_sizes
 
+NOBODYS_NOTES = RunNotes()
 LARGE_BYTES = 16 * 1024**2  # memory of a version; below it, giving memory back is not worth the heap's lock
 
 
@@ -30,10 +33,18 @@ class LoadedVersion:
 
     ``is_batched``: requests may share a run; ``max_rows`` bounds a batch. ``datatypes`` are those of all tensors by name.
     ``private_bytes`` and ``mapped_bytes`` are known after `settle`. ``example_due_ns``: when inputs of a request are
-    remembered again, in nanoseconds of the performance counter (`gateway.versions.recent_inputs`).
+    remembered again, in nanoseconds of the performance counter (`gateway.versions.recent_inputs`). ``notes`` tell what runs
+    if this process dies of it.
     """
 
-    def __init__(self, model: str, desired: DesiredVersion, session: Session, rehearsal: Rehearsal = NO_REHEARSAL) -> None:
+    def __init__(
+        self,
+        model: str,
+        desired: DesiredVersion,
+        session: Session,
+        rehearsal: Rehearsal = NO_REHEARSAL,
+        notes: RunNotes = NOBODYS_NOTES,
+    ) -> None:
         self.model = model
         self.number = desired.number
         self.signature = desired.signature
@@ -49,6 +60,7 @@ class LoadedVersion:
         self.memory_before = Resident()  # of the process, before this version was loaded
         self.example_due_ns = 0
         self._rehearsal = rehearsal
+        self._notes, self._mark = notes, notes.enter(model, desired.number)
         self._lock = threading.Lock()
         self._leases = 0
         self._is_retired = False
@@ -87,13 +99,35 @@ class LoadedVersion:
         with self._lock:
             self._is_retired = False
 
+    def run(
+        self,
+        outputs: Sequence[str],
+        inputs: Mapping[str, Array],
+        until: float | None = None,
+        halt: Halt | None = None,
+        *,
+        requests: int = 1,
+        ids: bytes = b"",
+    ) -> list[Array]:
+        """Runs it as `Session.run` does, for so many requests with their encoded ``ids``; notes that. Raises as it does."""
+        notes = self._notes
+        notes.begin(self._mark, requests, ids)
+        try:
+            return self.session.run(outputs, inputs, until, halt)
+        finally:
+            notes.end()
+
     # ---- from load to unload ----------------------------------------------------------------------------------------
 
     def warm_up(self) -> None:
         """Runs every batch size that will be formed, and learns the pace. Raises LoadFailed."""
         rehearsal, self._rehearsal = self._rehearsal, NO_REHEARSAL  # its examples are not needed again
         warm_up = WarmUp(f"{self.model} v{self.number}", self.session, self.signature, rehearsal, is_batched=self.is_batched)
-        warmth = warm_up.run(emitted_sizes(self.max_rows, self.batching.preferred_rows))
+        self._notes.begin(self._mark)
+        try:
+            warmth = warm_up.run(emitted_sizes(self.max_rows, self.batching.preferred_rows))
+        finally:
+            self._notes.end()
         self.pace.learn_warm_up(warmth.runs, may_be_inline=warmth.is_complete and not self.batching.queue_delay_us)
 
     def settle(self) -> None:
@@ -115,5 +149,6 @@ class LoadedVersion:
             callback()
         with freed_is_given_back():
             self.session.close()
+        self._notes.leave(self._mark)
         if self.private_bytes + self.mapped_bytes >= LARGE_BYTES:
             give_back()

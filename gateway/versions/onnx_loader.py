@@ -7,10 +7,11 @@ from pathlib import Path
 import structlog
 
 from gateway.contract.desired import DesiredVersion
+from gateway.contract.run_notes import RunNotes
 from gateway.runtime.onnx import OnnxSession
 from gateway.runtime.process_memory import freed_is_given_back, resident
-from gateway.runtime.session import LoadRefused
-from gateway.versions.loaded import LoadedVersion
+from gateway.runtime.session import LoadRefused, Session
+from gateway.versions.loaded import NOBODYS_NOTES, LoadedVersion
 from gateway.versions.recent_inputs import RecentInputs
 from gateway.versions.warm_up import LoadFailed, Rehearsal
 from registry.errors import InvalidValue
@@ -20,22 +21,34 @@ _log = structlog.get_logger("interlock.versions")
 
 
 class OnnxLoader:
-    """A `Loader`. ``threads``: intra-op threads of each model; ``recent``: inputs of recent requests, for warm-ups."""
+    """
+    A `Loader`. ``threads``: intra-op threads of each model; ``recent``: inputs of recent requests, for warm-ups; ``notes``
+    tell what was loaded or run if this process dies of it.
+    """
 
-    def __init__(self, threads: int, recent: RecentInputs) -> None:
-        self._threads, self._recent = threads, recent
+    def __init__(self, threads: int, recent: RecentInputs, notes: RunNotes = NOBODYS_NOTES) -> None:
+        self._threads, self._recent, self._notes = threads, recent, notes
 
     def load(self, model: str, desired: DesiredVersion) -> LoadedVersion:
         before = resident()
         try:
-            with freed_is_given_back():
-                session = OnnxSession(Path(desired.path), threads=self._threads, config=dict(desired.session_config))
+            session = self._session(model, desired)
         except LoadRefused as error:
             raise LoadFailed(f"{model} v{desired.number} cannot be loaded: {error}") from None
         rehearsal = Rehearsal(_registered(model, desired), self._recent.fitting(model, desired.signature))
-        version = LoadedVersion(model, desired, session, rehearsal)
+        version = LoadedVersion(model, desired, session, rehearsal, self._notes)
         version.memory_before = before
         return version
+
+    def _session(self, model: str, desired: DesiredVersion) -> Session:
+        mark = self._notes.enter(model, desired.number)
+        self._notes.begin(mark)
+        try:
+            with freed_is_given_back():
+                return OnnxSession(Path(desired.path), threads=self._threads, config=dict(desired.session_config))
+        finally:
+            self._notes.end()
+            self._notes.leave(mark)
 
 
 def _registered(model: str, desired: DesiredVersion) -> tuple[Example, ...]:

@@ -647,7 +647,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ...) -> None: ...
 
 class WorkerStatus(_message.Message):
-    __slots__ = ("worker", "pid", "state", "restarts", "lane", "rss_bytes", "replacements", "start_time", "requests", "in_flight", "connections")
+    __slots__ = ("worker", "pid", "state", "restarts", "lane", "rss_bytes", "replacements", "start_time", "requests", "in_flight", "connections", "last_death")
     WORKER_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -659,6 +659,7 @@ class WorkerStatus(_message.Message):
     REQUESTS_FIELD_NUMBER: _ClassVar[int]
     IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
     CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    LAST_DEATH_FIELD_NUMBER: _ClassVar[int]
     worker: int
     pid: int
     state: str
@@ -670,10 +671,11 @@ class WorkerStatus(_message.Message):
     requests: int
     in_flight: int
     connections: int
-    def __init__(self, worker: _Optional[int] = ..., pid: _Optional[int] = ..., state: _Optional[str] = ..., restarts: _Optional[int] = ..., lane: _Optional[str] = ..., rss_bytes: _Optional[int] = ..., replacements: _Optional[int] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., requests: _Optional[int] = ..., in_flight: _Optional[int] = ..., connections: _Optional[int] = ...) -> None: ...
+    last_death: str
+    def __init__(self, worker: _Optional[int] = ..., pid: _Optional[int] = ..., state: _Optional[str] = ..., restarts: _Optional[int] = ..., lane: _Optional[str] = ..., rss_bytes: _Optional[int] = ..., replacements: _Optional[int] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., requests: _Optional[int] = ..., in_flight: _Optional[int] = ..., connections: _Optional[int] = ..., last_death: _Optional[str] = ...) -> None: ...
 
 class VersionStatus(_message.Message):
-    __slots__ = ("version", "roles", "state", "reason", "workers_ready", "percent", "memory_bytes", "load_ms", "in_flight", "requests", "errors", "p50_ms", "p99_ms", "shadow_compared", "shadow_disagreed", "shadow_dropped", "private_bytes", "mapped_bytes", "layout")
+    __slots__ = ("version", "roles", "state", "reason", "workers_ready", "percent", "memory_bytes", "load_ms", "in_flight", "requests", "errors", "p50_ms", "p99_ms", "shadow_compared", "shadow_disagreed", "shadow_dropped", "private_bytes", "mapped_bytes", "layout", "deaths")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ROLES_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -693,6 +695,7 @@ class VersionStatus(_message.Message):
     PRIVATE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAPPED_BYTES_FIELD_NUMBER: _ClassVar[int]
     LAYOUT_FIELD_NUMBER: _ClassVar[int]
+    DEATHS_FIELD_NUMBER: _ClassVar[int]
     version: int
     roles: _containers.RepeatedScalarFieldContainer[str]
     state: str
@@ -712,7 +715,8 @@ class VersionStatus(_message.Message):
     private_bytes: int
     mapped_bytes: int
     layout: str
-    def __init__(self, version: _Optional[int] = ..., roles: _Optional[_Iterable[str]] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., workers_ready: _Optional[int] = ..., percent: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., load_ms: _Optional[float] = ..., in_flight: _Optional[int] = ..., requests: _Optional[int] = ..., errors: _Optional[int] = ..., p50_ms: _Optional[float] = ..., p99_ms: _Optional[float] = ..., shadow_compared: _Optional[int] = ..., shadow_disagreed: _Optional[int] = ..., shadow_dropped: _Optional[int] = ..., private_bytes: _Optional[int] = ..., mapped_bytes: _Optional[int] = ..., layout: _Optional[str] = ...) -> None: ...
+    deaths: int
+    def __init__(self, version: _Optional[int] = ..., roles: _Optional[_Iterable[str]] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., workers_ready: _Optional[int] = ..., percent: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., load_ms: _Optional[float] = ..., in_flight: _Optional[int] = ..., requests: _Optional[int] = ..., errors: _Optional[int] = ..., p50_ms: _Optional[float] = ..., p99_ms: _Optional[float] = ..., shadow_compared: _Optional[int] = ..., shadow_disagreed: _Optional[int] = ..., shadow_dropped: _Optional[int] = ..., private_bytes: _Optional[int] = ..., mapped_bytes: _Optional[int] = ..., layout: _Optional[str] = ..., deaths: _Optional[int] = ...) -> None: ...
 
 class ModelStatus(_message.Message):
     __slots__ = ("model", "deployment", "versions")
