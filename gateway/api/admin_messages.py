@@ -108,6 +108,7 @@ def deployment_message(deployment: Deployment) -> pb.Deployment:
         reason=deployment.reason,
         create_time=timestamp(deployment.created_at),
         swap_order=deployment.swap_order,
+        isolation=deployment.isolation,
     )
 
 
@@ -273,6 +274,7 @@ def settings_of(request: pb.ConfigureRequest) -> DeploymentSettings:
         batching=_batching_change(request.batching) if request.HasField("batching") else NO_CHANGE,
         rollback_window_s=_told(request, "rollback_window_s"),
         swap_order=request.swap_order or None,
+        isolation=request.isolation or None,
     )
 
 

@@ -20,6 +20,7 @@ class DesiredVersion:
     A version that a worker should have loaded. ``path`` is the ONNX file to load on this machine: the registered one, or
     that of its serving layout, for which the runtime needs ``session_config``. ``digest`` is the artifact's either way.
     ``examples`` is the file with example requests to warm it up with (`registry.examples`), empty if there is none.
+    ``isolation``: ``none`` loads it in the worker, ``process`` in a child process of its own.
     """
 
     number: int
@@ -31,6 +32,7 @@ class DesiredVersion:
     batching: Batching
     examples: str = ""
     session_config: tuple[tuple[str, str], ...] = ()
+    isolation: str = "none"
 
 
 @dataclass(frozen=True, slots=True)

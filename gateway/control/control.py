@@ -227,6 +227,7 @@ class Control:
             versions=version_facts(view),
             routes=route_facts(self.desired.plans()),
             deaths=self.containment.counts(),
+            isolated_deaths=self.containment.isolated_counts(),
             swaps=self._swaps.counts(),
             quality=self._quality.facts(),
             predictions_recorded=counts.recorded,
@@ -263,6 +264,7 @@ class Control:
     def counted(self, worker: int, telemetry: Telemetry) -> None:
         """Merges its counts."""
         self.counts.update(worker, telemetry)
+        self.containment.counted(telemetry)
 
     def predicted(self, batch: PredictionBatch) -> None:
         """Queues its predictions for the prediction log."""
@@ -275,6 +277,7 @@ class Control:
     def left(self, hello: Hello) -> None:
         """Keeps the counts of a worker that left."""
         self.counts.forget(hello.worker, hello.incarnation)
+        self.containment.left(hello.incarnation)
 
     def asked(self, ask: Ask) -> Answer:
         """Answers a worker's question."""

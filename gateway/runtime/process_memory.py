@@ -39,9 +39,16 @@ class Resident:
         return Resident(max(private, 0), max(mapped, 0))
 
 
-def resident() -> Resident:
-    """Returns the resident memory of this process now."""
-    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+def resident(pid: int | None = None) -> Resident:
+    """Returns the resident memory of this process now, or of another. Nothing of a process that is gone."""
+    try:
+        return _resident("self" if pid is None else str(pid))
+    except FileNotFoundError:
+        return Resident()
+
+
+def _resident(process: str) -> Resident:
+    with open(f"/proc/{process}/status", encoding="ascii", errors="replace") as file:
         found = dict(line.split(":", 1) for line in file if line.startswith("Rss"))
     return Resident(_bytes(found.get("RssAnon", "")), _bytes(found.get("RssFile", "")))
 

@@ -36,7 +36,10 @@ class WorkerFacts:
 
 @dataclass(frozen=True, slots=True)
 class DeathCount:
-    """Worker processes that died of a ``signal`` while they ran a version; "" and 0 if they ran none."""
+    """
+    Workers, or isolated versions' own processes, that died of a ``signal`` while they ran a version; "" and 0 if they ran
+    none.
+    """
 
     model: str
     version: int
@@ -135,6 +138,7 @@ class MetricsFacts:
     versions: tuple[VersionFacts, ...] = ()
     routes: tuple[RouteFacts, ...] = ()
     deaths: tuple[DeathCount, ...] = ()
+    isolated_deaths: tuple[DeathCount, ...] = ()
     swaps: tuple[SwapCounts, ...] = ()
     quality: tuple[QualityFacts, ...] = ()
     predictions_recorded: int = 0

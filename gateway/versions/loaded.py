@@ -9,6 +9,7 @@ from typing import Protocol
 from gateway.contract.desired import DesiredVersion
 from gateway.contract.run_notes import RunNotes
 from gateway.runtime.halt import Halt
+from gateway.runtime.isolated.isolated_session import IsolatedSession
 from gateway.runtime.process_memory import Resident, freed_is_given_back, give_back, resident
 from gateway.runtime.session import Array, Session
 from gateway.versions.pace import Pace
@@ -60,7 +61,9 @@ class LoadedVersion:
         self.memory_before = Resident()  # of the process, before this version was loaded
         self.example_due_ns = 0
         self._rehearsal = rehearsal
-        self._notes, self._mark = notes, notes.enter(model, desired.number)
+        # A child's memory and death are its own. Its runs wait while it is started again, never in the lane's thread.
+        self._isolated = session if isinstance(session, IsolatedSession) else None
+        self._notes, self._mark = notes, 0 if self._isolated else notes.enter(model, desired.number)
         self._lock = threading.Lock()
         self._leases = 0
         self._is_retired = False
@@ -128,12 +131,13 @@ class LoadedVersion:
             warmth = warm_up.run(emitted_sizes(self.max_rows, self.batching.preferred_rows))
         finally:
             self._notes.end()
-        self.pace.learn_warm_up(warmth.runs, may_be_inline=warmth.is_complete and not self.batching.queue_delay_us)
+        may_be_inline = warmth.is_complete and not self.batching.queue_delay_us and self._isolated is None
+        self.pace.learn_warm_up(warmth.runs, may_be_inline=may_be_inline)
 
     def settle(self) -> None:
         """Gives back what loading left over, and measures the memory that the version takes. Called once, after warm-up."""
-        taken = resident().since(self.memory_before)
-        if taken.private_bytes + taken.mapped_bytes >= LARGE_BYTES:
+        taken = self._isolated.resident() if self._isolated else resident().since(self.memory_before)
+        if self._isolated is None and taken.private_bytes + taken.mapped_bytes >= LARGE_BYTES:
             give_back()  # loading copies weights for a moment, and malloc would keep that memory
             taken = resident().since(self.memory_before)
         self.private_bytes, self.mapped_bytes = taken.private_bytes, taken.mapped_bytes

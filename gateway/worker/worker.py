@@ -81,10 +81,14 @@ class WorkerLimits:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of a worker that serve: the data plane, and what loads versions for it."""
+    """
+    The parts of a worker that serve: the data plane, what loads versions for it, and the deaths of isolated ones by
+    ``model|version|signal``.
+    """
 
     plane: Plane
     loader: Loader
+    isolated_deaths: Callable[[], dict[str, int]] = dict
 
 
 MakeParts = Callable[[Settings, Hello, Clock], Parts]
@@ -142,6 +146,7 @@ class Worker:
             executor=self._executor,
             clock=clock,
             report_period_s=limits.report_period_s,
+            isolated_deaths=parts.isolated_deaths,
         )
         if settings.requests.on_demand:
             self._plane.load_on_demand(self._load_version)
@@ -291,4 +296,5 @@ def _serving_parts(notes: RunNotes, settings: Settings, hello: Hello, clock: Clo
         recent=recent,
         clock=clock,
     )
-    return Parts(plane, OnnxLoader(model_threads(settings), recent, notes))
+    loader = OnnxLoader(model_threads(settings), recent, notes)
+    return Parts(plane, loader, loader.isolated_deaths.counts)

@@ -164,7 +164,7 @@ class Batching(_message.Message):
     def __init__(self, mode: _Optional[str] = ..., max_rows: _Optional[int] = ..., queue_delay_us: _Optional[int] = ..., preferred_rows: _Optional[_Union[PreferredRows, _Mapping]] = ..., max_waiting: _Optional[int] = ..., queue_target_us: _Optional[int] = ..., adaptive_limit: bool = ...) -> None: ...
 
 class Deployment(_message.Message):
-    __slots__ = ("model", "revision", "etag", "default_version", "shares", "shadow", "batching", "rollback_window_s", "predecessor", "action", "author", "reason", "create_time", "swap_order")
+    __slots__ = ("model", "revision", "etag", "default_version", "shares", "shadow", "batching", "rollback_window_s", "predecessor", "action", "author", "reason", "create_time", "swap_order", "isolation")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
@@ -179,6 +179,7 @@ class Deployment(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     SWAP_ORDER_FIELD_NUMBER: _ClassVar[int]
+    ISOLATION_FIELD_NUMBER: _ClassVar[int]
     model: str
     revision: int
     etag: str
@@ -193,7 +194,8 @@ class Deployment(_message.Message):
     reason: str
     create_time: _timestamp_pb2.Timestamp
     swap_order: str
-    def __init__(self, model: _Optional[str] = ..., revision: _Optional[int] = ..., etag: _Optional[str] = ..., default_version: _Optional[int] = ..., shares: _Optional[_Iterable[_Union[Share, _Mapping]]] = ..., shadow: _Optional[_Union[Shadow, _Mapping]] = ..., batching: _Optional[_Union[Batching, _Mapping]] = ..., rollback_window_s: _Optional[float] = ..., predecessor: _Optional[int] = ..., action: _Optional[str] = ..., author: _Optional[str] = ..., reason: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., swap_order: _Optional[str] = ...) -> None: ...
+    isolation: str
+    def __init__(self, model: _Optional[str] = ..., revision: _Optional[int] = ..., etag: _Optional[str] = ..., default_version: _Optional[int] = ..., shares: _Optional[_Iterable[_Union[Share, _Mapping]]] = ..., shadow: _Optional[_Union[Shadow, _Mapping]] = ..., batching: _Optional[_Union[Batching, _Mapping]] = ..., rollback_window_s: _Optional[float] = ..., predecessor: _Optional[int] = ..., action: _Optional[str] = ..., author: _Optional[str] = ..., reason: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., swap_order: _Optional[str] = ..., isolation: _Optional[str] = ...) -> None: ...
 
 class OperationStep(_message.Message):
     __slots__ = ("name", "detail", "time")
@@ -501,7 +503,7 @@ class SetShadowRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., percent: _Optional[float] = ..., force: bool = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class ConfigureRequest(_message.Message):
-    __slots__ = ("model", "batching", "rollback_window_s", "etag", "request_id", "author", "reason", "swap_order")
+    __slots__ = ("model", "batching", "rollback_window_s", "etag", "request_id", "author", "reason", "swap_order", "isolation")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     BATCHING_FIELD_NUMBER: _ClassVar[int]
     ROLLBACK_WINDOW_S_FIELD_NUMBER: _ClassVar[int]
@@ -510,6 +512,7 @@ class ConfigureRequest(_message.Message):
     AUTHOR_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     SWAP_ORDER_FIELD_NUMBER: _ClassVar[int]
+    ISOLATION_FIELD_NUMBER: _ClassVar[int]
     model: str
     batching: Batching
     rollback_window_s: float
@@ -518,7 +521,8 @@ class ConfigureRequest(_message.Message):
     author: str
     reason: str
     swap_order: str
-    def __init__(self, model: _Optional[str] = ..., batching: _Optional[_Union[Batching, _Mapping]] = ..., rollback_window_s: _Optional[float] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ..., reason: _Optional[str] = ..., swap_order: _Optional[str] = ...) -> None: ...
+    isolation: str
+    def __init__(self, model: _Optional[str] = ..., batching: _Optional[_Union[Batching, _Mapping]] = ..., rollback_window_s: _Optional[float] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ..., reason: _Optional[str] = ..., swap_order: _Optional[str] = ..., isolation: _Optional[str] = ...) -> None: ...
 
 class PromoteRequest(_message.Message):
     __slots__ = ("model", "version", "force", "etag", "request_id", "author", "reason")
