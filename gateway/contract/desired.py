@@ -6,8 +6,8 @@ Always whole: what a state leaves out is unloaded, and the last one wins. So no 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 
 from registry.deployment import Batching, Segment, Shadow
 from registry.signature import Signature
@@ -21,6 +21,7 @@ class DesiredVersion:
     that of its serving layout, for which the runtime needs ``session_config``. ``digest`` is the artifact's either way.
     ``examples`` is the file with example requests to warm it up with (`registry.examples`), empty if there is none.
     ``isolation``: ``none`` loads it in the worker, ``process`` in a child process of its own.
+    ``is_suspect``: it has ended a worker, so a load without isolation must not serve a moment longer.
     """
 
     number: int
@@ -33,6 +34,7 @@ class DesiredVersion:
     examples: str = ""
     session_config: tuple[tuple[str, str], ...] = ()
     isolation: str = "none"
+    is_suspect: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,8 @@ class DesiredModel:
     """
     The versions of one model that a worker should have loaded, and its route (None: loaded, but without callers).
     ``aliases`` are names of versions without a route. ``unavailable`` says why callers get no answer for a while although
-    the model is deployed; empty if there is no such reason.
+    the model is deployed; empty if there is no such reason. ``fences`` are the times (Unix seconds) until which calls of
+    versions that crash are refused.
     """
 
     name: str
@@ -60,6 +63,7 @@ class DesiredModel:
     route: DesiredRoute | None
     aliases: Mapping[str, int] = field(default_factory=dict)
     unavailable: str = ""
+    fences: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +91,17 @@ class DesiredState:
     revision: int
     models: tuple[DesiredModel, ...] = ()
     regions: tuple[Region, ...] = ()
+
+
+def isolating(state: DesiredState, names: Collection[tuple[str, int]]) -> DesiredState:
+    """Returns the state with these versions (model, number) isolated, because they have ended workers."""
+    models = {model for model, _ in names}
+    return replace(state, models=tuple(_isolating(one, names) if one.name in models else one for one in state.models))
+
+
+def _isolating(model: DesiredModel, names: Collection[tuple[str, int]]) -> DesiredModel:
+    versions = (
+        replace(version, isolation="process", is_suspect=True) if (model.name, version.number) in names else version
+        for version in model.versions
+    )
+    return replace(model, versions=tuple(versions))

@@ -18,7 +18,7 @@ from typing import Any
 
 import structlog
 
-from gateway.contract.deaths import WorkerDeath, is_explained, recent
+from gateway.contract.deaths import WorkerDeath, blamed, is_explained, recent
 from gateway.process import backoff as restarts
 from gateway.process.death_messages import death_line
 from gateway.process.handle import Child, end_of, signal_of
@@ -124,6 +124,7 @@ class Supervisor:
         if code is not None:
             self._died(child, code)
         if child.pid is None and time.monotonic() >= child.start_at_s:
+            child.isolate = tuple(sorted(blamed(recent(self._deaths, time.time()))))
             child.spawn()
             _log.info("child_started", child=child.name, child_pid=child.pid, restarts=child.deaths.total)
             return True

@@ -45,6 +45,8 @@ class ModelPlan:
     All facts that decide which versions of one model are loaded. ``warm`` is the predecessor while the rollback window is
     open, else None. ``on_demand`` are versions loaded because callers named them. ``freed`` are versions that a running
     change frees before it loads others: they are not loaded whoever names them, and the model has no route meanwhile.
+    ``suspects`` have ended a worker.
+    ``fences`` are the times (Unix seconds) until which calls of a version are refused.
     """
 
     deployment: Deployment | None = None
@@ -53,6 +55,8 @@ class ModelPlan:
     preparing: Preparing | None = None
     on_demand: frozenset[int] = frozenset()
     freed: frozenset[int] = frozenset()
+    suspects: frozenset[int] = frozenset()
+    fences: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def is_deployed(self) -> bool:
@@ -146,13 +150,19 @@ def desired_model(name: str, plan: ModelPlan, find: Callable[[str, int], Found])
     Returns one model's part of the desired state; None if no version should be loaded. ``find(model, number)`` returns a
     registered version.
     """
-    isolation = plan.deployment.isolation if plan.deployment else "none"
-    versions = tuple(_version(find(name, number), batching, isolation) for number, batching in held(plan).items())
+    versions = tuple(_version(find(name, number), batching, plan) for number, batching in held(plan).items())
     if not versions and not plan.freed:
         return None
     made = route(plan)
     pins = {} if made else {alias: number for alias, number in sorted(plan.aliases.items()) if number in plan.on_demand}
-    return DesiredModel(name, versions, made, pins, _unavailable(plan))
+    return DesiredModel(name, versions, made, pins, _unavailable(plan), plan.fences)
+
+
+def isolation(plan: ModelPlan, number: int) -> str:
+    """Returns ``process`` if the version runs in a process of its own: its deployment says so, or it has ended a worker."""
+    if number in plan.suspects:
+        return "process"
+    return plan.deployment.isolation if plan.deployment else "none"
 
 
 def _unavailable(plan: ModelPlan) -> str:
@@ -162,7 +172,7 @@ def _unavailable(plan: ModelPlan) -> str:
     return f"{old} is freed before the next version is loaded (swap order memory)"
 
 
-def _version(found: Found, batching: Batching, isolation: str) -> DesiredVersion:
+def _version(found: Found, batching: Batching, plan: ModelPlan) -> DesiredVersion:
     version, facts = found.version, found.version.facts
     return DesiredVersion(
         number=version.number,
@@ -174,5 +184,6 @@ def _version(found: Found, batching: Batching, isolation: str) -> DesiredVersion
         batching=batching,
         examples=found.examples,
         session_config=found.session_config,
-        isolation=isolation,
+        isolation=isolation(plan, version.number),
+        is_suspect=version.number in plan.suspects,
     )

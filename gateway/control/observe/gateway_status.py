@@ -12,7 +12,7 @@ from gateway.contract.counts import ArmCounts, ShadowCounts
 from gateway.contract.observed import ObservedVersion
 from gateway.contract.version_state import VersionState
 from gateway.control.crashes.decide import NO_CRASHES, CrashView
-from gateway.control.desired.reconcile import ModelPlan, roles
+from gateway.control.desired.reconcile import ModelPlan, isolation, roles
 from gateway.control.fleet.progress import FleetView, WorkerView
 from gateway.telemetry.merged_counts import Merged, by_version, quantile, summed
 from registry.deployment import PARTS, Deployment
@@ -61,9 +61,10 @@ class VersionStatus:
     """
     One desired version, over all workers.
 
-    ``state`` is the least advanced one. ``private_bytes`` and ``in_flight`` are sums; ``load_ms`` and ``mapped_bytes`` (shared
-    by the workers) are the largest value; ``memory_bytes`` is private plus mapped. ``layout`` is the form of large weights,
-    and the reason for it. ``deaths`` counts processes that died while they ran the version. Counts are those of callers (arms
+    ``state`` is the least advanced one. ``private_bytes`` and ``in_flight`` are sums; ``load_ms`` and ``mapped_bytes``
+    (shared by the workers) are the largest value; ``memory_bytes`` is private plus mapped. ``layout`` is the form of large
+    weights, and the reason for it. ``deaths`` counts processes that died while they ran the version; ``isolation`` is where
+    it runs, "" for the workers; ``fenced_until`` is Unix seconds, 0 if it is not fenced. Counts are those of callers (arms
     default, candidate and pinned); latencies are in seconds.
     """
 
@@ -87,6 +88,8 @@ class VersionStatus:
     mapped_bytes: int = 0
     layout: str = ""
     deaths: int = 0
+    isolation: str = ""
+    fenced_until: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,10 +187,18 @@ def _worker_state(worker: WorkerView) -> str:
 def _model(name: str, plan: ModelPlan, view: FleetView, counts: _Counts) -> ModelStatus:
     weights = plan.deployment.weights() if plan.deployment else {}
     versions = tuple(
-        _version(name, number, names, weights.get(number, 0) * 100 / PARTS, view, counts)
+        replace(
+            _version(name, number, names, weights.get(number, 0) * 100 / PARTS, view, counts),
+            isolation=_isolation(plan, number),
+        )
         for number, names in sorted(roles(plan).items())
     )
     return ModelStatus(name, plan.deployment, versions)
+
+
+def _isolation(plan: ModelPlan, number: int) -> str:
+    place = isolation(plan, number)
+    return "" if place == "none" else f"{place}: it has ended a worker" if number in plan.suspects else place
 
 
 def _version(
@@ -221,6 +232,7 @@ def _version(
         mapped_bytes=mapped_bytes,
         layout=counted.layouts.get((model, number), ""),
         deaths=counted.crashes.deaths.get((model, number), 0),
+        fenced_until=counted.crashes.fenced.get((model, number), 0.0),
     )
 
 
