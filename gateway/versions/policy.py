@@ -127,8 +127,8 @@ def next_route(model: DesiredModel, states: Mapping[int, VersionState], current:
     if route is None:
         return None
     suspects = {one.number for one in model.versions if one.is_suspect and states.get(one.number) is not S.READY}
-    if suspects:
-        return _without(current, suspects) if current is not None else None
+    if suspects and current is not None:
+        current = _without(current, suspects)
     if any(states.get(number) is not S.READY for number in needed(route)):
         return current
     if route.shadow is None:

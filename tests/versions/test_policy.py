@@ -98,3 +98,11 @@ def test_a_route_does_without_a_suspect_until_it_is_isolated() -> None:
     assert next_route(model, states, route) == replace(route, segments=(), shadow=None)
     assert next_route(model, states, replace(route, default=1, segments=())) is None
     assert next_route(model, states | {1: S.READY}, None) == route
+
+
+def test_a_suspect_that_is_not_routed_holds_up_no_route() -> None:
+    before = DesiredRoute(1, 1, (), "salt", None)
+    route = replace(before, revision=2, default=2)
+    model = DesiredModel("m", (SUSPECT, V2), route)
+    assert next_route(model, {1: S.FAILED, 2: S.READY}, before) == route
+    assert next_route(model, {1: S.FAILED, 2: S.LOADING}, before) is None
