@@ -195,6 +195,9 @@ class FakeGateway:
 
     # ---- models and versions
 
+    def Unfence(self, request, context):
+        return admin_pb2.UnfenceResponse(versions=[int(request.version)] if request.version else [])
+
     def ListModels(self, request, context):
         names = sorted(name for name, versions in self.versions.items() if versions)
         start = int(request.page_token or 0)

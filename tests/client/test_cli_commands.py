@@ -14,6 +14,7 @@ from rich.console import Console
 from gateway.cli import main
 from gateway.cli.commands import COMMANDS
 from gateway.cli.configuring import settings
+from gateway.cli.tables import status_view
 from gateway.protocol.messages import admin
 
 
@@ -425,3 +426,24 @@ def test_watching_outlives_the_gateway_and_ends_with_ctrl_c(run, gateway, monkey
     assert (done.code, done.err) == (0, "")
     assert "2/2 workers serving" in done.out
     assert "no gateway answers" in done.out
+
+
+def test_unfence_tells_which_versions_take_calls_again(run, gateway):
+    gateway.add_versions("echo", 2)
+    assert run("unfence", "echo", "2", "--reason", "fixed").out == "echo v2 takes calls again\n"
+    request = gateway.requests["Unfence"][-1]
+    assert (request.model, request.version, request.reason) == ("echo", "2", "fixed")
+    assert run("unfence", "echo", "--json").json == {"model": "echo", "versions": []}
+    assert run("unfence", "echo").out == "no version of echo is fenced\n"
+
+
+def test_status_shows_where_a_crashing_version_runs_and_until_when_it_is_fenced():
+    version = admin.VersionStatus(version=2, state="READY", deaths=4, isolation="process: it has ended a worker")
+    version.fenced_until.FromSeconds(1_800_000_000)
+    worker = admin.WorkerStatus(worker=1, state="serving", last_death="SIGFPE, 1 request of ratio v2")
+    status = admin.Status(workers=[worker], models=[admin.ModelStatus(model="ratio", versions=[version])])
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(status_view(status, "head"))
+    text = console.export_text()
+    assert "worker 1 died last of SIGFPE, 1 request of ratio v2" in text
+    assert "process: it has ended a worker, fenced until" in text
