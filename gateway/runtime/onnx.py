@@ -91,13 +91,7 @@ class OnnxSession:
 
     def _run_values(self, outputs: Sequence[str], inputs: Mapping[str, Array], options: Any) -> list[Array]:
         """The same through OrtValues: numpy has no bfloat16, so its bits travel as uint16."""
-        values = {}
-        for name, array in inputs.items():
-            if name in self._bfloat16_inputs:
-                value = ort.OrtValue.ortvalue_from_numpy_with_onnx_type(np.ascontiguousarray(array), _BFLOAT16)
-            else:
-                value = ort.OrtValue.ortvalue_from_numpy(array)
-            values[name] = value._get_c_value()
+        values = {name: _value(array, is_bfloat16=name in self._bfloat16_inputs) for name, array in inputs.items()}
         results = self._session.run_with_ort_values(values, list(outputs), options)
         return [_array(value) for value in results]
 
@@ -106,6 +100,30 @@ class OnnxSession:
         options = ort.RunOptions()
         options.add_run_config_entry(*_SHRINK)
         _identity().run(["y"], {"x": np.empty(0, np.bool_)}, options)  # needs no memory itself
+
+
+class ObservingSession:
+    """
+    A model, given as the bytes of its ONNX file, that runs exactly as it is written, so that every tensor can be an output.
+    ``names`` are the outputs that are tensors. Its external data lies in ``folder``. Raises LoadRefused.
+    """
+
+    def __init__(self, content: bytes, folder: Path) -> None:
+        options = _options(1, {"session.model_external_initializers_file_folder_path": str(folder)})
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        self._session: Any = _opened(content, options)._sess
+        self.names = tuple(str(node.name) for node in self._session.outputs_meta if str(node.type).startswith("tensor("))
+        self._inputs = {str(node.name): str(node.type) for node in self._session.inputs_meta}
+        self._inputs |= {str(node.name): str(node.type) for node in self._session.overridable_initializers}
+
+    def run(self, outputs: Sequence[str], inputs: Mapping[str, Array]) -> list[Array]:
+        """Returns the named tensors for these inputs; bfloat16 as uint16. Raises RunFailed."""
+        try:
+            bfloat16 = {name for name in inputs if self._inputs[name] == "tensor(bfloat16)"}
+            values = {name: _value(array, is_bfloat16=name in bfloat16) for name, array in inputs.items()}
+            return [_array(value) for value in self._session.run_with_ort_values(values, list(outputs), None)]
+        except Exception as error:  # onnxruntime raises a dozen unrelated classes here
+            raise RunFailed(_text(error)) from None
 
 
 def save_optimized(path: Path, target: Path, *, is_packed: bool) -> None:
@@ -148,13 +166,23 @@ def _identity() -> Any:
     return session
 
 
-def _opened(path: Path, options: Any) -> Any:
+def _opened(model: Path | bytes, options: Any) -> Any:
     with _first:  # two at once would make the arena twice
         _identity()
     try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(
+            model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]
+        )
     except Exception as error:  # onnxruntime raises a dozen unrelated classes here
         raise LoadRefused(_text(error)) from None
+
+
+def _value(array: Array, *, is_bfloat16: bool) -> Any:
+    if is_bfloat16:
+        value = ort.OrtValue.ortvalue_from_numpy_with_onnx_type(np.ascontiguousarray(array), _BFLOAT16)
+    else:
+        value = ort.OrtValue.ortvalue_from_numpy(array)
+    return value._get_c_value()
 
 
 def _array(value: Any) -> Array:
