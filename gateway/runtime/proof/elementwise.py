@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.runtime.proof.sizes import ONE, Size, symbol
 from gateway.runtime.proof.step import Rule, Step
-from gateway.runtime.proof.tensors import NotProved, Plain, Rows, Tensor
+from gateway.runtime.proof.tensors import Dims, NotProved, Plain, Rows, Tensor
 
 MIXES = "mixes rows"
 
@@ -31,9 +31,15 @@ def broadcast(tensors: list[Tensor], name: str) -> Rows:
     for tensor in tensors:
         if isinstance(tensor, Plain) and tensor.rank >= -place and tensor.dims[place] != ONE:
             raise NotProved("combines rows with a tensor that has a fixed number of them")
-    dims = [_dim([tensor.dims[at] for tensor in tensors if tensor.rank >= -at], f"{name}:{at}") for at in range(-rank, 0)]
+    dims = list(broadcast_dims([tensor.dims for tensor in tensors], name))
     dims[place] = carriers[0].dims[carriers[0].axis]
     return Rows(tuple(dims), rank + place)
+
+
+def broadcast_dims(shapes: list[Dims], name: str) -> Dims:
+    """Returns the shape that broadcasting gives. ``name`` names dimensions of it that are not known."""
+    rank = max(len(dims) for dims in shapes)
+    return tuple(_dim([dims[at] for dims in shapes if len(dims) >= -at], f"{name}:{at}") for at in range(-rank, 0))
 
 
 def _dim(found: list[Size], name: str) -> Size:
@@ -89,14 +95,14 @@ def _whole(tensor: Plain | None) -> None:
         raise NotProved("has scales that differ along an axis")
 
 
-_BROADCAST = """Add Sub Mul Div Pow Mod And Or Xor Equal Greater GreaterOrEqual Less LessOrEqual Where Max Min Sum Mean PRelu
+BROADCAST = """Add Sub Mul Div Pow Mod And Or Xor Equal Greater GreaterOrEqual Less LessOrEqual Where Max Min Sum Mean PRelu
 BitShift BitwiseAnd BitwiseOr BitwiseXor StringConcat""".split()
-_UNARY = """Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast CastLike Ceil Celu Clip Cos Cosh Elu Erf Exp Floor Gelu
+UNARY = """Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast CastLike Ceil Celu Clip Cos Cosh Elu Erf Exp Floor Gelu
 HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal RegexFullMatch Relu Round Selu Shrink Sigmoid
 Sign Sin Sinh Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu""".split()
 RULES: dict[tuple[str, str], Rule] = {
-    **{("", name): elementwise for name in _BROADCAST},
-    **{("", name): unary for name in _UNARY},
+    **{("", name): elementwise for name in BROADCAST},
+    **{("", name): unary for name in UNARY},
     ("", "QuantizeLinear"): quantize,
     ("", "DequantizeLinear"): quantize,
     ("", "Dropout"): dropout,

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.runtime.proof.elementwise import BROADCAST, UNARY, broadcast_dims
 from gateway.runtime.proof.graph import Constant
-from gateway.runtime.proof.sizes import UNKNOWN, Element, Size, product, quotient, symbol
+from gateway.runtime.proof.reshaping import unsqueezed
+from gateway.runtime.proof.sizes import ONE, UNKNOWN, Element, Size, product, quotient, symbol
 from gateway.runtime.proof.step import Step, axis_of
-from gateway.runtime.proof.tensors import MAX_ELEMENTS, NotProved, Plain, Tensor, fixed_dims
+from gateway.runtime.proof.tensors import MAX_ELEMENTS, Dims, NotProved, Plain, Tensor, fixed_dims
 
 Elements = NDArray[Any]
 ANY = "?"  # begins the name of a symbol that may be negative or no whole number
@@ -48,7 +50,22 @@ def from_plain(step: Step) -> tuple[Tensor, ...]:
                 return (_sizes(elements),)
     if depends:
         raise NotProved("mixes rows: their number becomes data")
+    exact = _exact_dims(step, inputs)
+    if exact is not None:
+        return (Plain(exact),)
     return tuple(Plain(step.dims(index)) if name else Plain(()) for index, name in enumerate(step.node.outputs))
+
+
+def _exact_dims(step: Step, inputs: Sequence[Plain]) -> Dims | None:
+    """Returns the dimensions of the output of the operators that lead to broadcasting, where 1 is not just any number."""
+    operator = step.node.operator if not step.node.domain else ""
+    if operator in BROADCAST or (operator in UNARY and len(inputs) == 1):
+        return broadcast_dims([tensor.dims for tensor in inputs], step.node.outputs[0])
+    if operator == "Unsqueeze":
+        return tuple(ONE if axis < 0 else inputs[0].dims[axis] for axis in unsqueezed(step, inputs[0].rank))
+    if operator == "Transpose":
+        return tuple(inputs[0].dims[axis] for axis in step.attribute("perm", range(inputs[0].rank)[::-1]))
+    return None
 
 
 def _elements(tensor: Plain, name: str) -> Elements | None:
@@ -101,7 +118,14 @@ def _gather(step: Step, given: list[Elements]) -> Elements | None:
     places = _numbers(given[1])
     if places is None:
         return None
-    return np.take(given[0], np.array(places, np.int64).reshape(given[1].shape), axis=step.attribute("axis", 0))
+    taken = np.take(given[0], np.array(places, np.int64).reshape(given[1].shape), axis=step.attribute("axis", 0))
+    return taken if isinstance(taken, np.ndarray) else _single(taken)
+
+
+def _single(size: Element) -> Elements:
+    made = np.empty((), object)
+    made[()] = size
+    return made
 
 
 def _concat(step: Step, given: list[Elements]) -> Elements:

@@ -78,12 +78,16 @@ def squeeze(step: Step) -> tuple[Tensor, ...]:
 def unsqueeze(step: Step) -> tuple[Tensor, ...]:
     """Unsqueeze: new axes of length 1."""
     rows = step.rows()
-    axes = step.axes("axes", 1, 13) or []
-    rank = rows.rank + len(axes)
-    new = {axis_of(axis, rank) for axis in axes}
-    old = iter(range(rows.rank))
-    order = [-1 if axis in new else next(old) for axis in range(rank)]
+    order = unsqueezed(step, rows.rank)
     return (Rows(tuple(ONE if axis < 0 else rows.dims[axis] for axis in order), order.index(rows.axis)),)
+
+
+def unsqueezed(step: Step, rank: int) -> list[int]:
+    """Returns for each axis after Unsqueeze the one that it was before, -1 for new ones."""
+    axes = step.axes("axes", 1, 13) or []
+    new = {axis_of(axis, rank + len(axes)) for axis in axes}
+    old = iter(range(rank))
+    return [-1 if axis in new else next(old) for axis in range(rank + len(axes))]
 
 
 def transpose(step: Step) -> tuple[Tensor, ...]:
