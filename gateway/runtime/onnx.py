@@ -112,15 +112,19 @@ class ObservingSession:
         options = _options(1, {"session.model_external_initializers_file_folder_path": str(folder)})
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         self._session: Any = _opened(content, options)._sess
-        self.names = tuple(str(node.name) for node in self._session.outputs_meta if str(node.type).startswith("tensor("))
-        self._inputs = {str(node.name): str(node.type) for node in self._session.inputs_meta}
-        self._inputs |= {str(node.name): str(node.type) for node in self._session.overridable_initializers}
+        outputs = {str(node.name): str(node.type) for node in self._session.outputs_meta}
+        self.names = tuple(name for name, kind in outputs.items() if kind.startswith("tensor("))
+        inputs = (*self._session.inputs_meta, *self._session.overridable_initializers)
+        kinds = outputs | {str(node.name): str(node.type) for node in inputs}
+        self._bfloat16 = frozenset(name for name, kind in kinds.items() if kind == "tensor(bfloat16)")
 
     def run(self, outputs: Sequence[str], inputs: Mapping[str, Array]) -> list[Array]:
         """Returns the named tensors for these inputs; bfloat16 as uint16. Raises RunFailed."""
         try:
-            bfloat16 = {name for name in inputs if self._inputs[name] == "tensor(bfloat16)"}
-            values = {name: _value(array, is_bfloat16=name in bfloat16) for name, array in inputs.items()}
+            if self._bfloat16.isdisjoint((*outputs, *inputs)):
+                results: list[Array] = self._session.run(outputs, inputs, None)
+                return results
+            values = {name: _value(array, is_bfloat16=name in self._bfloat16) for name, array in inputs.items()}
             return [_array(value) for value in self._session.run_with_ort_values(values, list(outputs), None)]
         except Exception as error:  # onnxruntime raises a dozen unrelated classes here
             raise RunFailed(_text(error)) from None

@@ -16,7 +16,7 @@ from gateway.runtime.sandbox import Limits, SandboxFailed, answer, ask
 from registry.errors import InvalidModel, InvalidValue
 from registry.examples import Example, misfit, title
 from registry.prediction import check_prediction, guess_prediction
-from registry.versions import Facts, Prediction
+from registry.versions import Facts, Prediction, RowProof
 
 if TYPE_CHECKING:
     from gateway.runtime.session import Session
@@ -79,8 +79,9 @@ def trial(
 def examine(order: TrialOrder) -> Outcome:
     """Loads and runs a model in this process."""
     from gateway.runtime.onnx import OnnxSession
+    from gateway.runtime.proof.verdict import row_verdict
     from gateway.runtime.session import LoadRefused
-    from gateway.runtime.synthetic import has_free_dimensions, row_independence, runnable_inputs
+    from gateway.runtime.synthetic import has_free_dimensions, runnable_inputs
     from registry.onnx_file import read_model
 
     try:
@@ -96,9 +97,10 @@ def examine(order: TrialOrder) -> Outcome:
             return Outcome(refusal=f"{title(index, example)}: {problem}", field=f"examples[{index}]")
     if not order.examples and runnable_inputs(session, 1) is None and not has_free_dimensions(signature):
         return Outcome(refusal="the model failed on every made-up input that fits its signature: register it with an example")
-    is_batchable, reason = row_independence(session, examples=order.examples)
+    verdict = row_verdict(Path(order.path), session, order.examples)
     prediction = order.prediction or guess_prediction(signature)
-    return Outcome(Facts(signature, prediction, is_batchable, reason))
+    is_proved = verdict.proof is RowProof.PROVED
+    return Outcome(Facts(signature, prediction, is_proved, verdict.reason, verdict.proof, verdict.batched_inputs))
 
 
 def _failure(session: Session, example: Example) -> str:

@@ -19,11 +19,12 @@ def observe(session: ObservingSession, graph: Graph, inputs: Mapping[str, Array]
     fixed = constants(graph, inputs)
     shapes: dict[str, tuple[int, ...]] = {}
     values: dict[str, Constant] = {}
+    sizes: dict[str, int] = {}
     for name, array in fetched(session, session.names, inputs):
-        shapes[name] = array.shape
+        shapes[name], sizes[name] = array.shape, array.nbytes
         if name in fixed:
             values[name] = Constant(array.shape, array if array.size <= MAX_VALUES and array.dtype != object else None)
-    return Observed(rows, shapes, values)
+    return Observed(rows, shapes, values, sizes)
 
 
 def fetched(session: ObservingSession, names: Sequence[str], inputs: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:

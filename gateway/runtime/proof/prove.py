@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.runtime.onnx import ObservingSession
@@ -11,7 +11,7 @@ from gateway.runtime.proof.observe import observe
 from gateway.runtime.proof.read import observable, read_graph
 from gateway.runtime.proof.sizes import ROWS, Size, symbol
 from gateway.runtime.proof.tensors import Plain, Rows, Tensor, fixed_dims
-from gateway.runtime.proof.walk import Refuted, ends_with_rows, sized_by_data, walk
+from gateway.runtime.proof.walk import Refuted, ends_with_rows, sized_by_data, tables, walk
 from gateway.runtime.session import Array, LoadRefused, RunFailed
 from registry.signature import Signature
 
@@ -23,11 +23,12 @@ Inputs = Callable[[int], Mapping[str, Array] | None]  # inputs with so many rows
 class Proof:
     """
     The result. ``reason`` says why the rows are not proved to be independent; empty if they are. ``carriers`` are the
-    tensors that carry rows, by name, in the form of `Rows`.
+    tensors that carry rows, by name; ``sizes`` are the bytes that a few rows of them take.
     """
 
     reason: str = ""
     carriers: Mapping[str, Rows] | None = None
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 class Prover:
@@ -38,6 +39,7 @@ class Prover:
         read = read_graph(path)
         self.graph = read.graph
         self._session: ObservingSession | None = None
+        self.tables: tuple[int, ...] = ()  # lengths of the tables that rows index, as found by the last proof
         self._problem = ""
         content, _ = observable(read)
         try:
@@ -59,19 +61,30 @@ class Prover:
         """Returns the proof for requests with these inputs."""
         if self._session is None:
             return Proof(self._problem)
-        known: Mapping[str, Tensor] = {}
+        before: Mapping[str, Tensor] = {}
         for rows in OBSERVED_ROWS:
             given = inputs(rows)
             if given is None:
                 return Proof(f"no input of {rows} rows was found that the model runs on")
             try:
-                known = walk(self.graph, _tensors(self._signature, given), observe(self._session, self.graph, given, rows))
+                seen = observe(self._session, self.graph, given, rows)
+                known = walk(self.graph, _tensors(self._signature, given), seen)
             except (Refuted, RunFailed) as error:
                 return Proof(str(error))
-            problem = ends_with_rows(known, self.graph)
+            problem = ends_with_rows(known, self.graph) or _disagreement(before, known)
             if problem:
                 return Proof(problem)
-        return Proof("", {name: tensor for name, tensor in known.items() if isinstance(tensor, Rows)})
+            before = known
+        self.tables = tables(self.graph, known)
+        return Proof("", {name: tensor for name, tensor in known.items() if isinstance(tensor, Rows)}, seen.sizes)
+
+
+def _disagreement(before: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> str:
+    """Returns which tensor's form was not the same with another number of rows: then a rule is wrong."""
+    for name, tensor in before.items():
+        if isinstance(tensor, Rows) and tensor != now[name]:
+            return f"tensor {name!r} changes its form with the number of rows"
+    return ""
 
 
 def _tensors(signature: Signature, given: Mapping[str, Array]) -> dict[str, Tensor]:

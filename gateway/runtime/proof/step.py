@@ -36,14 +36,14 @@ class Step:
         """Returns an input that has to carry rows. Raises NotProved."""
         tensor = self.input(index)
         if not isinstance(tensor, Rows):
-            raise NotProved("takes rows where it was expected to take weights, or the other way round")
+            raise NotProved("mixes rows: it takes them where something for all of them belongs")
         return tensor
 
     def plain(self, index: int) -> Plain | None:
         """Returns an input that must not carry rows; None if it is left out. Raises NotProved."""
         tensor = self.input(index)
         if isinstance(tensor, Rows):
-            raise NotProved(f"takes rows as input {index}, which applies to all rows")
+            raise NotProved(f"mixes rows: it takes them as input {index}, which is for all of them")
         return tensor
 
     def only_first_has_rows(self) -> Rows:

@@ -8,14 +8,14 @@ reach a tensor that does not carry them through its shape alone, and a shape tha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from gateway.runtime.proof import axes, contrib, elementwise, learned, linear, picking, recurrent, reshaping
 from gateway.runtime.proof.graph import Constant, Graph, Node, needed, reads
 from gateway.runtime.proof.lengths import from_plain, shape_of
 from gateway.runtime.proof.sizes import ONE
-from gateway.runtime.proof.step import Rule, Step
+from gateway.runtime.proof.step import Rule, Step, axis_of
 from gateway.runtime.proof.subgraphs import branch, scan
 from gateway.runtime.proof.tensors import NotProved, Plain, Rows, Tensor, constant, fixed_dims
 
@@ -47,11 +47,15 @@ _REASONS = {  # of operators that can have no rule
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """Shapes of tensors in a run with ``rows`` rows, and values of those that depend on no input, if they are small."""
+    """
+    Shapes of tensors in a run with ``rows`` rows, their ``sizes`` in bytes, and values of those that depend on no input, if
+    they are small.
+    """
 
     rows: int
     shapes: Mapping[str, tuple[int, ...]]
     values: Mapping[str, Constant]
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 class Refuted(Exception):
@@ -167,3 +171,14 @@ def sized_by_data(graph: Graph) -> str:
         if node.operator in BY_DATA:
             return f"node {node} gives as many rows as the data say"
     return ""
+
+
+def tables(graph: Graph, known: Mapping[str, Tensor]) -> tuple[int, ...]:
+    """Returns the lengths of the tables that rows index."""
+    found = set()
+    for node in needed(graph):
+        data = known.get(node.inputs[0]) if node.operator == "Gather" else None
+        if isinstance(data, Plain) and isinstance(known.get(node.inputs[1]), Rows):
+            length = data.dims[axis_of(node.attributes.get("axis", 0), data.rank)]
+            found |= {length.factor} if length.is_constant else set()
+    return tuple(sorted(found))
