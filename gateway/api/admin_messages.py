@@ -58,6 +58,8 @@ def version_message(version: ModelVersion, model: Model | None = None) -> pb.Ver
         signature=_signature(facts.signature),
         batchable=facts.is_batchable,
         batching_reason=facts.batching_reason,
+        row_proof=facts.row_proof,
+        batched_inputs=[pb.InputSet(names=names) for names in facts.batched_inputs],
         tags=dict(version.tags),
         lineage=_lineage(version.lineage),
         create_time=timestamp(version.created_at),
@@ -232,6 +234,7 @@ def _version_status(status: VersionStatus) -> pb.VersionStatus:
         private_bytes=status.private_bytes,
         mapped_bytes=status.mapped_bytes,
         layout=status.layout,
+        batching=status.batching,
     )
 
 

@@ -23,6 +23,7 @@ from gateway.control.catalog.machine import layout_key, memory_bytes
 from gateway.control.catalog.memory_budget import MemoryBudget, limit_of
 from gateway.control.catalog.on_demand_loading import OnDemandLoading
 from gateway.control.catalog.registration import Registrations, Trial
+from gateway.control.catalog.row_proofs import RowProofs
 from gateway.control.catalog.shared_regions import SharedRegions
 from gateway.control.changes.aliases import Aliases
 from gateway.control.changes.operations import Operation, Operations
@@ -61,6 +62,13 @@ def run_trial(path: Path, prediction: Prediction | None, examples: Sequence[Exam
     from gateway.runtime.trial import trial
 
     return trial(path, prediction=prediction, examples=examples)
+
+
+def run_trial_later(path: Path, prediction: Prediction | None, examples: Sequence[Example]) -> Facts:
+    """Runs the trial in a process of its own that leaves the processor to others."""
+    from gateway.runtime.trial import trial
+
+    return trial(path, prediction=prediction, examples=examples, is_urgent=False)
 
 
 class Control:
@@ -117,6 +125,7 @@ class Control:
         self.registering = Registrations(
             home, limits, registry, self.operations, self.aliases, trial=trial, lay_out=self.desired.lay_out
         )
+        self.row_proofs = RowProofs(registry, self.desired, run_trial_later if trial is run_trial else trial)
         self.loading = OnDemandLoading(
             settings.requests.on_demand, registry, self.fleet, self.desired, clock, load_timeout_s=loading.load_timeout_s
         )
@@ -154,6 +163,7 @@ class Control:
         self._listener.settimeout(None)
         threading.Thread(target=self._accept, args=(self._listener,), name="accept", daemon=True).start()
         self.loading.start()
+        self.row_proofs.start()
         threading.Thread(target=self._tick_on, name="control-tick", daemon=True).start()
         _log.info("control_started", models=len(state.models), revision=state.revision, socket=str(self.home.control_socket))
 
@@ -168,6 +178,7 @@ class Control:
             self._listener.close()
             self._listener = None
         self.loading.stop()
+        self.row_proofs.stop()
         self.fleet.close()
         self.restarts.stop()
         self.operations.close(STOP_S)
@@ -198,12 +209,15 @@ class Control:
             self._refreshed_at = self.clock.monotonic()
             self.desired.refresh()
         self.desired.publish()
+        self.row_proofs.take_in(self.fleet.view())
 
     # ---- what it shows ---------------------------------------------------------------------------------------------
 
     def status(self) -> GatewayStatus:
         """Returns the gateway's status at this moment."""
-        return gateway_status(self.desired.plans(), self.fleet.view(), self.counts.merged(), self.desired.layouts())
+        return gateway_status(
+            self.desired.plans(), self.fleet.view(), self.counts.merged(), self.desired.layouts(), self.desired.facts()
+        )
 
     def is_live(self) -> HealthReport:
         """Returns that control lives, because it answers."""

@@ -7,6 +7,7 @@ kills the child and not the gateway.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ class TrialOrder:
     memory_bytes: int
     cpu_s: int
     examples: tuple[Example, ...] = ()
+    is_urgent: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +57,16 @@ def trial(
     examples: Sequence[Example] = (),
     timeout_s: float = DEFAULT_TIMEOUT_S,
     memory_bytes: int = DEFAULT_MEMORY_BYTES,
+    is_urgent: bool = True,
 ) -> Facts:
     """
     Returns the facts about the model in an ONNX file, found by running it. ``prediction`` names the output that is the
-    prediction; None reads it from the signature. ``examples`` are requests that it must answer. Raises InvalidModel that
+    prediction; None reads it from the signature. ``examples`` are requests that it must answer. If it is not ``is_urgent``,
+    it leaves the processor to others. Raises InvalidModel that
     says what failed, InvalidValue for a wrong ``prediction``, and InvalidValue that names the example that the model does
     not run on.
     """
-    order = TrialOrder(str(path), prediction, memory_bytes, max(1, int(timeout_s)), tuple(examples))
+    order = TrialOrder(str(path), prediction, memory_bytes, max(1, int(timeout_s)), tuple(examples), is_urgent)
     try:
         outcome = ask("gateway.runtime.trial", order, Outcome, timeout_s=timeout_s)
     except SandboxFailed as failed:
@@ -78,6 +82,8 @@ def trial(
 
 def examine(order: TrialOrder) -> Outcome:
     """Loads and runs a model in this process."""
+    if not order.is_urgent:
+        os.nice(19)
     from gateway.runtime.onnx import OnnxSession
     from gateway.runtime.proof.verdict import row_verdict
     from gateway.runtime.session import LoadRefused

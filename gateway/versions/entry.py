@@ -68,6 +68,7 @@ class VersionEntry:
             mapped_bytes=self.mapped_bytes,
             load_ms=self.load_ms,
             in_flight=self.loaded.in_flight if self.loaded else 0,
+            batch_failure=self.loaded.batch_failure if self.loaded else "",
         )
 
 

@@ -10,57 +10,13 @@ import pytest
 from onnx import TensorProto as T
 from onnx import helper, numpy_helper
 
-from gateway.runtime.onnx import OnnxSession
-from gateway.runtime.synthetic import row_independence
 from gateway.runtime.trial import trial
 from registry.errors import InvalidModel, InvalidValue
 from registry.examples import Example, ExampleTensor
 from registry.versions import Prediction, PredictionKind
 
 sys.path.append(str(Path(__file__).parent.parent / "serving"))
-from plane_models import batch_mean, identity, lookup, model, save, scale, tensor
-
-
-def independence(proto, tmp_path) -> tuple[bool, str]:
-    return row_independence(OnnxSession(save(proto, tmp_path / "m.onnx")))
-
-
-def softmax(axis: int):
-    return model(
-        [helper.make_node("Softmax", ["x"], ["y"], axis=axis)],
-        [tensor("x", T.FLOAT, ["n", 3])],
-        [tensor("y", T.FLOAT, ["n", 3])],
-    )
-
-
-def random_values():
-    return model(
-        [helper.make_node("RandomNormalLike", ["x"], ["y"])], [tensor("x", T.FLOAT, ["n", 3])], [tensor("y", T.FLOAT, ["n", 3])]
-    )
-
-
-@pytest.mark.parametrize(
-    "proto",
-    [scale(3), softmax(1), lookup(), identity(T.STRING, ["n"]), identity(T.BFLOAT16, ["n", 2]), identity(T.FLOAT, ["n", "m"])],
-)
-def test_independent_rows_are_shown_to_be(proto, tmp_path):
-    assert independence(proto, tmp_path) == (True, "rows of 4 random batches of up to 8 equal the rows alone")
-
-
-@pytest.mark.parametrize(
-    ("proto", "reason"),
-    [
-        (batch_mean(), "depends on the other rows"),
-        (softmax(0), "depends on the other rows"),
-        (random_values(), "depends on the other rows"),
-        (identity(T.FLOAT, [2, 3]), "input 'x' has no variable first axis"),
-        (identity(T.FLOAT, []), "input 'x' has no variable first axis"),
-    ],
-)
-def test_rows_that_are_not_independent_are_told(proto, reason, tmp_path):
-    is_shown, why = independence(proto, tmp_path)
-    assert not is_shown
-    assert reason in why
+from plane_models import model, save, scale, tensor
 
 
 def test_a_trial_finds_signature_prediction_and_batching(tmp_path):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from gateway.contract.desired import DesiredModel, DesiredRoute, DesiredVersion
+from registry.batching import can_split
 from registry.deployment import Batching, Deployment
 from registry.versions import ModelVersion
 
@@ -173,4 +174,6 @@ def _version(found: Found, batching: Batching) -> DesiredVersion:
         batching=batching,
         examples=found.examples,
         session_config=found.session_config,
+        batched_inputs=facts.batched_inputs,
+        can_split=can_split(facts),
     )

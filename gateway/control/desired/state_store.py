@@ -21,7 +21,7 @@ from gateway.control.desired.reconcile import Found, ModelPlan, Preparing, desir
 from registry.deployment import Deployment
 from registry.errors import ArtifactCorrupt
 from registry.registry import Registry
-from registry.versions import Model, ModelVersion
+from registry.versions import Facts, Model, ModelVersion
 
 _log = structlog.get_logger("interlock.control")
 
@@ -152,6 +152,11 @@ class DesiredStateStore:
         found = {key: self._layouts.chosen(version) for key, version in versions.items()}
         return {key: f"{one.layout.mode}: {one.layout.reason}" for key, one in found.items() if one is not None}
 
+    def facts(self) -> Mapping[tuple[str, int], Facts]:
+        """Returns the facts about versions that are or were in the desired state."""
+        with self._lock:
+            return {key: found.version.facts for key, found in self._versions.items()}
+
     def collect_layouts(self) -> None:
         """Removes serving layouts that no version in the desired state needs."""
         if self._layouts is not None:
@@ -197,6 +202,13 @@ class DesiredStateStore:
             self._preparing.pop(deployment.model, None)
             self._freed.pop(deployment.model, None)
             self._take_deployment(deployment)
+            return self.publish().revision
+
+    def take_version(self, version: ModelVersion) -> int:
+        """Takes a version of which more is known than before. Returns the desired state's revision."""
+        with self._lock:
+            self._versions.pop((version.model, version.number), None)
+            self._made.pop(version.model, None)
             return self.publish().revision
 
     def change_model(self, model: Model) -> int:

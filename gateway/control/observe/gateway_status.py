@@ -11,10 +11,12 @@ from types import MappingProxyType
 from gateway.contract.counts import ArmCounts, ShadowCounts
 from gateway.contract.observed import ObservedVersion
 from gateway.contract.version_state import VersionState
-from gateway.control.desired.reconcile import ModelPlan, roles
+from gateway.control.desired.reconcile import ModelPlan, held, roles
 from gateway.control.fleet.progress import FleetView, WorkerView
 from gateway.telemetry.merged_counts import Merged, by_version, quantile, summed
-from registry.deployment import PARTS, Deployment
+from registry.batching import batching_state
+from registry.deployment import PARTS, Batching, Deployment
+from registry.versions import Facts
 
 # From the least to the most advanced state. An unknown state counts as the least advanced.
 _ADVANCE: tuple[str, ...] = (
@@ -60,7 +62,8 @@ class VersionStatus:
 
     ``state`` is the least advanced one. ``private_bytes`` and ``in_flight`` are sums; ``load_ms`` and ``mapped_bytes`` (shared
     by the workers) are the largest value; ``memory_bytes`` is private plus mapped. ``layout`` is the form of large weights,
-    and the reason for it. Counts are those of callers (arms default, candidate and pinned); latencies are in seconds.
+    and the reason for it; ``batching`` is the ground on which requests share runs, or why they do not. Counts are those of
+    callers (arms default, candidate and pinned); latencies are in seconds.
     """
 
     version: int
@@ -82,6 +85,7 @@ class VersionStatus:
     private_bytes: int = 0
     mapped_bytes: int = 0
     layout: str = ""
+    batching: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,20 +122,24 @@ def gateway_status(
     view: FleetView,
     merged: Merged,
     layouts: Mapping[tuple[str, int], str] = MappingProxyType({}),
+    facts: Mapping[tuple[str, int], Facts] = MappingProxyType({}),
 ) -> GatewayStatus:
-    """Returns the status of all workers and of the models in ``plans``. ``layouts`` is by model and version."""
-    counts = _Counts(by_version(merged), _by_shadow(merged), layouts)
+    """
+    Returns the status of all workers and of the models in ``plans``. ``layouts`` and ``facts`` are by model and version.
+    """
+    counts = _Counts(by_version(merged), _by_shadow(merged), layouts, facts)
     models = tuple(_model(name, plan, view, counts) for name, plan in plans.items())
     return GatewayStatus(_workers(view, merged), models, readiness(plans, view))
 
 
 @dataclass(frozen=True, slots=True)
 class _Counts:
-    """Counts and layouts by (model, version); shadow counts by the version that is the shadow."""
+    """Counts, layouts and facts by (model, version); shadow counts by the version that is the shadow."""
 
     arms: Mapping[tuple[str, int], Sequence[ArmCounts]]
     shadows: Mapping[tuple[str, int], Sequence[ShadowCounts]]
     layouts: Mapping[tuple[str, int], str]
+    facts: Mapping[tuple[str, int], Facts]
 
 
 def _by_shadow(merged: Merged) -> dict[tuple[str, int], list[ShadowCounts]]:
@@ -176,14 +184,19 @@ def _worker_state(worker: WorkerView) -> str:
 def _model(name: str, plan: ModelPlan, view: FleetView, counts: _Counts) -> ModelStatus:
     weights = plan.deployment.weights() if plan.deployment else {}
     versions = tuple(
-        _version(name, number, names, weights.get(number, 0) * 100 / PARTS, view, counts)
+        _version(name, number, names, weights.get(number, 0) * 100 / PARTS, view, counts, _batching(name, number, plan, counts))
         for number, names in sorted(roles(plan).items())
     )
     return ModelStatus(name, plan.deployment, versions)
 
 
+def _batching(model: str, number: int, plan: ModelPlan, counted: _Counts) -> str:
+    facts = counted.facts.get((model, number))
+    return batching_state(held(plan).get(number, Batching()), facts) if facts is not None else ""
+
+
 def _version(
-    model: str, number: int, names: tuple[str, ...], percent: float, view: FleetView, counted: _Counts
+    model: str, number: int, names: tuple[str, ...], percent: float, view: FleetView, counted: _Counts, batching: str
 ) -> VersionStatus:
     observed = [worker.version(model, number) for worker in view.attached.values()]
     seen = [version for version in observed if version is not None]
@@ -212,6 +225,7 @@ def _version(
         private_bytes=private_bytes,
         mapped_bytes=mapped_bytes,
         layout=counted.layouts.get((model, number), ""),
+        batching=batching,
     )
 
 
