@@ -71,8 +71,8 @@ def versions_table(versions: Sequence[admin.Version]) -> RenderableType:
         for version in versions
     ]
     columns = ("version", "aliases", "registered", "size", "predicts", "batches", "examples", "tags", "digest")
-    reasons = [_reason(version.version, _batching(version)) for version in versions]
-    return Group(table("", columns, rows, empty="no versions"), *filter(None, reasons))
+    told = [(version.version, _batching(version)) for version in versions]
+    return Group(table("", columns, rows, empty="no versions"), *_reasons(told))
 
 
 def _batching(version: admin.Version) -> str:
@@ -84,9 +84,9 @@ def _ground(batching: str) -> str:
     return batching.partition(":")[0]
 
 
-def _reason(version: int, batching: str) -> RenderableType | None:
-    """Returns the line that says why requests to a version do not share runs; None if they do."""
-    return Text(f"v{version} batching {batching}", style="dim") if ":" in batching else None
+def _reasons(told: Iterable[tuple[int, str]]) -> list[RenderableType]:
+    """Returns a line for each version whose requests do not share runs, with the reason."""
+    return [Text(f"v{version} batching {batching}", style="dim") for version, batching in told if ":" in batching]
 
 
 def revisions_table(revisions: Sequence[admin.Deployment]) -> RenderableType:
@@ -169,7 +169,7 @@ def _model_view(model: admin.ModelStatus, workers: int) -> RenderableType:
     told = settings(model.deployment) if model.deployment.default_version else ""
     title = f"{model.model}: {shown}{revision}" + (f"\n{told}" if told else "")
     made = table(title, columns, rows, empty=f"{model.model}: {shown}")
-    return Group(made, *filter(None, (_reason(version.version, version.batching) for version in model.versions)))
+    return Group(made, *_reasons((version.version, version.batching) for version in model.versions))
 
 
 def _version_row(version: admin.VersionStatus, workers: int) -> tuple[str, ...]:

@@ -52,6 +52,7 @@ COMPOSITION = ("gateway.app", "gateway.worker")
 CYCLE_DEBTS: tuple[tuple[str, str], ...] = ()
 # What may be known of the registry outside control: its values.
 REGISTRY_VALUES = (
+    "registry.batching",
     "registry.deployment",
     "registry.errors",
     "registry.examples",
@@ -76,7 +77,10 @@ ONLY_IN = {
     "grpc_status": ("gateway.client",),
     "google": ("gateway.api", "gateway.client", "gateway.protocol", "gateway.serving.oip", "registry.onnx_file"),
     "onnxruntime": ("gateway.runtime.onnx",),
-    "onnx": ("registry.onnx_file", "registry.serving_layout", "registry.weight_pieces"),  # reads a model; rewrite one
+    "onnx": (  # reads a signature; rewrite a model; reads its graph
+        *("registry.onnx_file", "registry.serving_layout", "registry.weight_pieces"),
+        "gateway.runtime.proof.onnx_graph",
+    ),
     "sqlalchemy": ("registry.stores", "registry.migrations"),
     "alembic": ("registry.stores", "registry.migrations"),
     "sqlite3": ("gateway.quality.log",),
@@ -98,7 +102,11 @@ PURE = """
     gateway.control.desired.reconcile gateway.control.changes.deployment_settings gateway.serving.oip.fields
     gateway.serving.oip.decode gateway.serving.oip.encode gateway.serving.oip.placement gateway.serving.oip.placed_response
     gateway.client.tensors gateway.client.inference gateway.client.feedback
-    registry.signature registry.versions registry.deployment registry.examples registry.names
+    registry.signature registry.versions registry.deployment registry.examples registry.names registry.batching
+    gateway.runtime.proof.sizes gateway.runtime.proof.forms gateway.runtime.proof.graph gateway.runtime.proof.step
+    gateway.runtime.proof.elementwise gateway.runtime.proof.axes gateway.runtime.proof.reshaping
+    gateway.runtime.proof.picking gateway.runtime.proof.linear gateway.runtime.proof.recurrent gateway.runtime.proof.learned
+    gateway.runtime.proof.contrib gateway.runtime.proof.lengths gateway.runtime.proof.subgraphs gateway.runtime.proof.walk
     gateway.api.model_messages gateway.cli.changes gateway.client.call_errors gateway.client.spread
     gateway.control.catalog.eviction gateway.control.fleet.progress gateway.process.backoff
     gateway.quality.log.log_values gateway.runtime.layout_choice gateway.runtime.tensor_contents

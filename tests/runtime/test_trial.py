@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 from gateway.runtime.trial import trial
 from registry.errors import InvalidModel, InvalidValue
 from registry.examples import Example, ExampleTensor
-from registry.versions import Prediction, PredictionKind
+from registry.versions import Prediction, PredictionKind, RowProof
 
 sys.path.append(str(Path(__file__).parent.parent / "serving"))
 from plane_models import model, save, scale, tensor
@@ -96,18 +96,16 @@ ROWS = np.arange(14, dtype=np.float32).reshape(2, 7)
 
 def test_examples_show_what_random_inputs_cannot(tmp_path):
     path = save(seven_wide(), tmp_path / "m.onnx")
-    assert trial(path).batching_reason == "no random input of 2 rows was found that the model runs on"
+    assert trial(path).batching_reason == "no input of 2 rows was found that the model runs on"
     facts = trial(path, examples=[example(ROWS)])
-    assert (facts.is_batchable, facts.batching_reason) == (
-        True,
-        "rows of 4 batches of examples of up to 8 equal the rows alone",
-    )
+    assert (facts.is_batchable, facts.row_proof) == (True, RowProof.PROVED)
 
 
 def test_rows_of_examples_that_depend_on_each_other_are_found(tmp_path):
     path = save(seven_wide(helper.make_node("Softmax", ["product"], ["y"], axis=0)), tmp_path / "m.onnx")
     facts = trial(path, examples=[example(ROWS[:1]), example(ROWS[1:])])
-    assert (facts.is_batchable, facts.batching_reason) == (False, "output 'y' of a row depends on the other rows of its batch")
+    assert (facts.is_batchable, facts.row_proof) == (False, RowProof.NOT_PROVED)
+    assert "node y (Softmax) mixes rows" in facts.batching_reason
 
 
 def test_equal_rows_show_nothing(tmp_path):

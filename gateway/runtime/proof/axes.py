@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from gateway.runtime.proof.elementwise import aligned
+from gateway.runtime.proof.forms import Dims, NotProved, Rows, Tensor
 from gateway.runtime.proof.sizes import ONE, symbol
-from gateway.runtime.proof.step import Rule, Step, axis_of, before, refuse_axis
-from gateway.runtime.proof.tensors import Dims, NotProved, Rows, Tensor
+from gateway.runtime.proof.step import OperatorStep, Rule, axis_of, before, refuse_axis
 
 OVER_ROWS = "mixes rows: it works along the axis that carries them"
 
 
-def reduce(step: Step) -> tuple[Tensor, ...]:
+def reduce(step: OperatorStep) -> tuple[Tensor, ...]:
     """Reduce…: ``axes``, without any of them all."""
     rows = step.only_first_has_rows()
     axes = step.axes("axes", 1, 13 if step.node.operator == "ReduceSum" else 18)
@@ -22,7 +22,7 @@ def reduce(step: Step) -> tuple[Tensor, ...]:
     return (_without(rows, [axis_of(axis, rows.rank) for axis in axes], keeps=bool(step.attribute("keepdims", 1))),)
 
 
-def arg(step: Step) -> tuple[Tensor, ...]:
+def arg(step: OperatorStep) -> tuple[Tensor, ...]:
     """ArgMax and ArgMin."""
     rows = step.rows()
     axis = axis_of(step.attribute("axis", 0), rows.rank)
@@ -37,7 +37,7 @@ def _without(rows: Rows, axes: list[int], *, keeps: bool) -> Rows:
     return Rows(dims, rows.axis - sum(axis < rows.axis for axis in axes))
 
 
-def softmax(step: Step) -> tuple[Tensor, ...]:
+def softmax(step: OperatorStep) -> tuple[Tensor, ...]:
     """Softmax, LogSoftmax, Hardmax: along ``axis``; before operator set 13 along it and all that follow."""
     rows = step.rows()
     if step.node.version < 13:
@@ -47,21 +47,21 @@ def softmax(step: Step) -> tuple[Tensor, ...]:
     return (rows,)
 
 
-def along_axis(step: Step) -> tuple[Tensor, ...]:
+def along_axis(step: OperatorStep) -> tuple[Tensor, ...]:
     """LpNormalization: along ``axis``."""
     rows = step.rows()
     refuse_axis(rows, [step.attribute("axis", -1)], OVER_ROWS)
     return (rows,)
 
 
-def cumulative(step: Step) -> tuple[Tensor, ...]:
+def cumulative(step: OperatorStep) -> tuple[Tensor, ...]:
     """CumSum and CumProd: along the axis in the second input."""
     rows = step.only_first_has_rows()
     refuse_axis(rows, step.numbers(1) or [0], OVER_ROWS)
     return (rows,)
 
 
-def top_k(step: Step) -> tuple[Tensor, ...]:
+def top_k(step: OperatorStep) -> tuple[Tensor, ...]:
     """TopK: the largest along ``axis``; how many is the same for all rows."""
     rows = step.only_first_has_rows()
     axis = axis_of(step.attribute("axis", -1), rows.rank)
@@ -73,7 +73,7 @@ def top_k(step: Step) -> tuple[Tensor, ...]:
     return tuple(Rows(tuple(dims), rows.axis) for _ in step.node.outputs)
 
 
-def layer_norm(step: Step) -> tuple[Tensor, ...]:
+def layer_norm(step: OperatorStep) -> tuple[Tensor, ...]:
     """LayerNormalization and RMSNormalization: ``axis`` and all that follow."""
     rows = step.rows()
     axis = axis_of(step.attribute("axis", -1), rows.rank)
@@ -88,14 +88,14 @@ def _ones_from(rows: Rows, axis: int) -> Dims:
     return tuple(ONE if index >= axis else dim for index, dim in enumerate(rows.dims))
 
 
-def per_sample(step: Step) -> tuple[Tensor, ...]:
+def per_sample(step: OperatorStep) -> tuple[Tensor, ...]:
     """Instance and group normalisation, LRN, global pooling: within one sample, which is an index of the first axis."""
     rows = step.only_first_has_rows()
     refuse_axis(rows, range(1, rows.rank), OVER_ROWS)
     return step.results(0, rows.block)
 
 
-def batch_norm(step: Step) -> tuple[Tensor, ...]:
+def batch_norm(step: OperatorStep) -> tuple[Tensor, ...]:
     """BatchNormalization with given mean and variance; with training_mode it would take them from the batch."""
     rows = step.only_first_has_rows()
     if step.attribute("training_mode", 0) or (step.node.version < 7 and not step.attribute("is_test", 0)):
@@ -106,7 +106,7 @@ def batch_norm(step: Step) -> tuple[Tensor, ...]:
     return (rows,)
 
 
-def mean_variance(step: Step) -> tuple[Tensor, ...]:
+def mean_variance(step: OperatorStep) -> tuple[Tensor, ...]:
     """MeanVarianceNormalization: along ``axes``, by default the first too."""
     rows = step.rows()
     refuse_axis(rows, list(step.attribute("axes", [0, 2, 3])), OVER_ROWS)

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from gateway.runtime.proof.axes import OVER_ROWS, per_sample
 from gateway.runtime.proof.elementwise import aligned, broadcast
+from gateway.runtime.proof.forms import NotProved, Plain, Rows, Tensor
 from gateway.runtime.proof.linear import gemm, product_of
 from gateway.runtime.proof.sizes import ONE
-from gateway.runtime.proof.step import Rule, Step, refuse_axis
-from gateway.runtime.proof.tensors import NotProved, Plain, Rows, Tensor
+from gateway.runtime.proof.step import OperatorStep, Rule, refuse_axis
 
 DOMAIN = "com.microsoft"
 
 
-def fused_matmul(step: Step) -> tuple[Tensor, ...]:
+def fused_matmul(step: OperatorStep) -> tuple[Tensor, ...]:
     """FusedMatMul: with the last two axes turned, if it says so."""
     if step.attribute("transBatchA", 0) or step.attribute("transBatchB", 0):
         raise NotProved("turns the axes of a batch")
@@ -35,14 +35,14 @@ def _turned(tensor: Tensor) -> Tensor:
     return Rows(dims, last.get(tensor.axis, tensor.axis))
 
 
-def to_weights(step: Step) -> tuple[Tensor, ...]:
+def to_weights(step: OperatorStep) -> tuple[Tensor, ...]:
     """MatMulNBits and MatMulIntegerToFloat's kind: a product with weights, along the last axis."""
     rows = step.only_first_has_rows()
     refuse_axis(rows, [-1], OVER_ROWS)
     return (step.result(rows.axis, rows.block),)
 
 
-def skip_layer_norm(step: Step) -> tuple[Tensor, ...]:
+def skip_layer_norm(step: OperatorStep) -> tuple[Tensor, ...]:
     """SkipLayerNormalization: the sum of two inputs, normalised along the last axis."""
     both = [tensor for tensor in (step.input(0), step.input(1)) if tensor is not None]
     rows = broadcast(both, step.node.outputs[0])
@@ -52,7 +52,7 @@ def skip_layer_norm(step: Step) -> tuple[Tensor, ...]:
     return step.results(rows.axis, rows.block)
 
 
-def attention(step: Step) -> tuple[Tensor, ...]:
+def attention(step: OperatorStep) -> tuple[Tensor, ...]:
     """Attention and MultiHeadAttention: every input that carries rows does so on axis 0; masks and biases may be for all."""
     blocks = set()
     for tensor in step.inputs:
@@ -78,7 +78,7 @@ _DATA = {
 }
 
 
-def distances(step: Step) -> tuple[Tensor, ...]:
+def distances(step: OperatorStep) -> tuple[Tensor, ...]:
     """CDist: the distance of every row to every vector of a table."""
     rows = step.rows(0)
     step.plain(1)

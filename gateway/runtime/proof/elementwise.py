@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from gateway.runtime.proof.forms import Dims, NotProved, Plain, Rows, Tensor
 from gateway.runtime.proof.sizes import ONE, Size, symbol
-from gateway.runtime.proof.step import Rule, Step
-from gateway.runtime.proof.tensors import Dims, NotProved, Plain, Rows, Tensor
+from gateway.runtime.proof.step import OperatorStep, Rule
 
 MIXES = "mixes rows"
 
 
-def elementwise(step: Step) -> tuple[Tensor, ...]:
+def elementwise(step: OperatorStep) -> tuple[Tensor, ...]:
     """Every input broadcast to one shape; all that carry rows do so on the same axis."""
     return (broadcast([tensor for tensor in step.inputs if tensor is not None], step.node.outputs[0]),)
 
 
-def unary(step: Step) -> tuple[Tensor, ...]:
+def unary(step: OperatorStep) -> tuple[Tensor, ...]:
     """The first input's elements, one by one; the others are numbers for all."""
     rows = step.only_first_has_rows()
     return tuple(rows for _ in step.node.outputs)
@@ -56,7 +56,7 @@ def aligned(weights: Plain | None, rows: Rows) -> None:
         raise NotProved("combines rows with a tensor that has a fixed number of them")
 
 
-def quantize(step: Step) -> tuple[Tensor, ...]:
+def quantize(step: OperatorStep) -> tuple[Tensor, ...]:
     """QuantizeLinear and DequantizeLinear: scale and zero point for the whole tensor, or for slices along another axis."""
     rows = step.only_first_has_rows()
     scale = step.input(1)
@@ -67,7 +67,7 @@ def quantize(step: Step) -> tuple[Tensor, ...]:
     return (rows,)
 
 
-def dropout(step: Step) -> tuple[Tensor, ...]:
+def dropout(step: OperatorStep) -> tuple[Tensor, ...]:
     """Dropout passes values on, unless it trains."""
     rows = step.only_first_has_rows()
     training = step.input(2)
@@ -76,14 +76,14 @@ def dropout(step: Step) -> tuple[Tensor, ...]:
     return tuple(rows for _ in step.node.outputs)
 
 
-def quantized_binary(step: Step) -> tuple[Tensor, ...]:
+def quantized_binary(step: OperatorStep) -> tuple[Tensor, ...]:
     """QLinearAdd and QLinearMul: two quantized tensors, each with its scale and zero point."""
     for index in (1, 2, 4, 5, 6, 7):
         _whole(step.plain(index))
     return (broadcast([tensor for tensor in (step.input(0), step.input(3)) if tensor is not None], step.node.outputs[0]),)
 
 
-def quantized_unary(step: Step) -> tuple[Tensor, ...]:
+def quantized_unary(step: OperatorStep) -> tuple[Tensor, ...]:
     """QLinearSigmoid and the like: one quantized tensor, scales and zero points for all of it."""
     for index in range(1, len(step.inputs)):
         _whole(step.plain(index))

@@ -1,4 +1,4 @@
-"""A model's graph as plain values, as far as the proof needs it. Pure; `read` makes it from an ONNX file."""
+"""A model's graph as plain values, as far as the proof needs it. Pure; `onnx_graph` makes it from an ONNX file."""
 
 from __future__ import annotations
 

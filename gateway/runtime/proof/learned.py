@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from gateway.runtime.proof.elementwise import unary
+from gateway.runtime.proof.forms import NotProved, Plain, Rows, Tensor
 from gateway.runtime.proof.sizes import ONE, product
-from gateway.runtime.proof.step import Rule, Step, refuse_axis
-from gateway.runtime.proof.tensors import NotProved, Plain, Rows, Tensor
+from gateway.runtime.proof.step import OperatorStep, Rule, refuse_axis
 
 DOMAIN = "ai.onnx.ml"
 
 
-def estimator(step: Step) -> tuple[Tensor, ...]:
+def estimator(step: OperatorStep) -> tuple[Tensor, ...]:
     """Classifiers, regressors: a sample a row of [samples, features]. One axis alone would be one sample."""
     rows = step.only_first_has_rows()
     if rows.rank != 2 or rows.axis:
@@ -18,14 +18,14 @@ def estimator(step: Step) -> tuple[Tensor, ...]:
     return step.results(0, rows.block)
 
 
-def per_feature(step: Step) -> tuple[Tensor, ...]:
+def per_feature(step: OperatorStep) -> tuple[Tensor, ...]:
     """Scaler, Imputer, Normalizer: along the last axis, the features."""
     rows = step.only_first_has_rows()
     refuse_axis(rows, [-1], "takes rows as features of a sample")
     return (rows,)
 
 
-def array_feature_extractor(step: Step) -> tuple[Tensor, ...]:
+def array_feature_extractor(step: OperatorStep) -> tuple[Tensor, ...]:
     """ArrayFeatureExtractor: at fixed places of the last axis, or from a list at the places that rows say."""
     data, places = step.input(0), step.input(1)
     if isinstance(data, Rows) and isinstance(places, Plain):
@@ -38,13 +38,13 @@ def array_feature_extractor(step: Step) -> tuple[Tensor, ...]:
     raise NotProved("mixes rows: it picks among them")
 
 
-def one_hot_encoder(step: Step) -> tuple[Tensor, ...]:
+def one_hot_encoder(step: OperatorStep) -> tuple[Tensor, ...]:
     """OneHotEncoder: a new last axis."""
     rows = step.rows()
     return (step.result(rows.axis, rows.block),)
 
 
-def feature_vectorizer(step: Step) -> tuple[Tensor, ...]:
+def feature_vectorizer(step: OperatorStep) -> tuple[Tensor, ...]:
     """FeatureVectorizer: joins features, the last axis of [samples, features]."""
     for tensor in step.inputs:
         if not isinstance(tensor, Rows) or tensor.rank != 2 or tensor.axis:

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.runtime.proof.elementwise import BROADCAST, UNARY, broadcast_dims
+from gateway.runtime.proof.forms import MAX_ELEMENTS, Dims, NotProved, Plain, Tensor, fixed_dims
 from gateway.runtime.proof.graph import Constant
 from gateway.runtime.proof.reshaping import unsqueezed
 from gateway.runtime.proof.sizes import ONE, UNKNOWN, Element, Size, product, quotient, symbol
-from gateway.runtime.proof.step import Step, axis_of
-from gateway.runtime.proof.tensors import MAX_ELEMENTS, Dims, NotProved, Plain, Tensor, fixed_dims
+from gateway.runtime.proof.step import OperatorStep, axis_of
 
 Elements = NDArray[Any]
 ANY = "?"  # begins the name of a symbol that may be negative or no whole number
@@ -26,7 +26,7 @@ _BOOL = 9  # TensorProto.BOOL
 _WIDE = frozenset((6, 7, 12, 13))  # TensorProto's INT32, INT64, UINT32, UINT64
 
 
-def shape_of(step: Step) -> Plain:
+def shape_of(step: OperatorStep) -> Plain:
     """Shape, and Size: of any tensor."""
     tensor = step.input(0)
     if tensor is None:
@@ -37,7 +37,7 @@ def shape_of(step: Step) -> Plain:
     return _sizes(_array(dims))
 
 
-def from_plain(step: Step) -> tuple[Tensor, ...]:
+def from_plain(step: OperatorStep) -> tuple[Tensor, ...]:
     """Returns the outputs of an operator none of whose inputs carries rows, and none of which is a constant."""
     inputs = [tensor for tensor in step.inputs if isinstance(tensor, Plain)]
     depends = any(tensor.depends_on_rows for tensor in inputs)
@@ -56,7 +56,7 @@ def from_plain(step: Step) -> tuple[Tensor, ...]:
     return tuple(Plain(step.dims(index)) if name else Plain(()) for index, name in enumerate(step.node.outputs))
 
 
-def _exact_dims(step: Step, inputs: Sequence[Plain]) -> Dims | None:
+def _exact_dims(step: OperatorStep, inputs: Sequence[Plain]) -> Dims | None:
     """Returns the dimensions of the output of the operators that lead to broadcasting, where 1 is not just any number."""
     operator = step.node.operator if not step.node.domain else ""
     if operator in BROADCAST or (operator in UNARY and len(inputs) == 1):
@@ -100,11 +100,11 @@ def _numbers(elements: Elements) -> list[int] | None:
     return found if len(found) == elements.size else None
 
 
-def _same(_step: Step, given: list[Elements]) -> Elements:
+def _same(_step: OperatorStep, given: list[Elements]) -> Elements:
     return given[0]
 
 
-def _cast(step: Step, given: list[Elements]) -> Elements | None:
+def _cast(step: OperatorStep, given: list[Elements]) -> Elements | None:
     """Cast to a type that holds any size; the others would round it or cut it off."""
     if step.attribute("to") in _WIDE:
         return given[0]
@@ -114,7 +114,7 @@ def _cast(step: Step, given: list[Elements]) -> Elements | None:
     return _array([Size(int(bool(one))) for one in numbers]).reshape(given[0].shape)
 
 
-def _gather(step: Step, given: list[Elements]) -> Elements | None:
+def _gather(step: OperatorStep, given: list[Elements]) -> Elements | None:
     places = _numbers(given[1])
     if places is None:
         return None
@@ -128,17 +128,17 @@ def _single(size: Element) -> Elements:
     return made
 
 
-def _concat(step: Step, given: list[Elements]) -> Elements:
+def _concat(step: OperatorStep, given: list[Elements]) -> Elements:
     return np.concatenate(given, axis=step.attribute("axis", 0))
 
 
-def _axes(step: Step, given: list[Elements]) -> list[int] | None:
+def _axes(step: OperatorStep, given: list[Elements]) -> list[int] | None:
     if step.node.version < 13:
         return list(step.attribute("axes", []))
     return _numbers(given[1]) if len(given) > 1 else []
 
 
-def _unsqueeze(step: Step, given: list[Elements]) -> Elements | None:
+def _unsqueeze(step: OperatorStep, given: list[Elements]) -> Elements | None:
     axes = _axes(step, given)
     if axes is None:
         return None
@@ -146,19 +146,19 @@ def _unsqueeze(step: Step, given: list[Elements]) -> Elements | None:
     return np.expand_dims(given[0], tuple(axis_of(axis, rank) for axis in axes))
 
 
-def _squeeze(step: Step, given: list[Elements]) -> Elements | None:
+def _squeeze(step: OperatorStep, given: list[Elements]) -> Elements | None:
     axes = _axes(step, given)
     if axes is None:
         return None
     return np.squeeze(given[0], tuple(axes) or None)
 
 
-def _reshape(_step: Step, given: list[Elements]) -> Elements | None:
+def _reshape(_step: OperatorStep, given: list[Elements]) -> Elements | None:
     shape = _numbers(given[1])
     return None if shape is None else given[0].reshape(shape)
 
 
-def _slice(step: Step, given: list[Elements]) -> Elements | None:
+def _slice(step: OperatorStep, given: list[Elements]) -> Elements | None:
     if step.node.version < 10:
         starts, ends = list(step.attribute("starts")), list(step.attribute("ends"))
         axes, steps = list(step.attribute("axes", range(len(starts)))), [1] * len(starts)
@@ -176,7 +176,7 @@ def _slice(step: Step, given: list[Elements]) -> Elements | None:
     return made
 
 
-def _filled(step: Step, given: list[Elements]) -> Elements | None:
+def _filled(step: OperatorStep, given: list[Elements]) -> Elements | None:
     """ConstantOfShape with a constant shape, as in the targets of Expand."""
     shape, value = _numbers(given[0]), step.attribute("value")
     if shape is None or int(np.prod(shape)) > MAX_ELEMENTS:
@@ -186,7 +186,7 @@ def _filled(step: Step, given: list[Elements]) -> Elements | None:
     return np.full(shape, Size(int(value.value.flat[0])), object)
 
 
-def _range(_step: Step, given: list[Elements]) -> Elements | None:
+def _range(_step: OperatorStep, given: list[Elements]) -> Elements | None:
     """Range over constants. One over the number of rows would number them."""
     bounds = [_numbers(one) for one in given]
     if any(one is None for one in bounds):
@@ -198,10 +198,10 @@ def _range(_step: Step, given: list[Elements]) -> Elements | None:
 # ---- arithmetic -------------------------------------------------------------------------------------------------------
 
 
-def _each(combine: Callable[[Element, Element], Element]) -> Callable[[Step, list[Elements]], Elements]:
+def _each(combine: Callable[[Element, Element], Element]) -> Callable[[OperatorStep, list[Elements]], Elements]:
     """Returns an evaluation that combines two tensors, element by element."""
 
-    def evaluate(_step: Step, given: list[Elements]) -> Elements:
+    def evaluate(_step: OperatorStep, given: list[Elements]) -> Elements:
         if len(given) != 2:
             return np.broadcast_to(np.array(UNKNOWN, object), given[0].shape)
         made = np.empty(np.broadcast_shapes(given[0].shape, given[1].shape), object)
@@ -268,7 +268,7 @@ def _is_length(size: Size) -> bool:
     return size.factor > 0 and not any(one.startswith((ANY, "(")) for one in size.symbols)
 
 
-def _chosen(_step: Step, given: list[Elements]) -> Elements:
+def _chosen(_step: OperatorStep, given: list[Elements]) -> Elements:
     """Where: of a condition, two tensors."""
     made = np.empty(np.broadcast_shapes(*(one.shape for one in given)), object)
     condition, left, right = (np.broadcast_to(one, made.shape) for one in given)
@@ -285,13 +285,13 @@ def _one_of(told: Element, one: Element, other: Element) -> Element:
     return _combined(f"if {told} else", one, other) if told is not None and not told.has_rows else UNKNOWN
 
 
-def _product_of(step: Step, given: list[Elements]) -> Elements | None:
+def _product_of(step: OperatorStep, given: list[Elements]) -> Elements | None:
     if len(given) > 1 or given[0].ndim != 1 or any(one is None for one in given[0].flat):
         return None
     return np.array(product(given[0].flat), object).reshape((1,) if step.attribute("keepdims", 1) else ())
 
 
-_EVALUATE: dict[str, Callable[[Step, list[Elements]], Elements | None]] = {
+_EVALUATE: dict[str, Callable[[OperatorStep, list[Elements]], Elements | None]] = {
     **{name: _same for name in ("Identity", "Floor", "Ceil", "Round")},
     "Cast": _cast,
     "Gather": _gather,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from gateway.runtime.proof.axes import OVER_ROWS, per_sample
 from gateway.runtime.proof.elementwise import aligned
+from gateway.runtime.proof.forms import Dims, NotProved, Plain, Rows, Tensor
 from gateway.runtime.proof.sizes import ONE, symbol
-from gateway.runtime.proof.step import Rule, Step, refuse_axis
-from gateway.runtime.proof.tensors import Dims, NotProved, Plain, Rows, Tensor
+from gateway.runtime.proof.step import OperatorStep, Rule, refuse_axis
 
 
 def product_of(left: Tensor, right: Tensor, name: str) -> Rows:
@@ -60,7 +60,7 @@ def _matmul_dims(left: Tensor, right: Tensor, name: str) -> Dims:
     return tuple(dims)
 
 
-def matmul(step: Step) -> tuple[Tensor, ...]:
+def matmul(step: OperatorStep) -> tuple[Tensor, ...]:
     """MatMul; the rest of the inputs must have no rows (MatMulInteger's zero points)."""
     left, right = _two(step, 0, 1)
     for index in range(2, len(step.inputs)):
@@ -68,7 +68,7 @@ def matmul(step: Step) -> tuple[Tensor, ...]:
     return (product_of(left, right, step.node.outputs[0]),)
 
 
-def qlinear_matmul(step: Step) -> tuple[Tensor, ...]:
+def qlinear_matmul(step: OperatorStep) -> tuple[Tensor, ...]:
     """QLinearMatMul: a, scale, zero point, b, scale, zero point, and those of the result."""
     left, right = _two(step, 0, 3)
     for index in (1, 2, 6, 7):
@@ -87,14 +87,14 @@ def _whole(tensor: Plain | None, columns: Tensor | None) -> None:
     raise NotProved("has scales that may differ from row to row")
 
 
-def _two(step: Step, first: int, second: int) -> tuple[Tensor, Tensor]:
+def _two(step: OperatorStep, first: int, second: int) -> tuple[Tensor, Tensor]:
     left, right = step.input(first), step.input(second)
     if left is None or right is None:
         raise NotProved("lacks an input")
     return left, right
 
 
-def gemm(step: Step) -> tuple[Tensor, ...]:
+def gemm(step: OperatorStep) -> tuple[Tensor, ...]:
     """Gemm: A' × B' + C, with rows in A or in B."""
     left, right = _two(step, 0, 1)
     left = _turned(left) if step.attribute("transA", 0) else left
@@ -115,7 +115,7 @@ def _turned(tensor: Tensor) -> Tensor:
     return Plain(tensor.dims[::-1], is_constant=tensor.is_constant)
 
 
-def pool(step: Step) -> tuple[Tensor, ...]:
+def pool(step: OperatorStep) -> tuple[Tensor, ...]:
     """Pooling: each index of the first two axes alone. MaxPool's second output counts over the whole batch."""
     rows = step.only_first_has_rows()
     if sum(bool(name) for name in step.node.outputs) > 1 and step.node.operator == "MaxPool":
@@ -124,7 +124,7 @@ def pool(step: Step) -> tuple[Tensor, ...]:
     return step.results(rows.axis, rows.block)
 
 
-def einsum(step: Step) -> tuple[Tensor, ...]:
+def einsum(step: OperatorStep) -> tuple[Tensor, ...]:
     """Einsum: the rows have one letter in every input that carries them, in none of the others, and in the output."""
     equation = str(step.attribute("equation")).replace(" ", "")
     if "." in equation:
@@ -148,7 +148,7 @@ def einsum(step: Step) -> tuple[Tensor, ...]:
     return (step.result(right.index(letter), blocks[0]),)
 
 
-def grid_sample(step: Step) -> tuple[Tensor, ...]:
+def grid_sample(step: OperatorStep) -> tuple[Tensor, ...]:
     """GridSample and AffineGrid: each index of the first axis alone, with a grid of its own."""
     rows, grid = step.rows(0), step.rows(1)
     if rows.axis or grid.axis or rows.block != grid.block:
@@ -156,7 +156,7 @@ def grid_sample(step: Step) -> tuple[Tensor, ...]:
     return (step.result(0, rows.block),)
 
 
-def spectrum(step: Step) -> tuple[Tensor, ...]:
+def spectrum(step: OperatorStep) -> tuple[Tensor, ...]:
     """DFT and STFT: along other axes than the rows', which is the first."""
     rows = step.only_first_has_rows()
     if rows.axis:

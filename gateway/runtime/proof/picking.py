@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from gateway.runtime.proof.axes import OVER_ROWS
+from gateway.runtime.proof.forms import NotProved, Plain, Rows, Tensor
 from gateway.runtime.proof.sizes import ONE, Element, Size, symbol
-from gateway.runtime.proof.step import Rule, Step, axis_of, refuse_axis
-from gateway.runtime.proof.tensors import NotProved, Plain, Rows, Tensor
+from gateway.runtime.proof.step import OperatorStep, Rule, axis_of, refuse_axis
 
 PICKS = "mixes rows: it picks among them"
 _ENDLESS = 10**9  # as the end of a slice: to the end, since no batch has so many rows
 
 
-def gather(step: Step) -> tuple[Tensor, ...]:
+def gather(step: OperatorStep) -> tuple[Tensor, ...]:
     """Gather: from rows at fixed places of another axis, or from a table at the places that rows say."""
     data, indices = step.input(0), step.input(1)
     if data is None or indices is None:
@@ -25,7 +25,7 @@ def gather(step: Step) -> tuple[Tensor, ...]:
     return (Rows(dims, data.axis + (indices.rank - 1 if data.axis > axis else 0)),)
 
 
-def gather_elements(step: Step) -> tuple[Tensor, ...]:
+def gather_elements(step: OperatorStep) -> tuple[Tensor, ...]:
     """GatherElements: along ``axis``, at the same place of all others."""
     data, indices = step.input(0), step.rows(1)
     axis = axis_of(step.attribute("axis", 0), indices.rank)
@@ -38,7 +38,7 @@ def gather_elements(step: Step) -> tuple[Tensor, ...]:
     return (indices,)
 
 
-def scatter_elements(step: Step) -> tuple[Tensor, ...]:
+def scatter_elements(step: OperatorStep) -> tuple[Tensor, ...]:
     """ScatterElements: along ``axis``, at the same place of all others."""
     data, indices, updates = step.rows(0), step.rows(1), step.rows(2)
     refuse_axis(data, [step.attribute("axis", 0)], OVER_ROWS)
@@ -47,7 +47,7 @@ def scatter_elements(step: Step) -> tuple[Tensor, ...]:
     return (data,)
 
 
-def gather_nd(step: Step) -> tuple[Tensor, ...]:
+def gather_nd(step: OperatorStep) -> tuple[Tensor, ...]:
     """GatherND: from a table at the places that rows say, or from rows at their own places (``batch_dims``)."""
     data, indices = step.input(0), step.rows(1)
     if isinstance(data, Rows):
@@ -64,7 +64,7 @@ def _same_rows(left: Rows, right: Rows) -> None:
         raise NotProved("mixes rows: its inputs carry them on different axes")
 
 
-def concat(step: Step) -> tuple[Tensor, ...]:
+def concat(step: OperatorStep) -> tuple[Tensor, ...]:
     """Concat: along another axis than the rows'."""
     carriers = [tensor for tensor in step.inputs if isinstance(tensor, Rows)]
     if len(carriers) < len(step.inputs):
@@ -80,7 +80,7 @@ def concat(step: Step) -> tuple[Tensor, ...]:
     return (Rows(tuple(dims), carriers[0].axis),)
 
 
-def split(step: Step) -> tuple[Tensor, ...]:
+def split(step: OperatorStep) -> tuple[Tensor, ...]:
     """Split: along another axis than the rows'."""
     rows = step.only_first_has_rows()
     axis = axis_of(step.attribute("axis", 0), rows.rank)
@@ -88,7 +88,7 @@ def split(step: Step) -> tuple[Tensor, ...]:
     return tuple(_with_length(rows, step, axis, index) for index in range(len(step.node.outputs)))
 
 
-def _with_length(rows: Rows, step: Step, axis: int, output: int = 0) -> Rows:
+def _with_length(rows: Rows, step: OperatorStep, axis: int, output: int = 0) -> Rows:
     """Returns the rows with one other axis of the length that was observed."""
     if not step.node.outputs[output]:
         return rows
@@ -97,7 +97,7 @@ def _with_length(rows: Rows, step: Step, axis: int, output: int = 0) -> Rows:
     return Rows(tuple(dims), rows.axis)
 
 
-def slice_(step: Step) -> tuple[Tensor, ...]:
+def slice_(step: OperatorStep) -> tuple[Tensor, ...]:
     """Slice: cuts other axes than the rows', or the rows' from the first to the last."""
     rows = step.only_first_has_rows()
     if step.node.version < 10:
@@ -124,7 +124,7 @@ def slice_(step: Step) -> tuple[Tensor, ...]:
 _OTHER = symbol("a number that is not known beforehand")
 
 
-def _cuts(step: Step, index: int, axes: list[int]) -> list[Element]:
+def _cuts(step: OperatorStep, index: int, axes: list[int]) -> list[Element]:
     """Returns the numbers in an input, one per axis; `_OTHER` where they are not known, but the same for all rows."""
     tensor = step.plain(index)
     if tensor is None or tensor.elements is None:
@@ -141,7 +141,7 @@ def _is_whole(end: Element, length: Size) -> bool:
     return end == length or (end is not None and end.is_constant and end.factor >= _ENDLESS)
 
 
-def pad(step: Step) -> tuple[Tensor, ...]:
+def pad(step: OperatorStep) -> tuple[Tensor, ...]:
     """Pad: other axes than the rows'."""
     rows = step.only_first_has_rows()
     if step.node.version < 11:
@@ -161,7 +161,7 @@ def pad(step: Step) -> tuple[Tensor, ...]:
     return (Rows(tuple(dims), rows.axis),)
 
 
-def resize(step: Step) -> tuple[Tensor, ...]:
+def resize(step: OperatorStep) -> tuple[Tensor, ...]:
     """Resize and Upsample: other axes than the rows', which keeps its length."""
     rows = step.only_first_has_rows()
     axes = [axis_of(axis, rows.rank) for axis in step.attribute("axes", range(rows.rank))]
@@ -171,7 +171,7 @@ def resize(step: Step) -> tuple[Tensor, ...]:
     return (Rows(tuple(rows.dims[at] if at == rows.axis else dim for at, dim in enumerate(dims)), rows.axis),)
 
 
-def _keeps(step: Step, rows: Rows, at: int) -> None:
+def _keeps(step: OperatorStep, rows: Rows, at: int) -> None:
     """Raises NotProved unless the scale of the rows' axis is 1, or its new length the old one."""
     is_upsample = step.node.operator == "Upsample"
     if is_upsample and step.node.version < 9:
@@ -192,21 +192,21 @@ def _keeps(step: Step, rows: Rows, at: int) -> None:
         raise NotProved("changes the number of rows")
 
 
-def one_hot(step: Step) -> tuple[Tensor, ...]:
+def one_hot(step: OperatorStep) -> tuple[Tensor, ...]:
     """OneHot: a new axis as long as the depth."""
     rows = step.only_first_has_rows()
     axis = axis_of(step.attribute("axis", -1), rows.rank + 1)
     return (step.result(rows.axis + (axis <= rows.axis), rows.block),)
 
 
-def on_matrices(step: Step) -> tuple[Tensor, ...]:
+def on_matrices(step: OperatorStep) -> tuple[Tensor, ...]:
     """Trilu, Det, Inverse: on the last two axes."""
     rows = step.only_first_has_rows()
     refuse_axis(rows, [-1, -2], OVER_ROWS)
     return (rows,) if step.node.operator != "Det" else (Rows(rows.dims[:-2], rows.axis),)
 
 
-def compress(step: Step) -> tuple[Tensor, ...]:
+def compress(step: OperatorStep) -> tuple[Tensor, ...]:
     """Compress: at fixed places of another axis than the rows'."""
     rows = step.only_first_has_rows()
     axis = step.attribute("axis")
@@ -216,7 +216,7 @@ def compress(step: Step) -> tuple[Tensor, ...]:
     return (_with_length(rows, step, axis_of(axis, rows.rank)),)
 
 
-def reverse_sequence(step: Step) -> tuple[Tensor, ...]:
+def reverse_sequence(step: OperatorStep) -> tuple[Tensor, ...]:
     """ReverseSequence: along ``time_axis``, as far as each index of ``batch_axis`` says."""
     rows, lengths = step.rows(), step.input(1)
     refuse_axis(rows, [step.attribute("time_axis", 0)], OVER_ROWS)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.runtime.onnx import ObservingSession
-from gateway.runtime.proof.observe import observe
-from gateway.runtime.proof.read import observable, read_graph
+from gateway.runtime.proof.forms import Plain, Rows, Tensor, fixed_dims
+from gateway.runtime.proof.observation import observe
+from gateway.runtime.proof.onnx_graph import observable, read_graph
 from gateway.runtime.proof.sizes import ROWS, Size, symbol
-from gateway.runtime.proof.tensors import Plain, Rows, Tensor, fixed_dims
 from gateway.runtime.proof.walk import Refuted, ends_with_rows, sized_by_data, tables, walk
 from gateway.runtime.session import Array, LoadRefused, RunFailed
 from registry.signature import Signature

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from gateway.runtime.proof.step import Rule, Step
-from gateway.runtime.proof.tensors import NotProved, Plain, Rows, Tensor
+from gateway.runtime.proof.forms import NotProved, Plain, Rows, Tensor
+from gateway.runtime.proof.step import OperatorStep, Rule
 
 _STATES = {"LSTM": (5, 6), "GRU": (5,), "RNN": (5,)}
 
 
-def recurrent(step: Step) -> tuple[Tensor, ...]:
+def recurrent(step: OperatorStep) -> tuple[Tensor, ...]:
     """The batch is axis 1 of X [steps, batch, size], of states [directions, batch, size]; axis 0 of both with layout 1."""
     is_batch_first = bool(step.attribute("layout", 0))
     axis = 0 if is_batch_first else 1

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from gateway.runtime.proof.elementwise import broadcast
+from gateway.runtime.proof.forms import Dims, NotProved, Plain, Rows, Tensor
 from gateway.runtime.proof.sizes import ONE, Element, Size, product, quotient, symbol
-from gateway.runtime.proof.step import Rule, Step, axis_of
-from gateway.runtime.proof.tensors import Dims, NotProved, Plain, Rows, Tensor
+from gateway.runtime.proof.step import OperatorStep, Rule, axis_of
 
 FIXED_ROWS = "fixes the number of rows"
 
@@ -28,7 +28,7 @@ def reshaped(rows: Rows, dims: Dims) -> Rows:
     return Rows(dims, axis)
 
 
-def reshape(step: Step) -> tuple[Tensor, ...]:
+def reshape(step: OperatorStep) -> tuple[Tensor, ...]:
     """Reshape: 0 keeps a dimension, -1 takes what is left."""
     rows = step.rows()
     target = list(step.attribute("shape")) if step.node.version < 5 else None
@@ -55,14 +55,14 @@ def _inferred(rows: Rows, sizes: list[Element], name: str) -> Dims:
     return tuple(inferred if size == left else size for size in sizes if size is not None)
 
 
-def flatten(step: Step) -> tuple[Tensor, ...]:
+def flatten(step: OperatorStep) -> tuple[Tensor, ...]:
     """Flatten: the axes before ``axis`` become one, the others another."""
     rows = step.rows()
     axis = axis_of(step.attribute("axis", 1), rows.rank)
     return (reshaped(rows, (product(rows.dims[:axis]), product(rows.dims[axis:]))),)
 
 
-def squeeze(step: Step) -> tuple[Tensor, ...]:
+def squeeze(step: OperatorStep) -> tuple[Tensor, ...]:
     """Squeeze: ``axes`` go. Without them every axis of length 1 would, the rows' too when there is one row."""
     rows = step.rows()
     axes = step.axes("axes", 1, 13)
@@ -75,14 +75,14 @@ def squeeze(step: Step) -> tuple[Tensor, ...]:
     return (Rows(dims, rows.axis - sum(axis < rows.axis for axis in gone)),)
 
 
-def unsqueeze(step: Step) -> tuple[Tensor, ...]:
+def unsqueeze(step: OperatorStep) -> tuple[Tensor, ...]:
     """Unsqueeze: new axes of length 1."""
     rows = step.rows()
     order = unsqueezed(step, rows.rank)
     return (Rows(tuple(ONE if axis < 0 else rows.dims[axis] for axis in order), order.index(rows.axis)),)
 
 
-def unsqueezed(step: Step, rank: int) -> list[int]:
+def unsqueezed(step: OperatorStep, rank: int) -> list[int]:
     """Returns for each axis after Unsqueeze the one that it was before, -1 for new ones."""
     axes = step.axes("axes", 1, 13) or []
     new = {axis_of(axis, rank + len(axes)) for axis in axes}
@@ -90,14 +90,14 @@ def unsqueezed(step: Step, rank: int) -> list[int]:
     return [-1 if axis in new else next(old) for axis in range(rank + len(axes))]
 
 
-def transpose(step: Step) -> tuple[Tensor, ...]:
+def transpose(step: OperatorStep) -> tuple[Tensor, ...]:
     """Transpose: the axes in another order, by default reversed."""
     rows = step.rows()
     order = list(step.attribute("perm", range(rows.rank)[::-1]))
     return (Rows(tuple(rows.dims[axis] for axis in order), order.index(rows.axis)),)
 
 
-def expand(step: Step) -> tuple[Tensor, ...]:
+def expand(step: OperatorStep) -> tuple[Tensor, ...]:
     """Expand: broadcast to a shape. A tensor without rows that is repeated for every row carries rows afterwards."""
     source, sizes = step.input(0), step.sizes(1) or []
     if source is None or any(size is None for size in sizes):
@@ -121,7 +121,7 @@ def filled(shape: Dims) -> Rows:
     return Rows(shape, growing[0])
 
 
-def constant_of_shape(step: Step) -> tuple[Tensor, ...]:
+def constant_of_shape(step: OperatorStep) -> tuple[Tensor, ...]:
     """ConstantOfShape: one value, as often as the shape says."""
     sizes = step.sizes(0) or []
     if any(size is None for size in sizes):
@@ -129,7 +129,7 @@ def constant_of_shape(step: Step) -> tuple[Tensor, ...]:
     return (filled(tuple(size for size in sizes if size is not None)),)
 
 
-def tile(step: Step) -> tuple[Tensor, ...]:
+def tile(step: OperatorStep) -> tuple[Tensor, ...]:
     """Tile: repeats along each axis; along the rows' axis once. A tensor without rows may be repeated for every row."""
     source, repeats = step.input(0), step.sizes(1) or []
     if source is None or any(size is None for size in repeats):
@@ -146,7 +146,7 @@ def tile(step: Step) -> tuple[Tensor, ...]:
     return (rows,)
 
 
-def space(step: Step) -> tuple[Tensor, ...]:
+def space(step: OperatorStep) -> tuple[Tensor, ...]:
     """DepthToSpace and SpaceToDepth: within a sample."""
     rows = step.rows()
     if rows.axis:

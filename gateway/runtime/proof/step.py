@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.runtime.proof.forms import Dims, NotProved, Plain, Rows, Tensor, fixed_dims, with_rows
 from gateway.runtime.proof.graph import Node
 from gateway.runtime.proof.sizes import ROWS_SYMBOL, Element, Size, symbol
-from gateway.runtime.proof.tensors import Dims, NotProved, Plain, Rows, Tensor, fixed_dims, with_rows
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class OperatorStep:
     """
     A node, its inputs (None where one is left out), and the shapes of its outputs in a run with some number of rows;
     ``seen`` lacks those that were not observed (in subgraphs).
@@ -107,7 +107,7 @@ class Step:
         return tuple(self.result(axis, block, index) if name else Plain(()) for index, name in enumerate(self.node.outputs))
 
 
-Rule = Callable[[Step], Sequence[Tensor]]
+Rule = Callable[[OperatorStep], Sequence[Tensor]]
 
 
 def _is_fixed(tensor: Tensor) -> bool:

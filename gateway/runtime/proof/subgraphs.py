@@ -1,19 +1,19 @@
-"""Rules of operators with subgraphs: If and Scan. Pure. Loop has none: what it carries from turn to turn may mix rows."""
+"""Rules of operators with subgraphs: If, Loop and Scan. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from gateway.runtime.proof.forms import NotProved, Plain, Rows, Tensor
 from gateway.runtime.proof.graph import Graph, captured, reads
-from gateway.runtime.proof.sizes import Size
-from gateway.runtime.proof.step import Step, axis_of
-from gateway.runtime.proof.tensors import NotProved, Plain, Rows, Tensor
+from gateway.runtime.proof.sizes import Size, symbol
+from gateway.runtime.proof.step import OperatorStep, axis_of
 
 Outer = Mapping[str, Tensor]
 Walk = Callable[[Graph, Outer], tuple[Tensor, ...]]  # raises NotProved
 
 
-def branch(step: Step, outer: Outer, walk: Walk) -> tuple[Tensor, ...]:
+def branch(step: OperatorStep, outer: Outer, walk: Walk) -> tuple[Tensor, ...]:
     """If: the condition must be the same for all rows, and both branches must carry them alike."""
     condition = step.plain(0)
     branches: tuple[Graph, Graph] = step.attribute("then_branch"), step.attribute("else_branch")
@@ -36,7 +36,40 @@ def _either(one: Tensor, other: Tensor) -> Tensor:
     raise NotProved("has branches that carry rows in different forms")
 
 
-def scan(step: Step, outer: Outer, walk: Walk) -> tuple[Tensor, ...]:
+def loop(step: OperatorStep, outer: Outer, walk: Walk) -> tuple[Tensor, ...]:
+    """
+    Loop: as many turns for all rows, and what it carries keeps its form in a turn. So, by induction, row r of it depends on
+    row r of the inputs only, after any number of turns.
+    """
+    body: Graph = step.attribute("body")
+    for index in (0, 1):
+        turns = step.plain(index)
+        if turns is not None and turns.depends_on_rows:
+            raise NotProved("mixes rows: their number decides how often it turns")
+    given = [_any_value(tensor) for tensor in step.inputs[2:] if tensor is not None]
+    if len(given) < len(body.inputs) - 2:
+        raise NotProved("lacks a state")
+    turn = symbol(f"{step.node.outputs[0]}:turns")
+    inner = {**outer, body.inputs[0]: Plain(()), body.inputs[1]: Plain(()), **dict(zip(body.inputs[2:], given, strict=True))}
+    goes_on, *after = walk(body, inner)
+    if isinstance(goes_on, Rows) or goes_on.depends_on_rows:
+        raise NotProved("mixes rows: they decide how often it turns")
+    for state, result in zip(given, after, strict=False):
+        if _any_value(result) != state:
+            raise NotProved("carries a tensor from turn to turn whose form changes")
+    return (*given, *(_stacked(one, turn) for one in after[len(given) :]))
+
+
+def _any_value(tensor: Tensor) -> Tensor:
+    """Returns the form of a tensor whose value changes from turn to turn. Raises NotProved if it depends on the rows."""
+    if isinstance(tensor, Rows):
+        return tensor
+    if tensor.depends_on_rows:
+        raise NotProved("mixes rows: it carries their number from turn to turn")
+    return Plain(tensor.dims)
+
+
+def scan(step: OperatorStep, outer: Outer, walk: Walk) -> tuple[Tensor, ...]:
     """Scan: over the rows, or over something else with the rows as a state that never changes."""
     body: Graph = step.attribute("body")
     states = len(step.inputs) - int(step.attribute("num_scan_inputs"))
@@ -47,7 +80,7 @@ def scan(step: Step, outer: Outer, walk: Walk) -> tuple[Tensor, ...]:
     return _beside_rows(step, outer, body, states, walk)
 
 
-def _over_rows(step: Step, outer: Outer, body: Graph, states: int) -> tuple[Tensor, ...]:
+def _over_rows(step: OperatorStep, outer: Outer, body: Graph, states: int) -> tuple[Tensor, ...]:
     """
     Scan over the rows: its body sees one row a turn and may do with it what it likes, as long as nothing that it carries
     to the next turn comes from a row.
@@ -73,7 +106,7 @@ def _over_rows(step: Step, outer: Outer, body: Graph, states: int) -> tuple[Tens
     return tuple(results)
 
 
-def _beside_rows(step: Step, outer: Outer, body: Graph, states: int, walk: Walk) -> tuple[Tensor, ...]:
+def _beside_rows(step: OperatorStep, outer: Outer, body: Graph, states: int, walk: Walk) -> tuple[Tensor, ...]:
     """Scan over a tensor without rows: one turn is proved, and a state that carries rows has to be the same after it."""
     axes = list(step.attribute("scan_input_axes", [0] * (len(step.inputs) - states)))
     if any(axes) or any(step.attribute("scan_output_axes", [0])):
@@ -96,7 +129,7 @@ def _beside_rows(step: Step, outer: Outer, body: Graph, states: int, walk: Walk)
     return (*(_same(step, index) for index in range(states)), *(_stacked(one, turns) for one in results[states:]))
 
 
-def _same(step: Step, index: int) -> Tensor:
+def _same(step: OperatorStep, index: int) -> Tensor:
     """Returns a state after the last turn."""
     tensor = step.input(index)
     return tensor if isinstance(tensor, Rows) else Plain(step.dims(index))
@@ -121,7 +154,7 @@ def _passed_on(body: Graph) -> dict[str, str]:
     return given
 
 
-def _scanned(step: Step, states: int) -> list[Rows]:
+def _scanned(step: OperatorStep, states: int) -> list[Rows]:
     """Returns the inputs that a turn takes one index of each. Raises NotProved unless that is the same row of each."""
     carriers = [tensor for tensor in step.inputs[states:] if isinstance(tensor, Rows)]
     axes = list(step.attribute("scan_input_axes", [0] * (len(step.inputs) - states)))

@@ -1,7 +1,7 @@
 """
 The walk: follows the rows from the inputs of a graph to its outputs, one rule per operator. Pure.
 
-What is known of each tensor is either that it carries the rows on an axis, or that no row reaches it (`tensors`). Rows may
+What is known of each tensor is either that it carries the rows on an axis, or that no row reaches it (`forms`). Rows may
 reach a tensor that does not carry them through its shape alone, and a shape that grows with the rows may only shape.
 """
 
@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from gateway.runtime.proof import axes, contrib, elementwise, learned, linear, picking, recurrent, reshaping
+from gateway.runtime.proof.forms import NotProved, Plain, Rows, Tensor, constant, fixed_dims
 from gateway.runtime.proof.graph import Constant, Graph, Node, needed, reads
 from gateway.runtime.proof.lengths import from_plain, shape_of
 from gateway.runtime.proof.sizes import ONE
-from gateway.runtime.proof.step import Rule, Step, axis_of
-from gateway.runtime.proof.subgraphs import branch, scan
-from gateway.runtime.proof.tensors import NotProved, Plain, Rows, Tensor, constant, fixed_dims
+from gateway.runtime.proof.step import OperatorStep, Rule, axis_of
+from gateway.runtime.proof.subgraphs import branch, loop, scan
 
 RULES: Mapping[tuple[str, str], Rule] = {
     **elementwise.RULES,
@@ -32,6 +32,7 @@ RULES: Mapping[tuple[str, str], Rule] = {
 SHAPE_INPUTS: Mapping[str, tuple[int, ...]] = {**reshaping.SHAPE_INPUTS, **picking.SHAPE_INPUTS}
 BY_DATA = frozenset(("NonZero", "NonMaxSuppression", "Compress", "Unique"))  # the size of the output is in the data
 _RANDOM = frozenset(("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"))
+_WITH_SUBGRAPHS = {"If": branch, "Loop": loop, "Scan": scan}
 _DYNAMIC = "mixes rows: its scale comes from the whole batch"
 _REASONS = {  # of operators that can have no rule
     "DynamicQuantizeLinear": _DYNAMIC,
@@ -46,7 +47,7 @@ _REASONS = {  # of operators that can have no rule
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
+class Observation:
     """
     Shapes of tensors in a run with ``rows`` rows, their ``sizes`` in bytes, and values of those that depend on no input, if
     they are small.
@@ -66,7 +67,7 @@ class Refuted(Exception):
         self.node = node
 
 
-def walk(graph: Graph, inputs: Mapping[str, Tensor], seen: Observed) -> Mapping[str, Tensor]:
+def walk(graph: Graph, inputs: Mapping[str, Tensor], seen: Observation) -> Mapping[str, Tensor]:
     """
     Returns what is known of every tensor that the outputs depend on. ``inputs`` are the graph's: those with an initial value
     may be left out. Raises Refuted that names the first node through which the rows could not be followed.
@@ -76,7 +77,7 @@ def walk(graph: Graph, inputs: Mapping[str, Tensor], seen: Observed) -> Mapping[
     return known
 
 
-def _walk(graph: Graph, known: dict[str, Tensor], inputs: Mapping[str, Tensor], seen: Observed) -> None:
+def _walk(graph: Graph, known: dict[str, Tensor], inputs: Mapping[str, Tensor], seen: Observation) -> None:
     known.update({name: _weight(weight) for name, weight in graph.constants.items()})
     known.update(inputs)
     for node in needed(graph):
@@ -94,8 +95,8 @@ def _weight(weight: Constant) -> Plain:
     return constant(weight.value) if weight.value is not None else Plain(fixed_dims(weight.shape), is_constant=True)
 
 
-def _results(node: Node, known: Mapping[str, Tensor], seen: Observed) -> tuple[Tensor, ...]:
-    step = Step(node, tuple(known[name] if name else None for name in node.inputs), seen.shapes)
+def _results(node: Node, known: Mapping[str, Tensor], seen: Observation) -> tuple[Tensor, ...]:
+    step = OperatorStep(node, tuple(known[name] if name else None for name in node.inputs), seen.shapes)
     around = [known[name] for name in reads(node)]
     if node.operator in _RANDOM:
         raise NotProved("gives random numbers")
@@ -104,16 +105,15 @@ def _results(node: Node, known: Mapping[str, Tensor], seen: Observed) -> tuple[T
     if all(isinstance(tensor, Plain) and tensor.is_constant for tensor in around):
         return tuple(_constant(name, seen) for name in node.outputs)
     has_rows = any(isinstance(tensor, Rows) for tensor in around)
-    if node.operator in ("If", "Scan") and not node.domain and (has_rows or any(map(_depends_on_rows, around))):
-        follow = branch if node.operator == "If" else scan
-        return follow(step, known, partial(_inside, seen))
+    if node.operator in _WITH_SUBGRAPHS and not node.domain and (has_rows or any(map(_depends_on_rows, around))):
+        return _WITH_SUBGRAPHS[node.operator](step, known, partial(_inside, seen))
     shaping = SHAPE_INPUTS.get(node.operator, ()) if not node.domain else ()
     if not has_rows and not any(_depends_on_rows(step.input(index)) for index in shaping):
         return from_plain(step)
     return _by_rule(step, shaping)
 
 
-def _by_rule(step: Step, shaping: tuple[int, ...]) -> tuple[Tensor, ...]:
+def _by_rule(step: OperatorStep, shaping: tuple[int, ...]) -> tuple[Tensor, ...]:
     """Applies the operator's rule. Only inputs that shape may depend on the number of rows."""
     node = step.node
     if any(_depends_on_rows(tensor) for index, tensor in enumerate(step.inputs) if index not in shaping):
@@ -128,7 +128,7 @@ def _depends_on_rows(tensor: Tensor | None) -> bool:
     return isinstance(tensor, Plain) and tensor.depends_on_rows
 
 
-def _constant(name: str, seen: Observed) -> Plain:
+def _constant(name: str, seen: Observation) -> Plain:
     if not name:
         return Plain((), is_constant=True)
     value = seen.values.get(name)
@@ -137,14 +137,14 @@ def _constant(name: str, seen: Observed) -> Plain:
     return _weight(value)
 
 
-def _inside(seen: Observed, graph: Graph, outer: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+def _inside(seen: Observation, graph: Graph, outer: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
     """Walks a branch, whose own tensors were not observed."""
     known = dict(outer)
-    _walk(graph, known, {}, Observed(seen.rows, {}, {}))
+    _walk(graph, known, {}, Observation(seen.rows, {}, {}))
     return tuple(known[name] for name in graph.outputs)
 
 
-def _agrees(node: Node, name: str, tensor: Tensor, seen: Observed) -> None:
+def _agrees(node: Node, name: str, tensor: Tensor, seen: Observation) -> None:
     """Raises Refuted if a tensor was observed to have another shape than was derived: then a rule is wrong."""
     shape = seen.shapes.get(name)
     if shape is None:

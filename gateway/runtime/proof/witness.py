@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from gateway.runtime.proof.observe import fetched
+from gateway.runtime.proof.observation import fetched
 from gateway.runtime.proof.prove import Proof, Prover
 from gateway.runtime.session import Array, RunFailed, Session
 
@@ -41,7 +41,8 @@ def contradiction(
     carriers = [name for name in given if name in (proof.carriers or given)]
 
     def run(inputs: Mapping[str, Array], row: int) -> dict[str, Array]:
-        parts = {f"output {name!r}": array[row] for name, array in zip(outputs, session.run(outputs, inputs), strict=True)}
+        results = zip(outputs, session.run(outputs, inputs), strict=True)
+        parts = {f"output {name!r}": array[row : row + 1] for name, array in results}
         if prover.session is not None and names:
             for name, array in fetched(prover.session, names, inputs):
                 parts[f"tensor {name!r}"] = _part(array, (proof.carriers or {})[name].axis, row)

@@ -244,6 +244,20 @@ def scan_over_rows() -> Model:
     return simple([ok("Scan", "start x", "end y", body=body, num_scan_inputs=1)], [weight("start", [0])])
 
 
+def repeated_steps() -> Model:
+    """Three turns of a loop, each a step on every row."""
+    body = h.make_graph(
+        [ok("MatMul", "v w", "m"), ok("Tanh", "m", "v2"), ok("ReduceMax", "v2", "s", axes=[1]), ok("Identity", "c", "c2")],
+        "body",
+        [info("i", T.INT64, []), info("c", T.BOOL, []), info("v", T.FLOAT, ["n", 4])],
+        [info("c2", T.BOOL, []), info("v2", T.FLOAT, ["n", 4]), info("s", T.FLOAT, ["n", 1])],
+    )
+    nodes = [ok("Loop", "turns go x", "last steps", body=body), ok("ReduceSum", "steps", "sum", axes=[0], keepdims=0)]
+    nodes.append(ok("Add", "last sum", "y"))
+    weights = [weight("turns", 3, np.int64), weight("go", True, np.bool_), weight("w", _random(4, 4))]
+    return simple(nodes, weights, opset=12)
+
+
 def branch_by_length() -> Model:
     """A branch taken by the length of the rows, not by their number."""
     then = h.make_graph([h.make_node("Neg", ["x"], ["a"])], "then", [], [info("a", T.FLOAT, ["n", "k"])])
@@ -355,9 +369,9 @@ def constant_node() -> Model:
 HAND_MADE: dict[str, Callable[[], Model]] = {
     make.__name__: make
     for make in (
-        perceptron, convolutions, resize_by_sizes, attention, merged_heads, class_token, embedding, norms, quantized_pairs,
-        quantized_operators, microsoft, function, scan_over_rows, branch_by_length, pieces, einsum, old_operator_sets, texts,
-        bfloat16, half_precision, two_inputs, masked_mean, constant_node,
+        perceptron, convolutions, resize_by_sizes, attention, merged_heads, class_token, embedding, norms,
+        quantized_pairs, quantized_operators, microsoft, function, scan_over_rows, repeated_steps, branch_by_length,
+        pieces, einsum, old_operator_sets, texts, bfloat16, half_precision, two_inputs, masked_mean, constant_node,
     )
 }  # fmt: skip
 HAND_MADE |= {

@@ -338,7 +338,7 @@ def loop_over_rows() -> Model:
     """Adds, turn by turn, the mean of the batch."""
     body = h.make_graph(
         [
-            h.make_node("ReduceMean", ["v"], ["m"], keepdims=0),
+            node("ReduceMean", "v", "m", keepdims=0),
             h.make_node("Add", ["v", "m"], ["v2"]),
             h.make_node("Identity", ["c"], ["c2"]),
         ],
@@ -346,7 +346,23 @@ def loop_over_rows() -> Model:
         [info("i", T.INT64, []), info("c", T.BOOL, []), info("v", T.FLOAT, ["n", 4])],
         [info("c2", T.BOOL, []), info("v2", T.FLOAT, ["n", 4])],
     )
-    return simple([node("Loop", "turns go x", "y", body=body)], [weight("turns", 2, np.int64), weight("go", True, np.bool_)])
+    return simple([ok("Loop", "turns go x", "y", body=body)], [weight("turns", 2, np.int64), weight("go", True, np.bool_)])
+
+
+def as_long_as_any() -> Model:
+    """Halves every row as long as one of them is large."""
+    body = h.make_graph(
+        [
+            ok("Mul", "v half", "v2"),
+            node("ReduceMax", "v2", "m", keepdims=0),
+            ok("Greater", "m limit", "c2"),
+        ],
+        "body",
+        [info("i", T.INT64, []), info("c", T.BOOL, []), info("v", T.FLOAT, ["n", 4])],
+        [info("c2", T.BOOL, []), info("v2", T.FLOAT, ["n", 4])],
+    )
+    weights = [weight("turns", 100, np.int64), weight("go", True, np.bool_), weight("half", 0.5), weight("limit", 1000)]
+    return simple([ok("Loop", "turns go x", "y", body=body)], weights)
 
 
 def branch_by_data() -> Model:
@@ -484,12 +500,13 @@ def channels_are_rows() -> Model:
 MODELS: dict[str, tuple[Model, str]] = {
     make.__name__: (make(), "culprit")
     for make in (
-        dynamic_quantization, gate_by_maximum, clipped_norm, nan_guard, detector, softmax_over_rows, old_softmax, all_axes,
-        training_batch_norm, mean_variance, gram, contraction, outer_difference, cumulative, top_rows, divides_by_count,
-        rare_count, positions, first_row, last_row, reversed_rows, shifted_rows, cut_in_another_order, pairs_of_rows,
-        free_length_cut, recurrent_over_rows, convolution_over_rows, einsum_gram, scatter_first, scan_state, loop_over_rows,
-        branch_by_data, branch_by_count, squeezes_anything, fixed_neighbour, random_noise, unique_rows, compressed_rows,
-        suppression, trained_scale, features_are_rows, hidden_square, layer_norm_over_all, channels_are_rows,
+        dynamic_quantization, gate_by_maximum, clipped_norm, nan_guard, detector, softmax_over_rows, old_softmax,
+        all_axes, training_batch_norm, mean_variance, gram, contraction, outer_difference, cumulative, top_rows,
+        divides_by_count, rare_count, positions, first_row, last_row, reversed_rows, shifted_rows, cut_in_another_order,
+        pairs_of_rows, free_length_cut, recurrent_over_rows, convolution_over_rows, einsum_gram, scatter_first,
+        scan_state, loop_over_rows, as_long_as_any, branch_by_data, branch_by_count, squeezes_anything, fixed_neighbour,
+        random_noise, unique_rows, compressed_rows, suppression, trained_scale, features_are_rows, hidden_square,
+        layer_norm_over_all, channels_are_rows,
     )
 }  # fmt: skip
 MODELS |= {

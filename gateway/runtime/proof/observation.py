@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from gateway.runtime.onnx import ObservingSession
 from gateway.runtime.proof.graph import Constant, Graph, needed, reads
-from gateway.runtime.proof.read import MAX_VALUES
-from gateway.runtime.proof.walk import Observed
+from gateway.runtime.proof.onnx_graph import MAX_VALUES
+from gateway.runtime.proof.walk import Observation
 from gateway.runtime.session import Array
 
 _FIRST_TENSORS = 8  # fetched by the first run; more as long as they are small
 _MAX_BYTES = 64 << 20  # of tensors that one run fetches
 
 
-def observe(session: ObservingSession, graph: Graph, inputs: Mapping[str, Array], rows: int) -> Observed:
+def observe(session: ObservingSession, graph: Graph, inputs: Mapping[str, Array], rows: int) -> Observation:
     """Returns what a run on inputs with ``rows`` rows shows. Raises RunFailed."""
     fixed = constants(graph, inputs)
     shapes: dict[str, tuple[int, ...]] = {}
@@ -24,7 +24,7 @@ def observe(session: ObservingSession, graph: Graph, inputs: Mapping[str, Array]
         shapes[name], sizes[name] = array.shape, array.nbytes
         if name in fixed:
             values[name] = Constant(array.shape, array if array.size <= MAX_VALUES and array.dtype != object else None)
-    return Observed(rows, shapes, values, sizes)
+    return Observation(rows, shapes, values, sizes)
 
 
 def fetched(session: ObservingSession, names: Sequence[str], inputs: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
