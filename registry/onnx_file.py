@@ -128,7 +128,7 @@ def _real_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
 
 
 def _is_optional(model: onnx.ModelProto, value: onnx.ValueInfoProto) -> bool:
-    return any(value.name == tensor.name for tensor in model.graph.initializer)
+    return value.name in _initializers(model)
 
 
 def _spec(role: str, value: onnx.ValueInfoProto, is_optional: bool) -> TensorSpec:

@@ -18,7 +18,7 @@ from gateway.runtime.proof.prove import Proof, Prover
 from gateway.runtime.session import Array, RunFailed, Session
 
 WITNESS_ROWS = 4
-BUDGET_S = 10.0  # of processor time for the runs of one set of inputs; the most telling neighbours come first
+BUDGET_S = 5.0  # of processor time for the runs of one set of inputs; the most telling neighbours come first
 TOLERANCE = 1e-5  # of the largest number in a row
 _COMPARED_BYTES = 64 << 20  # of intermediate tensors that are compared
 _LONG_TEXT = "a text that is longer than most texts of the kind " * 20
