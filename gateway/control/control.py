@@ -42,7 +42,9 @@ from gateway.runtime.layout_rewrite import build
 from gateway.settings.paths import Home
 from gateway.settings.values import Settings
 from gateway.telemetry.aggregate import Aggregate
+from gateway.telemetry.descriptor_limit import explained
 from gateway.telemetry.facts import FeedbackCounts, MetricsFacts, SwapRecorder
+from gateway.telemetry.limited_log import LimitedLog
 from gateway.telemetry.otel import TraceExport
 from gateway.telemetry.prometheus import render_metrics
 from registry.errors import RegistryError
@@ -52,8 +54,10 @@ from registry.versions import Facts, ModelVersion, Prediction
 
 REFRESH_S = 5.0  # seconds between two reads of the registry, in which other processes may have written
 STOP_S = 5.0
+ACCEPT_PAUSE_S = 0.1  # seconds between two attempts to accept a worker while the system refuses it
 
 _log = structlog.get_logger("interlock.control")
+_limited = LimitedLog(_log)
 
 
 def run_trial(path: Path, prediction: Prediction | None, examples: Sequence[Example]) -> Facts:
@@ -178,8 +182,12 @@ class Control:
         while not self._stopping.is_set():
             try:
                 connection, _ = listener.accept()
-            except OSError:
-                return  # closed by stop
+            except OSError as error:
+                if self._stopping.is_set():
+                    return  # closed by `stop`
+                _limited.error("worker_not_accepted", error=explained(error))  # it tries again
+                self._stopping.wait(ACCEPT_PAUSE_S)
+                continue
             worker = link.Link(connection)
             threading.Thread(target=self.fleet.attach, args=(worker,), name="attached-worker", daemon=True).start()
 
@@ -188,9 +196,9 @@ class Control:
             try:
                 self.tick()
             except RegistryError as error:
-                _log.error("registry_unavailable", error=str(error))
+                _limited.error("registry_unavailable", error=str(error))
             except Exception as error:  # the edge of this loop
-                _log.error("tick_failed", exc_info=error)
+                _limited.error("tick_failed", exc_info=error)
 
     def tick(self) -> None:
         """Ends rollback windows that are over, and reads what other processes wrote to the registry."""

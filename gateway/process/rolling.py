@@ -18,6 +18,7 @@ import structlog
 from gateway.process.handle import Child, end_of
 from gateway.process.orders import REPLACED
 from gateway.process.rolling_messages import RestartNews
+from gateway.telemetry.descriptor_limit import explained
 
 _log = structlog.get_logger("interlock.supervisor")
 
@@ -71,7 +72,7 @@ class RollingRestart:
         try:
             arriving.spawn(must_be_ready=True)
         except OSError as error:
-            self._give_up(f"it cannot be started: {error}")
+            self._give_up(f"it cannot be started: {explained(error)}")
             return
         self._arriving = arriving
         self._deadline_s = time.monotonic() + self._limits.start_s

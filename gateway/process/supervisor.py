@@ -28,6 +28,7 @@ from gateway.process.rolling_messages import RestartNews, line_of
 from gateway.process.signals import Terminal
 from gateway.settings.paths import Home
 from gateway.settings.values import CannotStart, Settings
+from gateway.telemetry.descriptor_limit import explained
 
 KILL_WAIT_S = 5.0  # seconds that killed processes have to be gone
 MARGIN_S = 5.0  # seconds beyond a child's own grace before it is killed
@@ -130,8 +131,8 @@ class Supervisor:
             child.spawn()
         except OSError as error:
             child.deaths = restarts.after_failed_start(child.deaths)
-            delay_s = self._wait_to_start(child, f"{child.name} cannot be started: {error}")
-            _log.error("child_not_started", child=child.name, error=str(error), retry_in_s=delay_s)
+            delay_s = self._wait_to_start(child, f"{child.name} cannot be started: {explained(error)}")
+            _log.error("child_not_started", child=child.name, error=explained(error), retry_in_s=delay_s)
             return False
         _log.info("child_started", child=child.name, child_pid=child.pid, restarts=child.deaths.total)
         return True

@@ -22,16 +22,20 @@ from typing import Any
 
 import structlog
 
+from gateway.telemetry.descriptor_limit import USED_UP, explained
+from gateway.telemetry.limited_log import LimitedLog
 from gateway.telemetry.prometheus import CONTENT_TYPE
 
 READ_TIMEOUT_S = 5.0  # s; longest wait for the next bytes of a request
 CONNECTION_TIMEOUT_S = 15.0  # s; longest duration of a connection, even if bytes still arrive
 MAX_CONNECTIONS = 64  # connections at a time, each with a thread; further ones get 503
+ACCEPT_PAUSE_S = 0.1  # s; between two attempts to accept a connection while descriptors are used up
 JSON_TYPE = "application/json"
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _BROKEN = b"HTTP/1.1 500 Internal Server Error\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 _log = structlog.get_logger("interlock.http")
+_limited = LimitedLog(_log)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +133,16 @@ class _Server(ThreadingHTTPServer):
         """Binds as TCPServer does: HTTPServer would ask DNS for this machine's name."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+
+    def get_request(self) -> Any:
+        """Accepts a connection. Pauses if descriptors are used up, as the connection stays in the queue and wakes the loop."""
+        try:
+            return super().get_request()
+        except OSError as error:
+            if error.errno in USED_UP:
+                _limited.error("http_not_accepted", error=explained(error))
+                time.sleep(ACCEPT_PAUSE_S)
+            raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._guard:

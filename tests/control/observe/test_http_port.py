@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -175,3 +177,18 @@ def test_ipv6_works() -> None:
         pytest.skip("this machine has no IPv6")
     assert ask(address, "/health/live")[0].status == 200
     server.stop()
+
+
+def test_a_connection_that_cannot_be_accepted_is_answered_later(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused: list[float] = []
+    accept = socket.socket.accept
+
+    def refuse(listener: socket.socket) -> object:
+        if len(refused) < 3:
+            refused.append(time.monotonic())
+            raise OSError(errno.EMFILE, "Too many open files")
+        return accept(listener)
+
+    monkeypatch.setattr(socket.socket, "accept", refuse)
+    assert ask(address, "/health/live")[0].status == 200
+    assert refused[2] - refused[0] >= 2 * module.ACCEPT_PAUSE_S  # it does not spin
