@@ -23,7 +23,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "gateway.settings": (),
     "gateway.process": ("gateway.settings", "gateway.telemetry", "registry"),
     "gateway.telemetry": ("gateway.contract",),
-    "gateway.quality": ("gateway.contract", "gateway.settings", "registry"),
+    "gateway.quality": ("gateway.contract", "gateway.settings", "gateway.telemetry", "registry"),
     "gateway.runtime": ("registry",),
     "gateway.versions": SHARED,
     "gateway.serving": (*SHARED, "gateway.versions", "gateway.protocol"),
