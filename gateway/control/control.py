@@ -34,7 +34,14 @@ from gateway.control.fleet.workers import Fleet
 from gateway.control.limits import ControlLimits
 from gateway.control.observe.gateway_status import GatewayStatus, gateway_status, readiness
 from gateway.control.observe.http import HealthReport
-from gateway.control.observe.metrics_facts import SWAPS, QualityCache, route_facts, version_facts, worker_facts
+from gateway.control.observe.metrics_facts import (
+    SWAPS,
+    QualityCache,
+    known_versions,
+    route_facts,
+    version_facts,
+    worker_facts,
+)
 from gateway.control.observe.prediction_recorder import PredictionRecorder
 from gateway.errors import NotReady
 from gateway.quality.prediction_store import PredictionStore
@@ -47,6 +54,7 @@ from gateway.telemetry.facts import FeedbackCounts, MetricsFacts, SwapRecorder
 from gateway.telemetry.limited_log import LimitedLog
 from gateway.telemetry.otel import TraceExport
 from gateway.telemetry.prometheus import render_metrics
+from gateway.telemetry.series_life import SeriesLife
 from registry.errors import RegistryError
 from registry.examples import Example
 from registry.registry import Registry
@@ -126,6 +134,7 @@ class Control:
         )
         self.answers = self._answering()
         self._recorder = PredictionRecorder(prediction_log, clock)
+        self._series = SeriesLife(clock.monotonic)
         self._trace_export = trace_export or TraceExport(environ={})
         self._stopping = threading.Event()
         self._listener: socket.socket | None = None
@@ -225,12 +234,12 @@ class Control:
     def metrics(self) -> bytes:
         """Renders the page for Prometheus."""
         counts = self.prediction_log.counts()
-        view = self.fleet.view()
+        plans, view = self.desired.plans(), self.fleet.view()
         facts = MetricsFacts(
-            merged=self.counts.merged(),
+            merged=self._series.shown(self.counts.merged(), known_versions(plans, view)),
             workers=worker_facts(view),
             versions=version_facts(view),
-            routes=route_facts(self.desired.plans()),
+            routes=route_facts(plans),
             swaps=self._swaps.counts(),
             quality=self._quality.facts(),
             predictions_recorded=counts.recorded,

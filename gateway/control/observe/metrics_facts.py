@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import structlog
 
 from gateway.clock import Clock
-from gateway.control.desired.reconcile import ModelPlan
+from gateway.control.desired.reconcile import ModelPlan, roles
 from gateway.control.fleet.progress import FleetView
 from gateway.errors import NotReady
 from gateway.quality.metrics import VersionQuality
@@ -99,6 +99,12 @@ def version_facts(view: FleetView) -> tuple[VersionFacts, ...]:
         for number, worker in view.attached.items()
         for v in (worker.observed.versions if worker.observed else ())
     )
+
+
+def known_versions(plans: Mapping[str, ModelPlan], view: FleetView) -> frozenset[tuple[str, int]]:
+    """Returns (model, version) of all that should be loaded, or is loaded in a worker."""
+    desired = {(name, number) for name, plan in plans.items() for number in roles(plan)}
+    return frozenset(desired | {(version.model, version.version) for version in version_facts(view)})
 
 
 def route_facts(plans: Mapping[str, ModelPlan]) -> tuple[RouteFacts, ...]:
