@@ -27,7 +27,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "gateway.runtime": ("registry",),
     "gateway.versions": SHARED,
     "gateway.serving": (*SHARED, "gateway.versions", "gateway.protocol"),
-    "gateway.control": (*SHARED, "gateway.process.rolling_messages"),
+    "gateway.control": (*SHARED, "gateway.process.rolling_messages", "gateway.process.wildcard"),
     "gateway.api": (*SHARED, *CONTROL_SIDE, *WORKER_SIDE, "gateway.protocol"),
     "gateway.worker": (*SHARED, *WORKER_SIDE, "gateway.api"),
     "gateway.app": ("gateway", "registry"),
