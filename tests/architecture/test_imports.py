@@ -70,7 +70,7 @@ REGISTRY_READERS = (
 )
 
 ONLY_IN = {
-    "grpc": ("gateway.api", "gateway.client", "gateway.protocol.services", "gateway.serving.lane"),
+    "grpc": ("gateway.api", "gateway.client", "gateway.protocol", "gateway.serving.lane"),
     "grpc_health": ("gateway.api",),
     "grpc_reflection": ("gateway.api",),
     "grpc_status": ("gateway.client",),
