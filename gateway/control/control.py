@@ -35,7 +35,14 @@ from gateway.control.fleet.workers import Fleet
 from gateway.control.limits import ControlLimits
 from gateway.control.observe.gateway_status import GatewayStatus, gateway_status, readiness
 from gateway.control.observe.http import HealthReport
-from gateway.control.observe.metrics_facts import SWAPS, QualityCache, route_facts, version_facts, worker_facts
+from gateway.control.observe.metrics_facts import (
+    SWAPS,
+    QualityCache,
+    known_versions,
+    route_facts,
+    version_facts,
+    worker_facts,
+)
 from gateway.control.observe.prediction_recorder import PredictionRecorder
 from gateway.errors import NotReady
 from gateway.quality.prediction_store import PredictionStore
@@ -43,9 +50,12 @@ from gateway.runtime.layout_rewrite import build
 from gateway.settings.paths import Home
 from gateway.settings.values import Settings
 from gateway.telemetry.aggregate import Aggregate
+from gateway.telemetry.descriptor_limit import explained
 from gateway.telemetry.facts import FeedbackCounts, MetricsFacts, SwapRecorder
+from gateway.telemetry.limited_log import LimitedLog
 from gateway.telemetry.otel import TraceExport
 from gateway.telemetry.prometheus import render_metrics
+from gateway.telemetry.series_life import SeriesLife
 from registry.errors import RegistryError
 from registry.examples import Example
 from registry.registry import Registry
@@ -53,8 +63,10 @@ from registry.versions import Facts, ModelVersion, Prediction
 
 REFRESH_S = 5.0  # seconds between two reads of the registry, in which other processes may have written
 STOP_S = 5.0
+ACCEPT_PAUSE_S = 0.1  # seconds between two attempts to accept a worker while the system refuses it
 
 _log = structlog.get_logger("interlock.control")
+_limited = LimitedLog(_log)
 
 
 def run_trial(path: Path, prediction: Prediction | None, examples: Sequence[Example]) -> Facts:
@@ -131,6 +143,7 @@ class Control:
         )
         self.answers = self._answering()
         self._recorder = PredictionRecorder(prediction_log, clock)
+        self._series = SeriesLife(clock.monotonic)
         self._trace_export = trace_export or TraceExport(environ={})
         self._stopping = threading.Event()
         self._listener: socket.socket | None = None
@@ -189,8 +202,12 @@ class Control:
         while not self._stopping.is_set():
             try:
                 connection, _ = listener.accept()
-            except OSError:
-                return  # closed by stop
+            except OSError as error:
+                if self._stopping.is_set():
+                    return  # closed by `stop`
+                _limited.error("worker_not_accepted", error=explained(error))  # it tries again
+                self._stopping.wait(ACCEPT_PAUSE_S)
+                continue
             worker = link.Link(connection)
             threading.Thread(target=self.fleet.attach, args=(worker,), name="attached-worker", daemon=True).start()
 
@@ -199,9 +216,9 @@ class Control:
             try:
                 self.tick()
             except RegistryError as error:
-                _log.error("registry_unavailable", error=str(error))
+                _limited.error("registry_unavailable", error=str(error))
             except Exception as error:  # the edge of this loop
-                _log.error("tick_failed", exc_info=error)
+                _limited.error("tick_failed", exc_info=error)
 
     def tick(self) -> None:
         """Ends rollback windows that are over, and reads what other processes wrote to the registry."""
@@ -231,12 +248,12 @@ class Control:
     def metrics(self) -> bytes:
         """Renders the page for Prometheus."""
         counts = self.prediction_log.counts()
-        view = self.fleet.view()
+        plans, view = self.desired.plans(), self.fleet.view()
         facts = MetricsFacts(
-            merged=self.counts.merged(),
+            merged=self._series.shown(self.counts.merged(), known_versions(plans, view)),
             workers=worker_facts(view),
             versions=version_facts(view),
-            routes=route_facts(self.desired.plans()),
+            routes=route_facts(plans),
             swaps=self._swaps.counts(),
             quality=self._quality.facts(),
             predictions_recorded=counts.recorded,

@@ -105,7 +105,10 @@ class SupervisorConnection:
 
     def failed(self, text: str) -> None:
         """Tells why this process ends, also on standard error."""
-        print(text, file=sys.stderr, flush=True)
+        try:
+            print(text, file=sys.stderr, flush=True)
+        except OSError:
+            pass  # a full disk, or nobody reads it: the supervisor still hears it
         self._send(text.encode()[:MAX_WORDS])
 
     def _send(self, data: bytes) -> None:

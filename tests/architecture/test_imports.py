@@ -23,11 +23,11 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "gateway.settings": (),
     "gateway.process": ("gateway.settings", "gateway.telemetry", "registry"),
     "gateway.telemetry": ("gateway.contract",),
-    "gateway.quality": ("gateway.contract", "gateway.settings", "registry"),
+    "gateway.quality": ("gateway.contract", "gateway.settings", "gateway.telemetry", "registry"),
     "gateway.runtime": ("registry",),
     "gateway.versions": SHARED,
     "gateway.serving": (*SHARED, "gateway.versions", "gateway.protocol"),
-    "gateway.control": (*SHARED, "gateway.process.rolling_messages"),
+    "gateway.control": (*SHARED, "gateway.process.rolling_messages", "gateway.process.wildcard"),
     "gateway.api": (*SHARED, *CONTROL_SIDE, *WORKER_SIDE, "gateway.protocol"),
     "gateway.worker": (*SHARED, *WORKER_SIDE, "gateway.api"),
     "gateway.app": ("gateway", "registry"),
@@ -71,7 +71,7 @@ REGISTRY_READERS = (
 )
 
 ONLY_IN = {
-    "grpc": ("gateway.api", "gateway.client", "gateway.protocol.services", "gateway.serving.lane"),
+    "grpc": ("gateway.api", "gateway.client", "gateway.protocol", "gateway.serving.lane"),
     "grpc_health": ("gateway.api",),
     "grpc_reflection": ("gateway.api",),
     "grpc_status": ("gateway.client",),

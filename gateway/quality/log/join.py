@@ -16,6 +16,7 @@ from hashlib import blake2b
 from gateway.contract.feedback import Feedback, Verdict, VerdictKind
 from gateway.errors import Overloaded
 from gateway.quality.feedback_rules import named_label, problem
+from gateway.quality.log.dropped import DroppedPredictions
 from gateway.quality.log.log_values import LogCounts, PendingLimits, Series
 from gateway.quality.log.rollup import Rollup
 from gateway.quality.log.write import Packed, Row, digest, unpacked
@@ -26,6 +27,7 @@ Truth = str | float
 _FOUND = "SELECT time_ms, epoch, counter, series, rows, predicted FROM predictions "
 _JOINED = Verdict(VerdictKind.JOINED)
 _DUPLICATE = Verdict(VerdictKind.DUPLICATE)
+_DROPPED = Verdict(VerdictKind.UNKNOWN, "dropped: the prediction log could not be written when the prediction was made")
 
 
 @dataclass(slots=True)
@@ -60,8 +62,16 @@ class Join:
     """Joins labels in one transaction. Changes ``cache``, which must be reloaded if the transaction fails."""
 
     def __init__(
-        self, db: sqlite3.Connection, settings: PredictionSettings, limits: PendingLimits, cache: LogCache, *, now_ms: int
+        self,
+        db: sqlite3.Connection,
+        settings: PredictionSettings,
+        limits: PendingLimits,
+        cache: LogCache,
+        dropped: DroppedPredictions,
+        *,
+        now_ms: int,
     ) -> None:
+        self._dropped = dropped
         self._db, self._settings, self._limits, self._cache, self._now_ms = db, settings, limits, cache, now_ms
         self._rollup = Rollup()
 
@@ -110,6 +120,8 @@ class Join:
     def _missing(self, parts: PredictionId) -> Verdict | None:
         if not is_sampled(parts.counter, self._settings.prediction_sample):
             return Verdict(VerdictKind.UNKNOWN, "not sampled into the prediction log")
+        if self._dropped.has(parts.epoch, parts.counter):
+            return _DROPPED
         if self._now_ms - parts.time_ms >= self._limits.pending_s * 1000:
             return Verdict(VerdictKind.UNKNOWN, "not in the prediction log")
         return None
@@ -119,6 +131,8 @@ class Join:
         latest = "WHERE inference = ? ORDER BY time_ms DESC, epoch DESC, counter DESC LIMIT 1"
         found = self._db.execute(_FOUND + latest, (target,)).fetchone()
         if not found:
+            if self._dropped.has_own(item.inference_id):
+                return _DROPPED
             if self._limits.pending_s <= 0:
                 return Verdict(VerdictKind.UNKNOWN, "not in the prediction log")
             return self._wait(target, item)

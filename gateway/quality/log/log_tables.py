@@ -14,6 +14,7 @@ from pathlib import Path
 from gateway.errors import ForbiddenNow
 
 VERSION = 1  # of the tables below
+BUSY_S = 5.0  # seconds to wait for a program that has locked the file: less than callers wait for an answer
 MINUTE_MS = 60_000  # ms in a minute, the unit of the sums
 
 _TABLES = """
@@ -59,7 +60,7 @@ def open_writer(path: Path) -> sqlite3.Connection:
     A commit survives the death of the process. With synchronous=NORMAL, the last commits may be lost if the machine loses
     power. Raises ForbiddenNow for a file of a newer release.
     """
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_S)
     try:
         db.execute("PRAGMA auto_vacuum=INCREMENTAL")  # has an effect only in a new file, before its first table
         db.execute("PRAGMA journal_mode=WAL")
@@ -83,7 +84,7 @@ def set_aside(path: Path, *, suffix: str) -> Path:
 
 def open_reader(path: Path) -> sqlite3.Connection:
     """Opens a connection for one reader. It sees everything that was committed before each of its transactions."""
-    db = sqlite3.connect(path, isolation_level=None, timeout=30)
+    db = sqlite3.connect(path, isolation_level=None, timeout=BUSY_S)
     db.execute("PRAGMA query_only=ON")
     return db
 
