@@ -99,7 +99,8 @@ PURE = """
     gateway.serving.oip.decode gateway.serving.oip.encode gateway.serving.oip.placement gateway.serving.oip.placed_response
     gateway.client.tensors gateway.client.inference gateway.client.feedback
     registry.signature registry.versions registry.deployment registry.examples registry.names
-    gateway.api.model_messages gateway.cli.changes gateway.client.call_errors gateway.client.spread
+    gateway.api.model_messages gateway.api.header_size
+    gateway.cli.changes gateway.client.call_errors gateway.client.spread
     gateway.control.catalog.eviction gateway.control.fleet.progress gateway.process.backoff
     gateway.quality.log.log_values gateway.runtime.layout_choice gateway.runtime.tensor_contents
     gateway.telemetry.trace_sampling gateway.telemetry.merged_counts

@@ -501,3 +501,17 @@ def test_the_model_control_calls_are_answered_on_the_admin_port(channel: grpc.Ch
     stub.RepositoryModelLoad(inference_pb2.RepositoryModelLoadRequest(model_name="digits"))
     index = stub.RepositoryIndex(inference_pb2.RepositoryIndexRequest())
     assert [(one.name, one.version, one.state) for one in index.models] == [("digits", "1", "READY")]
+
+
+@pytest.mark.parametrize("letter", ["x", "я"])
+def test_a_long_name_is_refused_by_its_own_code(admin: Stub, channel: grpc.Channel, letter: str) -> None:
+    long = letter * 20_000
+    oip = Stub(channel, INFERENCE, name=INFERENCE_NAME)
+    for call in (
+        lambda: admin.GetVersion(pb.GetVersionRequest(model=long, version="1")),
+        lambda: oip.RepositoryModelLoad(inference_pb2.RepositoryModelLoadRequest(model_name=long)),
+        lambda: list(admin.RegisterVersion(upload(Header(model=long), {"m.onnx": b""}))),
+    ):
+        error = refusal(call)
+        assert error.code() in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT), error.details()
+        assert "characters left out" in error.details()
