@@ -22,10 +22,9 @@ from gateway.contract.questions import AnyAnswerValue, AnyQuestion
 from gateway.errors import ModelNotFound, NotAllowed, NotReady
 from gateway.protocol.pb import feedback_pb2, inference_pb2
 from gateway.protocol.services import FEEDBACK, INFERENCE, INFERENCE_NAME, WORKER_KEY, Behaviour, handlers
-from gateway.serving.resolve import resolve
+from gateway.serving.resolve import number_of, resolve
 from gateway.settings.sections import RequestSettings
 from gateway.versions.snapshot import Snapshot
-from registry.names import version_number
 
 SERVER_NAME = "interlock"
 EXTENSIONS = ("model_repository", "model_configuration", "statistics", "parameters", "binary_tensor_data")
@@ -158,8 +157,9 @@ class DataServices:
 
     def ModelStatistics(self, request: inference_pb2.ModelStatisticsRequest, context: Any) -> Any:
         """Returns counts over all workers. Resolves an alias here, to the version that answers its callers now."""
-        if request.version and version_number(request.version) is None:
-            request.version = str(resolve(self._backend.snapshot, request.name, request.version))
+        if request.version:
+            snapshot, model = self._backend.snapshot, request.name
+            request.version = str(number_of(snapshot, model, request.version) or resolve(snapshot, model, request.version))
         return self._ask(INFERENCE_RPCS["ModelStatistics"], request, context)
 
     def StreamFeedback(self, requests: Iterator[Any], context: Any) -> feedback_pb2.StreamFeedbackResponse:

@@ -131,9 +131,8 @@ class Answering:
     def _statistics(self, model: str, version: str) -> Statistics:
         """Exact counts over all workers at this moment. Raises ModelNotFound, VersionUnknown."""
         self._fleet.report(self._report_timeout_s)
-        number = version_number(version) if version else 0
-        if model and number is None:
-            number = self._registry.version(model, version).number
+        is_named = bool(model and version)
+        number = self._registry.version(model, version).number if is_named else version_number(version)
         models = self._status().models
         served = {one.model: [version.version for version in one.versions] for one in models}
         memory = {(one.model, version.version): version.memory_bytes for one in models for version in one.versions}

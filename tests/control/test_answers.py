@@ -40,7 +40,7 @@ def test_statistics_are_fresh(world: World) -> None:
     assert (statistics.model, statistics.version, statistics.counts.rows) == ("digits", 1, 6)
 
 
-@pytest.mark.parametrize("version", ["1", "01", "0000001"])
+@pytest.mark.parametrize("version", ["1", "01", "0000001", "v1"])
 def test_statistics_take_a_number_in_any_spelling(world: World, version: str) -> None:
     (worker,) = world.deployed(1)
     (statistics,) = worker.ask(StatisticsQuestion("digits", version)).value.versions
