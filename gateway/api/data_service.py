@@ -27,7 +27,14 @@ from gateway.settings.sections import RequestSettings
 from gateway.versions.snapshot import Snapshot
 
 SERVER_NAME = "interlock"
-EXTENSIONS = ("model_repository", "model_configuration", "statistics", "parameters", "binary_tensor_data")
+EXTENSIONS = (
+    "model_repository",
+    "model_configuration",
+    "statistics",
+    "parameters",
+    "binary_tensor_data",
+    "classification",
+)
 SHARED_MEMORY_EXTENSION = "system_shared_memory"
 ASK_TIMEOUT_S = 10.0
 LOAD_TIMEOUT_S = 120.0

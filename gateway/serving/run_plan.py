@@ -9,6 +9,7 @@ import numpy as np
 
 from gateway.errors import InvalidRequest
 from gateway.runtime.tensor_contents import DTYPES, element_count
+from gateway.serving.oip.classification import Classes, classes_of
 from gateway.serving.oip.decode import InputSignature, RequestSignature
 from gateway.serving.oip.placement import Placement
 from registry.signature import Signature, TensorSpec
@@ -40,7 +41,8 @@ class RunPlan:
     ``group``: requests of equal groups may share a batch; None if a request has to run alone. ``rows`` is the first
     dimension of every input if there is a group. ``outputs`` go to the caller; ``run_outputs`` begin with them and may
     have the prediction after them. ``is_eager``: inputs are decoded before batching. ``regions`` are the names of all
-    shared memory regions that are used; ``placements`` say where outputs go, one for each of ``outputs`` or none at all.
+    shared memory regions that are used; ``placements`` say where outputs go and ``classes`` how they are classified, one
+    for each of ``outputs`` or none at all. ``is_composed``: there are any of either, so answers are composed one by one.
     """
 
     feeds: tuple[Feed, ...]
@@ -51,6 +53,8 @@ class RunPlan:
     is_eager: bool
     regions: frozenset[str] = frozenset()
     placements: tuple[Placement | None, ...] = ()
+    classes: tuple[Classes | None, ...] = ()
+    is_composed: bool = False
 
 
 def plan_run(
@@ -69,14 +73,31 @@ def plan_run(
         elif not spec.is_optional:
             raise InvalidRequest(f"input {spec.name!r}: missing, expected {spec}", field=spec.name)
     outputs = _outputs(request, signature)
+    classes = _classes(request, signature, prediction, is_batched=is_batched)
     regions = _regions(feeds, request)
     is_eager = not request.raw_sizes or bool(regions) or any(feed.datatype in _EAGER for feed in feeds)
     rows = _rows(feeds)
     group = None
     if is_batched and 0 < rows <= max_rows:
-        group = (outputs, is_eager, bool(request.placements), tuple((feed.name, feed.shape[1:]) for feed in feeds))
+        group = (outputs, is_eager, bool(request.placements), classes, tuple((feed.name, feed.shape[1:]) for feed in feeds))
     run_outputs = _run_outputs(outputs, prediction)
-    return RunPlan(tuple(feeds), outputs, run_outputs, max(rows, 1), group, is_eager, regions, request.placements)
+    is_composed = bool(request.placements or classes)
+    return RunPlan(
+        tuple(feeds), outputs, run_outputs, max(rows, 1), group, is_eager, regions, request.placements, classes, is_composed
+    )
+
+
+def _classes(
+    request: RequestSignature, signature: Signature, prediction: Prediction | None, *, is_batched: bool
+) -> tuple[Classes | None, ...]:
+    """Returns how each requested output is classified; empty if none is."""
+    if not request.class_counts:
+        return ()
+    specs = {spec.name: spec for spec in signature.outputs}
+    return tuple(
+        classes_of(specs[name], count, prediction, is_batched=is_batched)
+        for name, count in zip(request.outputs, request.class_counts, strict=True)
+    )
 
 
 def _regions(feeds: list[Feed], request: RequestSignature) -> frozenset[str]:

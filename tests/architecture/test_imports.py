@@ -96,7 +96,8 @@ PURE = """
     gateway.serving.overload.delay_control gateway.serving.overload.adaptive_limit
     gateway.quality.metrics gateway.quality.compare gateway.quality.feedback_rules gateway.quality.prediction_id
     gateway.control.desired.reconcile gateway.control.changes.deployment_settings gateway.serving.oip.fields
-    gateway.serving.oip.decode gateway.serving.oip.encode gateway.serving.oip.placement gateway.serving.oip.placed_response
+    gateway.serving.oip.decode gateway.serving.oip.encode gateway.serving.oip.placement gateway.serving.oip.composed_response
+    gateway.serving.oip.classification
     gateway.client.tensors gateway.client.inference gateway.client.feedback
     registry.signature registry.versions registry.deployment registry.examples registry.names
     gateway.api.model_messages gateway.api.header_size

@@ -21,12 +21,14 @@ from google.protobuf.message import DecodeError
 
 from gateway.errors import InvalidRequest
 from gateway.protocol.pb import inference_pb2 as pb
+from gateway.serving.oip.classification import class_count_of
 from gateway.serving.oip.fields import LENGTH_DELIMITED, TYPED_FIELDS, read_varint
 from gateway.serving.oip.placement import REGION, Placement, placement_of
 
 MAX_SIGNATURES = 4096  # interned signatures; at the bound all are forgotten, which costs a parse each and nothing else
 MAX_HEAD_SIZES = 4  # header sizes tried for one length of message; names of models have few different lengths
 SMALL_BYTES = 16_384  # bytes of raw contents up to which they are copied; larger ones stay views of the message
+SEQUENCES = ("sequence_id", "sequence_start", "sequence_end")  # parameters of Triton that ask for state between requests
 _NAME, _VERSION, _ID, _PARAMETERS, _INPUTS, _OUTPUTS, _RAW = range(1, 8)
 
 
@@ -49,7 +51,8 @@ class RequestSignature:
     """
     The part of a request that repeats: model, version, input signatures, requested outputs, and the sizes of the raw
     contents (of the inputs that are not in shared memory, in their order). ``placements`` are those of the requested
-    outputs, empty if none has one. Compared by identity, so it is a quick key of caches.
+    outputs, ``class_counts`` the numbers of classes that they are to be answered with; empty if none has one. Compared by
+    identity, so it is a quick key of caches.
     """
 
     model: str
@@ -58,6 +61,7 @@ class RequestSignature:
     outputs: tuple[str, ...]  # requested ones; empty: all
     raw_sizes: tuple[int, ...]
     placements: tuple[Placement | None, ...] = ()
+    class_counts: tuple[int, ...] = ()
 
     @property
     def is_typed(self) -> bool:
@@ -269,9 +273,15 @@ def parse_signature(header: bytes, raw_sizes: tuple[int, ...]) -> RequestSignatu
         )
     outputs = tuple(tensor.name for tensor in message.outputs)
     placements = tuple(placement_of(f"output {tensor.name!r}", tensor.parameters) for tensor in message.outputs)
-    is_placed = any(placement is not None for placement in placements)
+    class_counts = tuple(class_count_of(f"output {tensor.name!r}", tensor.parameters) for tensor in message.outputs)
     return RequestSignature(
-        message.model_name, message.model_version, inputs, outputs, raw_sizes, placements if is_placed else ()
+        message.model_name,
+        message.model_version,
+        inputs,
+        outputs,
+        raw_sizes,
+        placements if any(placements) else (),
+        class_counts if any(class_counts) else (),
     )
 
 
@@ -315,11 +325,14 @@ def _typed(tensor: Any) -> bytes | list[bytes]:
 
 
 def parse_parameters(encoded: bytes) -> Parameters:
-    """Returns the parameters that the gateway reads; others are ignored. Raises InvalidRequest."""
+    """Returns the parameters that the gateway reads; others are hints and ignored. Raises InvalidRequest."""
     try:
         given = pb.ModelInferRequest.FromString(encoded).parameters
     except DecodeError as error:
         raise InvalidRequest(f"malformed ModelInferRequest: parameters: {error}") from None
+    for name in SEQUENCES:
+        if name in given and _value(given[name]):
+            raise InvalidRequest(f"parameter {name!r}: sequences are not supported, every request stands alone", field=name)
     priority = int(_parameter(given, "priority", int, 0))
     if priority < 0:
         raise InvalidRequest(f"parameter 'priority': expected 1 (highest) or more, got {priority}", field="priority")
@@ -334,10 +347,14 @@ def parse_parameters(encoded: bytes) -> Parameters:
 def _parameter(given: Any, name: str, kind: type, default: Any) -> Any:
     if name not in given:
         return default
-    choice = given[name].WhichOneof("parameter_choice")
-    value = getattr(given[name], choice) if choice else None
+    value = _value(given[name])
     if kind is str and isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if type(value) is not kind:
         raise InvalidRequest(f"parameter {name!r}: expected {kind.__name__}, got {value!r}", field=name)
     return value
+
+
+def _value(parameter: Any) -> Any:
+    choice = parameter.WhichOneof("parameter_choice")
+    return getattr(parameter, choice) if choice else None
