@@ -7,11 +7,12 @@ from typing import Any
 
 import grpc
 import structlog
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from gateway.api.admin_service import AdminService
 from gateway.api.forwarded import INFERENCE_RPCS, Forwarded
+from gateway.api.health import health_servicer
 from gateway.api.status_codes import guarded
 from gateway.control.control import Control
 from gateway.protocol.services import ADMIN, INFERENCE, INFERENCE_NAME, handlers
@@ -30,8 +31,8 @@ class AdminServer:
 
     def __init__(self, control: Control, address: str) -> None:
         self._address = address
-        made, generated, reflecting = _untyped(health), _untyped(health_pb2_grpc), _untyped(reflection)
-        self._health = made.HealthServicer()
+        generated, reflecting = _untyped(health_pb2_grpc), _untyped(reflection)
+        self._health = health_servicer()
         self._server = grpc.server(
             ThreadPoolExecutor(THREADS, thread_name_prefix="admin"),
             options=[("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.so_reuseport", 1)],

@@ -503,6 +503,12 @@ def test_the_model_control_calls_are_answered_on_the_admin_port(channel: grpc.Ch
     assert [(one.name, one.version, one.state) for one in index.models] == [("digits", "1", "READY")]
 
 
+def test_health_of_an_unknown_service_is_not_found_in_words(channel: grpc.Channel) -> None:
+    error = refusal(lambda: health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service="nobody")))
+    assert error.code() is grpc.StatusCode.NOT_FOUND
+    assert "service 'nobody': not found" in error.details()
+
+
 @pytest.mark.parametrize("letter", ["x", "я"])
 def test_a_long_name_is_refused_by_its_own_code(admin: Stub, channel: grpc.Channel, letter: str) -> None:
     long = letter * 20_000
