@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -21,8 +23,8 @@ _EAGER = frozenset(("BYTES", "BOOL"))  # their raw contents must be checked byte
 @dataclass(frozen=True, slots=True)
 class Feed:
     """
-    One input to feed, and how its contents become an array. ``index`` is its position among the raw contents, or among the
-    inputs if contents are typed; ``placement`` is set if it lies in shared memory.
+    One input to feed, and how its contents become an array. ``index`` is its position among the request's contents;
+    ``placement`` is set if it lies in shared memory.
     """
 
     name: str
@@ -40,9 +42,10 @@ class RunPlan:
 
     ``group``: requests of equal groups may share a batch; None if a request has to run alone. ``rows`` is the first
     dimension of every input if there is a group. ``outputs`` go to the caller; ``run_outputs`` begin with them and may
-    have the prediction after them. ``is_eager``: inputs are decoded before batching. ``regions`` are the names of all
-    shared memory regions that are used; ``placements`` say where outputs go and ``classes`` how they are classified, one
-    for each of ``outputs`` or none at all. ``is_composed``: there are any of either, so answers are composed one by one.
+    have the prediction after them. ``is_eager``: inputs are decoded by request, not joined as bytes. ``regions`` are
+    the names of all shared memory regions that are used; ``placements`` say where outputs go and ``classes`` how they are
+    classified, one for each of ``outputs`` or none at all. ``is_composed``: there are any of either, so answers are composed
+    one by one.
     """
 
     feeds: tuple[Feed, ...]
@@ -65,11 +68,11 @@ def plan_run(
     for name in given.keys() - {spec.name for spec in signature.inputs}:  # before missing ones: it may be misspelt
         expected = ", ".join(spec.name for spec in signature.inputs)
         raise InvalidRequest(f"input {name!r}: unknown, the model takes {expected}", field=name)
-    feeds = []
+    feeds, sent = [], _sent_before(request)
     for spec in signature.inputs:
         index = given.pop(spec.name, None)
         if index is not None:
-            feeds.append(_feed(spec, request.inputs[index], index, request))
+            feeds.append(_feed(spec, request.inputs[index], sent[index], request))
         elif not spec.is_optional:
             raise InvalidRequest(f"input {spec.name!r}: missing, expected {spec}", field=spec.name)
     outputs = _outputs(request, signature)
@@ -118,10 +121,18 @@ def _rows(feeds: list[Feed]) -> int:
     return firsts.pop() if len(firsts) == 1 else -1
 
 
+def _sent_before(request: RequestSignature) -> Sequence[int]:
+    """Returns for every input its position among the contents: inputs in shared memory have no raw ones."""
+    if not request.raw_sizes:
+        return range(len(request.inputs))
+    return [0, *accumulate(tensor.placement is None for tensor in request.inputs)]
+
+
 def _outputs(request: RequestSignature, signature: Signature) -> tuple[str, ...]:
     known = tuple(spec.name for spec in signature.outputs)
+    names = frozenset(known)
     for name in request.outputs:
-        if name not in known:
+        if name not in names:
             raise InvalidRequest(f"output {name!r}: unknown, the model gives {', '.join(known)}", field=name)
     return request.outputs or known
 
@@ -136,8 +147,6 @@ def _feed(spec: TensorSpec, tensor: InputSignature, index: int, request: Request
             f"input {name!r}: expected shape [{', '.join(map(str, expected))}], got {list(tensor.shape)}", field=name
         )
     dtype = DTYPES[spec.datatype]
-    if request.raw_sizes:  # inputs in shared memory have no raw contents
-        index -= sum(before.placement is not None for before in request.inputs[:index])
     got = _byte_size(tensor, index, request)
     if got is not None and spec.datatype != "BYTES":
         expected_bytes = element_count(tensor.shape) * dtype.itemsize

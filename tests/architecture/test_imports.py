@@ -98,7 +98,7 @@ PURE = """
     gateway.control.changes.newest_version
     gateway.control.desired.reconcile gateway.control.changes.deployment_settings gateway.serving.oip.fields
     gateway.serving.oip.decode gateway.serving.oip.encode gateway.serving.oip.placement gateway.serving.oip.composed_response
-    gateway.serving.oip.classification
+    gateway.serving.oip.classification gateway.serving.oip.typed_contents
     gateway.client.tensors gateway.client.inference gateway.client.feedback
     registry.signature registry.versions registry.deployment registry.examples registry.names
     gateway.api.model_messages gateway.api.header_size

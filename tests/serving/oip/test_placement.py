@@ -41,7 +41,7 @@ def test_raw_contents_are_those_of_the_inputs_that_are_sent() -> None:
     decoder = Decoder(InferRequest)
     for _ in range(3):
         decoded = decoder.decode(request.SerializeToString())
-        assert (decoded.raw, decoded.signature.raw_sizes) == ([b"1234"], (4,))
+        assert (decoded.contents, decoded.signature.raw_sizes) == ([b"1234"], (4,))
     request.raw_input_contents.append(b"")
     with pytest.raises(InvalidRequest, match="2 entries for 1 inputs"):
         decoder.decode(request.SerializeToString())
