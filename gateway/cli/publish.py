@@ -9,7 +9,7 @@ import typer
 
 from gateway.cli.example_files import ExampleOption, example_values, read_examples
 from gateway.cli.gateway_session import ProgressDisplay, connected, finish
-from gateway.cli.options import DEFAULT_ADMIN, Admin, AsJson, Etag, Model, Reason
+from gateway.cli.options import DEFAULT_ADMIN, Admin, AsJson, Etag, Model, Reason, number_of_version
 from gateway.cli.output import print_json, size, stdout
 
 if TYPE_CHECKING:
@@ -35,7 +35,9 @@ def register(
     commit: Annotated[str, typer.Option(metavar="SHA", help="Lineage: the source commit.")] = "",
     dataset: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Lineage: a data set; may be repeated.")] = None,
     example: ExampleOption = None,
-    parent: Annotated[int, typer.Option(metavar="N", min=0, help="Lineage: the version it was derived from.")] = 0,
+    parent: Annotated[
+        int, typer.Option(metavar="N", parser=number_of_version, help="Lineage: the version it was derived from.")
+    ] = 0,
     reason: Reason = "",
     admin: Admin = DEFAULT_ADMIN,
     as_json: AsJson = False,

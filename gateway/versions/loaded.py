@@ -9,7 +9,7 @@ from typing import Protocol
 from gateway.contract.desired import DesiredVersion
 from gateway.runtime.process_memory import Resident, freed_is_given_back, give_back, resident
 from gateway.runtime.session import Session
-from gateway.versions.pace import Pace
+from gateway.versions.pace import MAX_INLINE_INPUTS, Pace
 from gateway.versions.warm_up import NO_REHEARSAL, Rehearsal, WarmUp, emitted_sizes
 from registry.batching import is_batched
 
@@ -104,7 +104,8 @@ class LoadedVersion:
         rehearsal, self._rehearsal = self._rehearsal, NO_REHEARSAL  # its examples are not needed again
         warm_up = WarmUp(f"{self.model} v{self.number}", self.session, self.signature, rehearsal, is_batched=self.is_batched)
         warmth = warm_up.run(emitted_sizes(self.max_rows, self.batching.preferred_rows))
-        self.pace.learn_warm_up(warmth.runs, may_be_inline=warmth.is_complete and not self.batching.queue_delay_us)
+        is_short = not self.batching.queue_delay_us and len(self.signature.inputs) <= MAX_INLINE_INPUTS
+        self.pace.learn_warm_up(warmth.runs, may_be_inline=warmth.is_complete and is_short)
 
     def settle(self) -> None:
         """Gives back what loading left over, and measures the memory that the version takes. Called once, after warm-up."""

@@ -99,15 +99,18 @@ PURE = """
     gateway.versions.run_times gateway.versions.pace
     gateway.serving.overload.delay_control gateway.serving.overload.adaptive_limit
     gateway.quality.metrics gateway.quality.compare gateway.quality.feedback_rules gateway.quality.prediction_id
+    gateway.control.changes.newest_version
     gateway.control.desired.reconcile gateway.control.changes.deployment_settings gateway.serving.oip.fields
-    gateway.serving.oip.decode gateway.serving.oip.encode gateway.serving.oip.placement gateway.serving.oip.placed_response
+    gateway.serving.oip.decode gateway.serving.oip.encode gateway.serving.oip.placement gateway.serving.oip.composed_response
+    gateway.serving.oip.classification gateway.serving.oip.typed_contents
     gateway.client.tensors gateway.client.inference gateway.client.feedback
     registry.signature registry.versions registry.deployment registry.examples registry.names registry.batching
     gateway.runtime.proof.sizes gateway.runtime.proof.forms gateway.runtime.proof.graph gateway.runtime.proof.step
     gateway.runtime.proof.elementwise gateway.runtime.proof.axes gateway.runtime.proof.reshaping
     gateway.runtime.proof.picking gateway.runtime.proof.linear gateway.runtime.proof.recurrent gateway.runtime.proof.learned
     gateway.runtime.proof.contrib gateway.runtime.proof.lengths gateway.runtime.proof.subgraphs gateway.runtime.proof.walk
-    gateway.api.model_messages gateway.cli.changes gateway.client.call_errors gateway.client.spread
+    gateway.api.model_messages gateway.api.header_size
+    gateway.cli.changes gateway.client.call_errors gateway.client.spread
     gateway.control.catalog.eviction gateway.control.fleet.progress gateway.process.backoff
     gateway.quality.log.log_values gateway.runtime.layout_choice gateway.runtime.tensor_contents
     gateway.telemetry.trace_sampling gateway.telemetry.merged_counts

@@ -191,7 +191,7 @@ def test_swaps_under_load_lose_nothing_and_name_the_version_that_ran(gate, wait_
     assert {"1", "2"} <= set(served)
 
 
-@pytest.mark.parametrize("version", ["²", "٧", "７", "7²", "+7"])
+@pytest.mark.parametrize("version", ["²", "٧", "７", "7²", "+7", "V7", "vv7", "v", "v²"])
 def test_a_version_of_other_digits_is_not_found_and_nothing_is_logged_as_an_error(gate, version):
     """Each such request used to be INTERNAL, with a traceback in the log."""
     gate.load("m", 7, scale(2))
@@ -206,7 +206,7 @@ def test_a_version_of_other_digits_is_not_found_and_nothing_is_logged_as_an_erro
 def test_leading_zeros_mean_the_same_version(gate):
     gate.load("m", 7, scale(2))
     gate.route("m", 7)
-    for version in ("7", "007", "0000000007"):
+    for version in ("7", "007", "0000000007", "v7"):
         response = gate.infer(ask("m", ONE, version=version))
         assert (response.model_version, arm(response)) == ("7", "pinned")
 

@@ -111,11 +111,10 @@ class OnDemandLoading:
             return replace(self._counts, loaded=len(self._loaded), waiting=len(self._requested))
 
     def _number(self, model: str, ref: str) -> int:
-        """Resolves as the request path does: an alias, or a number in its usual form. ``latest`` is for operators only."""
-        number = self._registry.version(model, ref).number
-        if ref == LATEST or (ref.isdigit() and ref != str(number)):
+        """Resolves as the request path does: a number or an alias. ``latest`` is for operators only."""
+        if ref == LATEST:
             raise VersionUnknown(f"model {model!r} has no version or alias {ref!r}", model=model, version=ref)
-        return number
+        return self._registry.version(model, ref).number
 
     # ---- carrying out ----------------------------------------------------------------------------------------------
 

@@ -149,8 +149,8 @@ class Parking:
 
 
 def _canonical(version: str) -> str:
-    """Returns "7" for "007"; an alias as it is."""
-    number = version_number(version)
+    """Returns "7" for "007"; what may be an alias as it is."""
+    number = version_number(version) if version.isdigit() else None
     return version if number is None else str(number)
 
 

@@ -85,7 +85,7 @@ def test_a_version_that_fails_to_load_is_removed_and_refused_with_the_reason_for
     assert world.control.loading.counts().loaded == 0
 
 
-@pytest.mark.parametrize("ref", ["9", "stranger", "latest", "02"])
+@pytest.mark.parametrize("ref", ["9", "stranger", "latest", "²", "2" * 5_000])
 def test_a_version_that_is_not_registered_under_that_name_is_unknown(world: World, ref: str) -> None:
     world.deployed(1)
     with pytest.raises(VersionUnknown):
