@@ -61,6 +61,29 @@ def classifier(path: Path) -> Path:
     return _saved(graph, path)
 
 
+def cast_label(path: Path, datatype: int) -> Path:
+    """[N] float32 ``x`` is ``label`` of another datatype (`TensorProto.BOOL` etc.)."""
+    graph = helper.make_graph(
+        [helper.make_node("Cast", ["x"], ["label"], to=datatype)],
+        "cast_label",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N"])],
+        [helper.make_tensor_value_info("label", datatype, ["N"])],
+    )
+    return _saved(graph, path)
+
+
+def false_scores(path: Path, *, declared: int, columns: int) -> Path:
+    """[N, 2] float32 ``x`` to ``probs``, whose file says [N, declared] although it has another number of columns."""
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "weights"], ["probs"])],
+        "false_scores",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 2])],
+        [helper.make_tensor_value_info("probs", TensorProto.FLOAT, ["N", declared])],
+        [numpy_helper.from_array(np.ones((2, columns), np.float32), "weights")],
+    )
+    return _saved(graph, path)
+
+
 def slow(path: Path) -> Path:
     """[N, 2] float32 ``x`` comes back as ``y`` after as many products of two matrices (0.1 ms each) as its largest says."""
     size = 256
