@@ -94,8 +94,8 @@ PURE = """
     gateway.process.rolling_messages gateway.versions.states gateway.versions.policy gateway.serving.route
     gateway.versions.run_times gateway.versions.pace
     gateway.serving.overload.delay_control gateway.serving.overload.adaptive_limit
-    gateway.quality.metrics gateway.quality.compare gateway.quality.feedback_rules gateway.quality.vocabulary gateway.quality.class_match
-    gateway.quality.prediction_id
+    gateway.quality.metrics gateway.quality.compare gateway.quality.feedback_rules gateway.quality.vocabulary
+    gateway.quality.class_match gateway.quality.prediction_id
     gateway.control.desired.reconcile gateway.control.changes.deployment_settings gateway.serving.oip.fields
     gateway.serving.oip.decode gateway.serving.oip.encode gateway.serving.oip.placement gateway.serving.oip.placed_response
     gateway.client.tensors gateway.client.inference gateway.client.feedback
