@@ -12,7 +12,7 @@ from registry.signature import Signature
 class PredictionKind(StrEnum):
     """The way to read an output as the model's prediction."""
 
-    LABEL = "label"  # the output is the class itself, one element a row (integer or string)
+    LABEL = "label"  # the output is the class itself, one element a row (a number, a boolean or a string)
     SCORES = "scores"  # the output is a score per class, [rows, classes]: the largest is the class
     VALUE = "value"  # the output is a number a row: a regression
 

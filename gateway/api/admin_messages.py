@@ -152,6 +152,8 @@ def operation_message(operation: Operation) -> pb.Operation:
         steps=[_step(step) for step in operation.steps],
         missing=operation.result.missing,
         workers=operation.result.workers,
+        warnings=operation.result.warnings,
+        changes=[pb.SettingChange(name=one.name, before=one.before, after=one.after) for one in operation.result.changes],
         create_time=timestamp(operation.created_at),
         end_time=timestamp(operation.ended_at),
     )

@@ -46,6 +46,7 @@ from gateway.control.observe.metrics_facts import (
 from gateway.control.observe.prediction_recorder import PredictionRecorder
 from gateway.errors import NotReady
 from gateway.quality.prediction_store import PredictionStore
+from gateway.quality.vocabulary import vocabulary_of
 from gateway.runtime.layout_rewrite import build
 from gateway.settings.paths import Home
 from gateway.settings.values import Settings
@@ -119,7 +120,7 @@ class Control:
             clock,
             home.desired_state,
             broadcast=self.fleet.broadcast,
-            on_new_version=self._learn_classes,
+            on_new_version=self._learn_vocabulary,
             keeps_regions=settings.requests.shared_memory and is_restarted,
             layouts=self.layouts,
         )
@@ -307,10 +308,10 @@ class Control:
         """Answers a worker's question."""
         return self.answers.reply(ask)
 
-    def _learn_classes(self, version: ModelVersion) -> None:
-        prediction = version.facts.prediction
-        if prediction is not None and prediction.classes:
+    def _learn_vocabulary(self, version: ModelVersion) -> None:
+        vocabulary = vocabulary_of(version.facts.signature, version.facts.prediction)
+        if vocabulary is not None:
             try:
-                self.prediction_log.know_classes(version.model, version.number, prediction.classes)
-            except NotReady as error:  # a full disk: labels by index will be refused, serving goes on
-                _log.error("classes_not_kept", model=version.model, version=version.number, error=str(error))
+                self.prediction_log.know_vocabulary(version.model, version.number, vocabulary)
+            except NotReady as error:  # a full disk: labels will count as they are written, serving goes on
+                _log.error("vocabulary_not_kept", model=version.model, version=version.number, error=str(error))

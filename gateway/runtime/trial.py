@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from gateway.runtime.sandbox import Limits, SandboxFailed, answer, ask
 from registry.errors import InvalidModel, InvalidValue
 from registry.examples import Example, misfit, title
-from registry.prediction import check_prediction, guess_prediction
+from registry.prediction import check_prediction, columns_problem, guess_prediction
 from registry.versions import Facts, Prediction, RowProof
 
 if TYPE_CHECKING:
@@ -103,6 +103,9 @@ def examine(order: TrialOrder) -> Outcome:
             return Outcome(refusal=f"{title(index, example)}: {problem}", field=f"examples[{index}]")
     if not order.examples and runnable_inputs(session, 1) is None and not has_free_dimensions(signature):
         return Outcome(refusal="the model failed on every made-up input that fits its signature: register it with an example")
+    misnamed = _misnamed(session, order)
+    if misnamed:
+        return Outcome(refusal=misnamed, field="prediction.classes")
     verdict = row_verdict(Path(order.path), session, order.examples)
     prediction = order.prediction or guess_prediction(signature)
     is_proved = verdict.proof is RowProof.PROVED
@@ -122,6 +125,22 @@ def _failure(session: Session, example: Example) -> str:
     except RunFailed as error:
         return f"the model does not run on it: {error}"
     return ""
+
+
+def _misnamed(session: Session, order: TrialOrder) -> str:
+    """Returns why the class names do not fit the scores of a run, whatever shape the file declares; empty if they do."""
+    from gateway.runtime.example_inputs import arrays
+    from gateway.runtime.synthetic import runnable_inputs
+
+    told = order.prediction
+    if told is None or not told.classes or told.output not in {spec.name for spec in session.signature.outputs}:
+        return ""
+    inputs = arrays(order.examples[0]) if order.examples else runnable_inputs(session, 1)
+    if inputs is None:
+        return ""
+    (scores,) = session.run([told.output], inputs)
+    problem = columns_problem(told.classes, scores.shape[1] if scores.ndim == 2 else -1)
+    return f"prediction.classes: output {told.output!r}: {problem}" if problem else ""
 
 
 def main() -> None:

@@ -98,8 +98,8 @@ PURE = """
     gateway.process.rolling_messages gateway.versions.states gateway.versions.policy gateway.serving.route
     gateway.versions.run_times gateway.versions.pace
     gateway.serving.overload.delay_control gateway.serving.overload.adaptive_limit
-    gateway.quality.metrics gateway.quality.compare gateway.quality.feedback_rules gateway.quality.prediction_id
-    gateway.control.changes.newest_version
+    gateway.quality.metrics gateway.quality.compare gateway.quality.feedback_rules gateway.quality.vocabulary
+    gateway.quality.class_match gateway.quality.prediction_id gateway.control.changes.newest_version
     gateway.control.desired.reconcile gateway.control.changes.deployment_settings gateway.serving.oip.fields
     gateway.serving.oip.decode gateway.serving.oip.encode gateway.serving.oip.placement gateway.serving.oip.composed_response
     gateway.serving.oip.classification gateway.serving.oip.typed_contents

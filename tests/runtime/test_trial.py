@@ -19,6 +19,16 @@ sys.path.append(str(Path(__file__).parent.parent / "serving"))
 from plane_models import model, save, scale, tensor
 
 
+def test_class_names_must_fit_the_scores_of_a_run_whatever_the_file_declares(tmp_path):
+    weights = numpy_helper.from_array(np.ones((2, 7), np.float32), "w")
+    inputs, outputs = [tensor("x", T.FLOAT, ["n", 2])], [tensor("probs", T.FLOAT, ["n", 10])]
+    path = save(model([helper.make_node("MatMul", ["x", "w"], ["probs"])], inputs, outputs, [weights]), tmp_path / "m.onnx")
+    told = Prediction("probs", PredictionKind.SCORES, tuple("abcdefghij"))
+    with pytest.raises(InvalidValue, match="output 'probs': 10 class names for 7 columns") as refused:
+        trial(path, prediction=told)
+    assert refused.value.metadata["field"] == "prediction.classes"
+
+
 def test_a_trial_finds_signature_prediction_and_batching(tmp_path):
     facts = trial(save(scale(2, columns=1), tmp_path / "m.onnx"))
     assert [str(spec) for spec in facts.signature.inputs] == ["x: FP32 [?, 1]"]

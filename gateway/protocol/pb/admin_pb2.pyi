@@ -235,7 +235,7 @@ class OperationError(_message.Message):
     def __init__(self, code: _Optional[int] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., metadata: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Operation(_message.Message):
-    __slots__ = ("name", "verb", "model", "done", "steps", "error", "deployment", "version", "missing", "create_time", "end_time", "workers")
+    __slots__ = ("name", "verb", "model", "done", "steps", "error", "deployment", "version", "missing", "create_time", "end_time", "workers", "warnings", "changes")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERB_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -248,6 +248,8 @@ class Operation(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     END_TIME_FIELD_NUMBER: _ClassVar[int]
     WORKERS_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
     name: str
     verb: str
     model: str
@@ -260,7 +262,19 @@ class Operation(_message.Message):
     create_time: _timestamp_pb2.Timestamp
     end_time: _timestamp_pb2.Timestamp
     workers: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, name: _Optional[str] = ..., verb: _Optional[str] = ..., model: _Optional[str] = ..., done: bool = ..., steps: _Optional[_Iterable[_Union[OperationStep, _Mapping]]] = ..., error: _Optional[_Union[OperationError, _Mapping]] = ..., deployment: _Optional[_Union[Deployment, _Mapping]] = ..., version: _Optional[_Union[Version, _Mapping]] = ..., missing: _Optional[_Iterable[str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., workers: _Optional[_Iterable[int]] = ...) -> None: ...
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    changes: _containers.RepeatedCompositeFieldContainer[SettingChange]
+    def __init__(self, name: _Optional[str] = ..., verb: _Optional[str] = ..., model: _Optional[str] = ..., done: bool = ..., steps: _Optional[_Iterable[_Union[OperationStep, _Mapping]]] = ..., error: _Optional[_Union[OperationError, _Mapping]] = ..., deployment: _Optional[_Union[Deployment, _Mapping]] = ..., version: _Optional[_Union[Version, _Mapping]] = ..., missing: _Optional[_Iterable[str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., workers: _Optional[_Iterable[int]] = ..., warnings: _Optional[_Iterable[str]] = ..., changes: _Optional[_Iterable[_Union[SettingChange, _Mapping]]] = ...) -> None: ...
+
+class SettingChange(_message.Message):
+    __slots__ = ("name", "before", "after")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    before: str
+    after: str
+    def __init__(self, name: _Optional[str] = ..., before: _Optional[str] = ..., after: _Optional[str] = ...) -> None: ...
 
 class ListModelsRequest(_message.Message):
     __slots__ = ("page_size", "page_token")

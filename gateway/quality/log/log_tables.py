@@ -21,6 +21,7 @@ _TABLES = """
 CREATE TABLE series (id INTEGER PRIMARY KEY, model TEXT NOT NULL, version INTEGER NOT NULL, arm TEXT NOT NULL,
     kind TEXT NOT NULL, UNIQUE (model, version, arm, kind)) STRICT;
 CREATE TABLE epochs (epoch INTEGER PRIMARY KEY, incarnation TEXT NOT NULL) STRICT;
+-- classes: written by releases before the table vocabularies, which has what they lack
 CREATE TABLE classes (model TEXT NOT NULL, version INTEGER NOT NULL, names TEXT NOT NULL,
     PRIMARY KEY (model, version)) STRICT, WITHOUT ROWID;
 -- predicted: one row: the label, or the number (NULL: NaN); several rows: JSON of labels, or packed float64
@@ -50,6 +51,13 @@ CREATE TABLE keys (key BLOB PRIMARY KEY, content BLOB NOT NULL, received_ms INTE
 CREATE INDEX keys_by_time ON keys (received_ms);
 CREATE TABLE facts (name TEXT PRIMARY KEY, number INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 INSERT INTO facts VALUES ('floor_ms', 0);
+"""
+
+
+# Added without a new VERSION: an earlier release does not read it.
+_VOCABULARIES = """
+CREATE TABLE IF NOT EXISTS vocabularies (model TEXT NOT NULL, version INTEGER NOT NULL, datatype TEXT NOT NULL,
+    classes TEXT NOT NULL, columns INTEGER NOT NULL, PRIMARY KEY (model, version)) STRICT, WITHOUT ROWID;
 """
 
 
@@ -95,6 +103,7 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
         raise ForbiddenNow(f"{path}: written by a newer release (schema {found}, this one knows {VERSION})", rule="schema")
     if found == 0:
         db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version={VERSION}; COMMIT;")
+    db.execute(_VOCABULARIES)
 
 
 def used_bytes(db: sqlite3.Connection) -> int:

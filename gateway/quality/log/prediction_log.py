@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -15,12 +14,13 @@ from gateway.clock import Clock
 from gateway.contract.feedback import Feedback, Verdict
 from gateway.contract.predictions import PredictionBatch
 from gateway.errors import NotReady
-from gateway.quality.log import expiry, read, write
+from gateway.quality.log import expiry, read, vocabularies, write
 from gateway.quality.log.dropped import DroppedPredictions
 from gateway.quality.log.join import Join, LogCache
 from gateway.quality.log.log_tables import BUSY_S, open_reader, open_writer, set_aside, used_bytes
 from gateway.quality.log.log_values import LogCounts, PendingLimits, Series
 from gateway.quality.metrics import VersionQuality
+from gateway.quality.vocabulary import Vocabulary
 from gateway.settings.sections import PredictionSettings
 from gateway.telemetry.limited_log import LimitedLog
 
@@ -67,13 +67,13 @@ class PredictionLog:
         with self._writing() as db:
             self._know(db, epoch, incarnation)
 
-    def know_classes(self, model: str, version: int, classes: Sequence[str]) -> None:
-        """Stores a version's classes, so that a label may also be the index of one. They survive restarts."""
-        if self._cache.classes.get((model, version), ()) == tuple(classes):
+    def know_vocabulary(self, model: str, version: int, vocabulary: Vocabulary) -> None:
+
+        if self._cache.vocabularies.get((model, version)) == vocabulary:
             return
         with self._writing() as db:
-            db.execute("INSERT OR REPLACE INTO classes VALUES (?, ?, ?)", (model, version, json.dumps(list(classes))))
-            self._cache.classes[model, version] = tuple(classes)
+            vocabularies.store(db, model, version, vocabulary)
+            self._cache.vocabularies[model, version] = vocabulary
 
     def record(self, batches: Sequence[PredictionBatch]) -> None:
 
@@ -239,12 +239,11 @@ def _opened(path: Path) -> tuple[sqlite3.Connection, LogCache]:
 
 def _load(db: sqlite3.Connection) -> LogCache:
     by_id = {row[0]: Series(*row[1:]) for row in db.execute("SELECT id, model, version, arm, kind FROM series")}
-    classes = db.execute("SELECT model, version, names FROM classes").fetchall()
     cache = LogCache(
         series={series: series_id for series_id, series in by_id.items()},
         by_id=by_id,
         epochs={epoch for (epoch,) in db.execute("SELECT epoch FROM epochs")},
-        classes={(model, version): tuple(json.loads(names)) for model, version, names in classes},
+        vocabularies=vocabularies.load(db),
         waiting=set(),
         pending=0,
         floor_ms=db.execute("SELECT number FROM facts WHERE name = 'floor_ms'").fetchone()[0],
