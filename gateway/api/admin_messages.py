@@ -110,6 +110,7 @@ def deployment_message(deployment: Deployment) -> pb.Deployment:
         reason=deployment.reason,
         create_time=timestamp(deployment.created_at),
         swap_order=deployment.swap_order,
+        isolation=deployment.isolation,
     )
 
 
@@ -204,6 +205,7 @@ def _worker(worker: WorkerStatus) -> pb.WorkerStatus:
         requests=worker.requests,
         in_flight=worker.in_flight,
         connections=worker.connections if worker.connections >= 0 else None,
+        last_death=worker.last_death,
     )
 
 
@@ -237,6 +239,7 @@ def _version_status(status: VersionStatus) -> pb.VersionStatus:
         mapped_bytes=status.mapped_bytes,
         layout=status.layout,
         batching=status.batching,
+        deaths=status.deaths,
     )
 
 
@@ -276,6 +279,7 @@ def settings_of(request: pb.ConfigureRequest) -> DeploymentSettings:
         batching=_batching_change(request.batching) if request.HasField("batching") else NO_CHANGE,
         rollback_window_s=_told(request, "rollback_window_s"),
         swap_order=request.swap_order or None,
+        isolation=request.isolation or None,
     )
 
 

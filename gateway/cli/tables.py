@@ -22,7 +22,7 @@ _STATES = {
 _RIGHT = frozenset(
     """
     share workers requests errors p50 p99 memory private mapped version latest revision size pid worker restarts replaced
-    connections
+    connections deaths
     """.split()
 )
 
@@ -115,6 +115,7 @@ def status_view(status: admin.Status, head: str) -> RenderableType:
     """The head line, the workers, and a table for every model."""
     parts: list[RenderableType] = [Text(head)]
     parts.append(workers_table(status.workers))
+    parts += [Text(f"worker {w.worker} died last of {w.last_death}", style="red") for w in status.workers if w.last_death]
     count = len({worker.worker for worker in status.workers})
     parts += [_model_view(model, count) for model in status.models]
     if not status.models:
@@ -165,6 +166,7 @@ def _model_view(model: admin.ModelStatus, workers: int) -> RenderableType:
         "private",
         "mapped",
         "shadow",
+        "deaths",
     )
     told = settings(model.deployment) if model.deployment.default_version else ""
     title = f"{model.model}: {shown}{revision}" + (f"\n{told}" if told else "")
@@ -188,6 +190,7 @@ def _version_row(version: admin.VersionStatus, workers: int) -> tuple[str, ...]:
         size(version.private_bytes) if version.private_bytes else "",
         size(version.mapped_bytes) if version.mapped_bytes else "",
         _shadow(version),
+        str(version.deaths or ""),
     )
 
 

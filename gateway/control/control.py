@@ -30,6 +30,7 @@ from gateway.control.changes.operations import Operation, Operations
 from gateway.control.changes.rolling_restart import Restarts
 from gateway.control.changes.traffic import Traffic
 from gateway.control.changes.two_phase import TwoPhase
+from gateway.control.crashes.containment import Containment
 from gateway.control.desired.state_store import DesiredStateStore
 from gateway.control.fleet.workers import Fleet
 from gateway.control.limits import ControlLimits
@@ -88,8 +89,8 @@ class Control:
     """
     Everything that decides what is served. ``registry``, ``traffic``, ``aliases``, ``registering``, ``restarts``,
     ``operations`` and ``fleet`` are for the services of the admin port, ``regions`` for callers' shared memory, ``loading``
-    for versions that callers name, ``answers`` for questions of workers. ``ask_restart()`` asks the supervisor to replace
-    the workers.
+    for versions that callers name, ``answers`` for questions of workers, ``containment``
+    for deaths of workers. ``ask_restart()`` asks the supervisor to replace the workers.
     """
 
     def __init__(
@@ -124,6 +125,7 @@ class Control:
             keeps_regions=settings.requests.shared_memory and is_restarted,
             layouts=self.layouts,
         )
+        self.containment = Containment()
         self._swaps = SwapRecorder()
         self._quality = QualityCache(prediction_log, clock)
         self.operations = Operations(clock, history=limits.history, ended=self._ended)
@@ -233,8 +235,14 @@ class Control:
 
     def status(self) -> GatewayStatus:
         """Returns the gateway's status at this moment."""
+        desired = self.desired
         return gateway_status(
-            self.desired.plans(), self.fleet.view(), self.counts.merged(), self.desired.layouts(), self.desired.facts()
+            desired.plans(),
+            self.fleet.view(),
+            self.counts.merged(),
+            desired.layouts(),
+            desired.facts(),
+            self.containment.view(),
         )
 
     def is_live(self) -> HealthReport:
@@ -255,6 +263,8 @@ class Control:
             workers=worker_facts(view),
             versions=version_facts(view),
             routes=route_facts(plans),
+            deaths=self.containment.counts(),
+            isolated_deaths=self.containment.isolated_counts(),
             swaps=self._swaps.counts(),
             quality=self._quality.facts(),
             predictions_recorded=counts.recorded,
@@ -291,6 +301,7 @@ class Control:
     def counted(self, worker: int, telemetry: Telemetry) -> None:
         """Merges its counts."""
         self.counts.update(worker, telemetry)
+        self.containment.counted(telemetry)
 
     def predicted(self, batch: PredictionBatch) -> None:
         """Queues its predictions for the prediction log."""
@@ -303,6 +314,7 @@ class Control:
     def left(self, hello: Hello) -> None:
         """Keeps the counts of a worker that left."""
         self.counts.forget(hello.worker, hello.incarnation)
+        self.containment.left(hello.incarnation)
 
     def asked(self, ask: Ask) -> Answer:
         """Answers a worker's question."""

@@ -18,8 +18,10 @@ from typing import Any
 
 import structlog
 
+from gateway.contract.deaths import WorkerDeath, is_explained, recent
 from gateway.process import backoff as restarts
-from gateway.process.handle import Child, end_of
+from gateway.process.death_messages import death_line
+from gateway.process.handle import Child, end_of, signal_of
 from gateway.process.home import remove_note, write_note
 from gateway.process.orders import Orders
 from gateway.process.readiness import Readiness
@@ -59,6 +61,8 @@ class Supervisor:
         self._workers = [_child(plan, "worker", number) for number in range(plan.settings.workers)]
         self._rolling: RollingRestart | None = None
         self._is_note_due = False
+        self._deaths: tuple[WorkerDeath, ...] = ()  # recent ones, of all workers
+        self._untold: list[WorkerDeath] = []  # those that control has not been told of
         self._signals = _Signals()
 
     @property
@@ -88,6 +92,7 @@ class Supervisor:
 
     def _tick(self) -> None:
         changed = [child for child in self._children if self._look_after(child)]
+        self._tell_deaths()
         self._restart_if_asked()
         has_swapped = self._rolling is not None and self._rolling.tick()
         self._is_note_due = self._is_note_due or bool(changed) or has_swapped
@@ -139,10 +144,12 @@ class Supervisor:
 
     def _died(self, child: Child, code: int) -> None:
         lived_s, served, words = child.lived_s, child.has_served, child.last_words
-        child.deaths = restarts.after_death(child.deaths, lived_s=lived_s, served=served)
+        is_known, suspects = self._note_death(child, code) if child.role == "worker" else (False, [])
+        child.deaths = restarts.after_death(child.deaths, lived_s=lived_s, served=served, is_explained=is_known)
         words = words or f"{child.name} {end_of(code)} {child.deaths.in_a_row} times before it served"
         delay_s = self._wait_to_start(child, words, code)
-        _log.warning("child_died", child=child.name, how=end_of(code), lived_s=round(lived_s, 3), restart_in_s=delay_s)
+        facts = {"ran": suspects} if suspects else {}
+        _log.warning("child_died", child=child.name, how=end_of(code), lived_s=round(lived_s, 3), restart_in_s=delay_s, **facts)
 
     def _wait_to_start(self, child: Child, words: str, code: int | None = None) -> float:
         """Sets the time of the next start; returns the seconds until then. Raises CannotStart with ``words`` if hopeless."""
@@ -151,6 +158,18 @@ class Supervisor:
         delay_s = restarts.delay_s(child.deaths)
         child.start_at_s = time.monotonic() + delay_s
         return delay_s
+
+    def _note_death(self, child: Child, code: int) -> tuple[bool, list[str]]:
+        """Keeps a death for control. Returns whether a version is known to have caused it, and the suspects in words."""
+        runs = child.last_runs if code < 0 else ()  # a process that ends by itself says why
+        death = WorkerDeath(child.number, signal_of(code), time.time(), runs)
+        self._deaths = (*recent(self._deaths, death.at), death)
+        self._untold.append(death)
+        return is_explained(death, self._deaths), [str(run) for run in runs]
+
+    def _tell_deaths(self) -> None:
+        while self._untold and self._control.tell(death_line(self._untold[0])):
+            del self._untold[0]
 
     def _pause_s(self) -> float:
         due = [child.start_at_s - time.monotonic() for child in self._children if child.pid is None]

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 # mallopt(3)'s number, the variable that sets it from the start, what holds without one, and what holds while something loads.
 _SETTINGS = (
@@ -40,13 +41,16 @@ class Resident:
         return Resident(max(private, 0), max(mapped, 0))
 
 
-def resident() -> Resident:
-    """Returns the resident memory of this process now; 0 where the system does not tell. Never raises."""
+def resident(pid: int | None = None) -> Resident:
+    """
+    Returns the resident memory of this process now, or of another; 0 where the system does not tell or the process is gone.
+    Never raises.
+    """
     try:
-        lines = os.pread(_status_file(), 65536, 0).decode("ascii", "replace").splitlines()
+        text = os.pread(_status_file(), 65536, 0) if pid is None else Path(f"/proc/{pid}/status").read_bytes()
     except OSError:
         return Resident()
-    found = dict(line.split(":", 1) for line in lines if line.startswith("Rss"))
+    found = dict(line.split(":", 1) for line in text.decode("ascii", "replace").splitlines() if line.startswith("Rss"))
     return Resident(_bytes(found.get("RssAnon", "")), _bytes(found.get("RssFile", "")))
 
 

@@ -32,7 +32,8 @@ def run_batch(requests: list[Routed], halt: Halt | None, expires_at: float, take
     is_doubted = version.pace.is_doubted
     processor_ns = time.thread_time_ns() if is_doubted else 0
     joined_ns = time.perf_counter_ns()
-    arrays = version.session.run(plan.run_outputs, inputs, until, halt)
+    ids = first.received.id_field if len(requests) == 1 else b"".join([request.received.id_field for request in requests])
+    arrays = version.run(plan.run_outputs, inputs, until, halt, requests=len(requests), ids=ids)
     outputs = Outputs(requests, arrays, taken_ns, joined_ns, time.perf_counter_ns())
     if is_doubted:
         outputs.processor_ns = time.thread_time_ns() - processor_ns

@@ -89,9 +89,10 @@ class Upkeep:
         executor: Executor,
         clock: Clock,
         report_period_s: float,
+        isolated_deaths: Callable[[], dict[str, int]] = dict,
     ) -> None:
         self._plane, self._clock, self._period_s = plane, clock, report_period_s
-        self._incarnation = hello.incarnation
+        self._incarnation, self._isolated_deaths = hello.incarnation, isolated_deaths
         self.link = ControlLink(connect, hello, on_connected=self._connected, on_message=self._take)
         self.manager = VersionManager(loader, publish, self._announce, executor, clock, wake=self._wake_up)
         self.has_state = threading.Event()
@@ -209,6 +210,7 @@ class Upkeep:
                 counts,
                 incarnation=self._incarnation,
                 loads=self.manager.loads(),
+                isolated_deaths=self._isolated_deaths(),
                 connections=self.connections.count(is_fresh=is_asked),
                 predictions_dropped=counts.predictions_dropped + self._predictions.dropped,
             )

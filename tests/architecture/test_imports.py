@@ -21,7 +21,13 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "gateway.contract": ("registry",),
     "gateway.protocol": (),
     "gateway.settings": (),
-    "gateway.process": ("gateway.settings", "gateway.telemetry", "registry"),
+    "gateway.process": (
+        "gateway.settings",
+        "gateway.telemetry",
+        "registry",
+        "gateway.contract.deaths",
+        "gateway.contract.run_notes",
+    ),
     "gateway.telemetry": ("gateway.contract",),
     "gateway.quality": ("gateway.contract", "gateway.settings", "gateway.telemetry", "registry"),
     "gateway.runtime": ("registry",),
@@ -94,7 +100,8 @@ ONLY_IN = {
 PURE = """
     gateway.contract.desired gateway.contract.observed gateway.contract.counts gateway.contract.predictions
     gateway.contract.traces gateway.contract.questions gateway.contract.version_state
-    gateway.contract.handshake gateway.contract.feedback gateway.settings.sections gateway.settings.address
+    gateway.contract.handshake gateway.contract.feedback gateway.contract.deaths gateway.process.death_messages
+    gateway.control.crashes.decide gateway.settings.sections gateway.settings.address
     gateway.process.rolling_messages gateway.versions.states gateway.versions.policy gateway.serving.route
     gateway.versions.run_times gateway.versions.pace
     gateway.serving.overload.delay_control gateway.serving.overload.adaptive_limit

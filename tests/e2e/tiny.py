@@ -102,6 +102,15 @@ def fraud(path: Path, *, shift: float = 0.0, words: tuple[str, ...] = (), scores
     return _saved(helper.make_graph(nodes, "fraud", inputs, outputs, constants), path)
 
 
+def ratio(path: Path) -> Path:
+    """[N] int32 ``a`` divided by ``b`` is ``y``. The least int32 by -1 ends the process that runs it: SIGFPE."""
+    tensors = {name: helper.make_tensor_value_info(name, TensorProto.INT32, ["N"]) for name in ("a", "b", "y")}
+    graph = helper.make_graph(
+        [helper.make_node("Div", ["a", "b"], ["y"])], "ratio", [tensors["a"], tensors["b"]], [tensors["y"]]
+    )
+    return _saved(graph, path)
+
+
 def slow(path: Path) -> Path:
     """[N, 2] float32 ``x`` comes back as ``y`` after as many products of two matrices (0.1 ms each) as its largest says."""
     size = 256

@@ -37,6 +37,13 @@ def test_a_long_life_forgives_earlier_deaths() -> None:
     assert (delay_s(deaths), deaths.total) == (0.0, 7)
 
 
+def test_a_death_whose_cause_is_known_makes_no_later_start_wait() -> None:
+    deaths = _deaths(2, served=True)
+    after = after_death(deaths, lived_s=0.1, served=True, is_explained=True)
+    assert (delay_s(after), after.total) == (delay_s(deaths), 3)
+    assert delay_s(after_death(Deaths(), lived_s=0.1, served=True, is_explained=True)) == 0.0
+
+
 def test_a_child_that_never_served_is_given_up_after_five_deaths() -> None:
     assert not is_hopeless(_deaths(HOPELESS_STARTS - 1, served=False), exit_code=1)
     assert is_hopeless(_deaths(HOPELESS_STARTS, served=False), exit_code=1)

@@ -37,6 +37,7 @@ class DeploymentSettings:
     batching: BatchingChange = NO_CHANGE
     rollback_window_s: float | None = None
     swap_order: str | None = None
+    isolation: str | None = None
 
     def applied_to(self, present: Deployment) -> Deployment:
         """Returns the next deployment. Raises InvalidValue that names the setting."""
@@ -45,6 +46,7 @@ class DeploymentSettings:
             batching=self.batching.applied_to(present.batching),
             rollback_window_s=present.rollback_window_s if self.rollback_window_s is None else self.rollback_window_s,
             swap_order=self.swap_order,
+            isolation=self.isolation,
         )
 
 

@@ -5,12 +5,13 @@ The gateway's status, composed from the plans of its models, the workers' report
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from gateway.contract.counts import ArmCounts, ShadowCounts
 from gateway.contract.observed import ObservedVersion
 from gateway.contract.version_state import VersionState
+from gateway.control.crashes.decide import NO_CRASHES, CrashView
 from gateway.control.desired.reconcile import ModelPlan, held, roles
 from gateway.control.fleet.progress import FleetView, WorkerView
 from gateway.telemetry.merged_counts import Merged, by_version, quantile, summed
@@ -39,7 +40,8 @@ class WorkerStatus:
 
     ``state`` is serving, starting, draining or away. ``restarts`` counts deaths, ``replacements`` counts rolling restarts.
     ``requests`` is the number of requests answered by all incarnations of the worker that control has seen. ``connections``
-    is -1 if not known. ``started_at`` is Unix seconds; it and ``pid`` are 0 while the worker is away.
+    is -1 if not known. ``started_at`` is Unix seconds; it and ``pid`` are 0 while the worker is away. ``last_death`` says how
+    its last process died, and of what.
     """
 
     worker: int
@@ -53,6 +55,7 @@ class WorkerStatus:
     requests: int = 0
     in_flight: int = 0
     connections: int = -1
+    last_death: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +65,9 @@ class VersionStatus:
 
     ``state`` is the least advanced one. ``private_bytes`` and ``in_flight`` are sums; ``load_ms`` and ``mapped_bytes`` (shared
     by the workers) are the largest value; ``memory_bytes`` is private plus mapped. ``layout`` is the form of large weights,
-    and the reason for it; ``batching`` is the ground on which requests share runs, or why they do not. Counts are those of
-    callers (arms default, candidate and pinned); latencies are in seconds.
+    and the reason for it; ``batching`` is the ground on which requests share runs, or why they do not. ``deaths`` counts
+    processes that died while they ran the version. Counts are those of callers (arms default, candidate and pinned);
+    latencies are in seconds.
     """
 
     version: int
@@ -86,6 +90,7 @@ class VersionStatus:
     mapped_bytes: int = 0
     layout: str = ""
     batching: str = ""
+    deaths: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,23 +128,25 @@ def gateway_status(
     merged: Merged,
     layouts: Mapping[tuple[str, int], str] = MappingProxyType({}),
     facts: Mapping[tuple[str, int], Facts] = MappingProxyType({}),
+    crashes: CrashView = NO_CRASHES,
 ) -> GatewayStatus:
     """
     Returns the status of all workers and of the models in ``plans``. ``layouts`` and ``facts`` are by model and version.
     """
-    counts = _Counts(by_version(merged), _by_shadow(merged), layouts, facts)
+    counts = _Counts(by_version(merged), _by_shadow(merged), layouts, facts, crashes)
     models = tuple(_model(name, plan, view, counts) for name, plan in plans.items())
-    return GatewayStatus(_workers(view, merged), models, readiness(plans, view))
+    return GatewayStatus(_workers(view, merged, crashes), models, readiness(plans, view))
 
 
 @dataclass(frozen=True, slots=True)
 class _Counts:
-    """Counts, layouts and facts by (model, version); shadow counts by the version that is the shadow."""
+    """Counts, layouts, facts and crashes by (model, version); shadow counts by the version that is the shadow."""
 
     arms: Mapping[tuple[str, int], Sequence[ArmCounts]]
     shadows: Mapping[tuple[str, int], Sequence[ShadowCounts]]
     layouts: Mapping[tuple[str, int], str]
     facts: Mapping[tuple[str, int], Facts]
+    crashes: CrashView
 
 
 def _by_shadow(merged: Merged) -> dict[tuple[str, int], list[ShadowCounts]]:
@@ -149,13 +156,14 @@ def _by_shadow(merged: Merged) -> dict[tuple[str, int], list[ShadowCounts]]:
     return found
 
 
-def _workers(view: FleetView, merged: Merged) -> tuple[WorkerStatus, ...]:
+def _workers(view: FleetView, merged: Merged, crashes: CrashView) -> tuple[WorkerStatus, ...]:
     present = [_worker(worker, view, merged) for worker in view.lives()]
     absent = [
         WorkerStatus(number, "away", restarts=view.restarts.get(number, 0), requests=merged.worker_requests.get(number, 0))
         for number in view.away()
     ]
-    return tuple(sorted([*present, *absent], key=lambda worker: worker.worker))
+    workers = (replace(worker, last_death=crashes.last.get(worker.worker, "")) for worker in [*present, *absent])
+    return tuple(sorted(workers, key=lambda worker: worker.worker))
 
 
 def _worker(worker: WorkerView, view: FleetView, merged: Merged) -> WorkerStatus:
@@ -226,6 +234,7 @@ def _version(
         mapped_bytes=mapped_bytes,
         layout=counted.layouts.get((model, number), ""),
         batching=batching,
+        deaths=counted.crashes.deaths.get((model, number), 0),
     )
 
 

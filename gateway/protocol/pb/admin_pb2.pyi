@@ -174,7 +174,7 @@ class Batching(_message.Message):
     def __init__(self, mode: _Optional[str] = ..., max_rows: _Optional[int] = ..., queue_delay_us: _Optional[int] = ..., preferred_rows: _Optional[_Union[PreferredRows, _Mapping]] = ..., max_waiting: _Optional[int] = ..., queue_target_us: _Optional[int] = ..., adaptive_limit: bool = ...) -> None: ...
 
 class Deployment(_message.Message):
-    __slots__ = ("model", "revision", "etag", "default_version", "shares", "shadow", "batching", "rollback_window_s", "predecessor", "action", "author", "reason", "create_time", "swap_order")
+    __slots__ = ("model", "revision", "etag", "default_version", "shares", "shadow", "batching", "rollback_window_s", "predecessor", "action", "author", "reason", "create_time", "swap_order", "isolation")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
@@ -189,6 +189,7 @@ class Deployment(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     SWAP_ORDER_FIELD_NUMBER: _ClassVar[int]
+    ISOLATION_FIELD_NUMBER: _ClassVar[int]
     model: str
     revision: int
     etag: str
@@ -203,7 +204,8 @@ class Deployment(_message.Message):
     reason: str
     create_time: _timestamp_pb2.Timestamp
     swap_order: str
-    def __init__(self, model: _Optional[str] = ..., revision: _Optional[int] = ..., etag: _Optional[str] = ..., default_version: _Optional[int] = ..., shares: _Optional[_Iterable[_Union[Share, _Mapping]]] = ..., shadow: _Optional[_Union[Shadow, _Mapping]] = ..., batching: _Optional[_Union[Batching, _Mapping]] = ..., rollback_window_s: _Optional[float] = ..., predecessor: _Optional[int] = ..., action: _Optional[str] = ..., author: _Optional[str] = ..., reason: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., swap_order: _Optional[str] = ...) -> None: ...
+    isolation: str
+    def __init__(self, model: _Optional[str] = ..., revision: _Optional[int] = ..., etag: _Optional[str] = ..., default_version: _Optional[int] = ..., shares: _Optional[_Iterable[_Union[Share, _Mapping]]] = ..., shadow: _Optional[_Union[Shadow, _Mapping]] = ..., batching: _Optional[_Union[Batching, _Mapping]] = ..., rollback_window_s: _Optional[float] = ..., predecessor: _Optional[int] = ..., action: _Optional[str] = ..., author: _Optional[str] = ..., reason: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., swap_order: _Optional[str] = ..., isolation: _Optional[str] = ...) -> None: ...
 
 class OperationStep(_message.Message):
     __slots__ = ("name", "detail", "time")
@@ -525,7 +527,7 @@ class SetShadowRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., percent: _Optional[float] = ..., force: bool = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class ConfigureRequest(_message.Message):
-    __slots__ = ("model", "batching", "rollback_window_s", "etag", "request_id", "author", "reason", "swap_order")
+    __slots__ = ("model", "batching", "rollback_window_s", "etag", "request_id", "author", "reason", "swap_order", "isolation")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     BATCHING_FIELD_NUMBER: _ClassVar[int]
     ROLLBACK_WINDOW_S_FIELD_NUMBER: _ClassVar[int]
@@ -534,6 +536,7 @@ class ConfigureRequest(_message.Message):
     AUTHOR_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     SWAP_ORDER_FIELD_NUMBER: _ClassVar[int]
+    ISOLATION_FIELD_NUMBER: _ClassVar[int]
     model: str
     batching: Batching
     rollback_window_s: float
@@ -542,7 +545,8 @@ class ConfigureRequest(_message.Message):
     author: str
     reason: str
     swap_order: str
-    def __init__(self, model: _Optional[str] = ..., batching: _Optional[_Union[Batching, _Mapping]] = ..., rollback_window_s: _Optional[float] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ..., reason: _Optional[str] = ..., swap_order: _Optional[str] = ...) -> None: ...
+    isolation: str
+    def __init__(self, model: _Optional[str] = ..., batching: _Optional[_Union[Batching, _Mapping]] = ..., rollback_window_s: _Optional[float] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ..., reason: _Optional[str] = ..., swap_order: _Optional[str] = ..., isolation: _Optional[str] = ...) -> None: ...
 
 class PromoteRequest(_message.Message):
     __slots__ = ("model", "version", "force", "etag", "request_id", "author", "reason")
@@ -671,7 +675,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ...) -> None: ...
 
 class WorkerStatus(_message.Message):
-    __slots__ = ("worker", "pid", "state", "restarts", "lane", "rss_bytes", "replacements", "start_time", "requests", "in_flight", "connections")
+    __slots__ = ("worker", "pid", "state", "restarts", "lane", "rss_bytes", "replacements", "start_time", "requests", "in_flight", "connections", "last_death")
     WORKER_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -683,6 +687,7 @@ class WorkerStatus(_message.Message):
     REQUESTS_FIELD_NUMBER: _ClassVar[int]
     IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
     CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    LAST_DEATH_FIELD_NUMBER: _ClassVar[int]
     worker: int
     pid: int
     state: str
@@ -694,10 +699,11 @@ class WorkerStatus(_message.Message):
     requests: int
     in_flight: int
     connections: int
-    def __init__(self, worker: _Optional[int] = ..., pid: _Optional[int] = ..., state: _Optional[str] = ..., restarts: _Optional[int] = ..., lane: _Optional[str] = ..., rss_bytes: _Optional[int] = ..., replacements: _Optional[int] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., requests: _Optional[int] = ..., in_flight: _Optional[int] = ..., connections: _Optional[int] = ...) -> None: ...
+    last_death: str
+    def __init__(self, worker: _Optional[int] = ..., pid: _Optional[int] = ..., state: _Optional[str] = ..., restarts: _Optional[int] = ..., lane: _Optional[str] = ..., rss_bytes: _Optional[int] = ..., replacements: _Optional[int] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., requests: _Optional[int] = ..., in_flight: _Optional[int] = ..., connections: _Optional[int] = ..., last_death: _Optional[str] = ...) -> None: ...
 
 class VersionStatus(_message.Message):
-    __slots__ = ("version", "roles", "state", "reason", "workers_ready", "percent", "memory_bytes", "load_ms", "in_flight", "requests", "errors", "p50_ms", "p99_ms", "shadow_compared", "shadow_disagreed", "shadow_dropped", "private_bytes", "mapped_bytes", "layout", "batching")
+    __slots__ = ("version", "roles", "state", "reason", "workers_ready", "percent", "memory_bytes", "load_ms", "in_flight", "requests", "errors", "p50_ms", "p99_ms", "shadow_compared", "shadow_disagreed", "shadow_dropped", "private_bytes", "mapped_bytes", "layout", "batching", "deaths")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ROLES_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -718,6 +724,7 @@ class VersionStatus(_message.Message):
     MAPPED_BYTES_FIELD_NUMBER: _ClassVar[int]
     LAYOUT_FIELD_NUMBER: _ClassVar[int]
     BATCHING_FIELD_NUMBER: _ClassVar[int]
+    DEATHS_FIELD_NUMBER: _ClassVar[int]
     version: int
     roles: _containers.RepeatedScalarFieldContainer[str]
     state: str
@@ -738,7 +745,8 @@ class VersionStatus(_message.Message):
     mapped_bytes: int
     layout: str
     batching: str
-    def __init__(self, version: _Optional[int] = ..., roles: _Optional[_Iterable[str]] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., workers_ready: _Optional[int] = ..., percent: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., load_ms: _Optional[float] = ..., in_flight: _Optional[int] = ..., requests: _Optional[int] = ..., errors: _Optional[int] = ..., p50_ms: _Optional[float] = ..., p99_ms: _Optional[float] = ..., shadow_compared: _Optional[int] = ..., shadow_disagreed: _Optional[int] = ..., shadow_dropped: _Optional[int] = ..., private_bytes: _Optional[int] = ..., mapped_bytes: _Optional[int] = ..., layout: _Optional[str] = ..., batching: _Optional[str] = ...) -> None: ...
+    deaths: int
+    def __init__(self, version: _Optional[int] = ..., roles: _Optional[_Iterable[str]] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., workers_ready: _Optional[int] = ..., percent: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., load_ms: _Optional[float] = ..., in_flight: _Optional[int] = ..., requests: _Optional[int] = ..., errors: _Optional[int] = ..., p50_ms: _Optional[float] = ..., p99_ms: _Optional[float] = ..., shadow_compared: _Optional[int] = ..., shadow_disagreed: _Optional[int] = ..., shadow_dropped: _Optional[int] = ..., private_bytes: _Optional[int] = ..., mapped_bytes: _Optional[int] = ..., layout: _Optional[str] = ..., batching: _Optional[str] = ..., deaths: _Optional[int] = ...) -> None: ...
 
 class ModelStatus(_message.Message):
     __slots__ = ("model", "deployment", "versions")
