@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 
 from registry.errors import InvalidValue
 from registry.names import class_text
@@ -32,6 +34,19 @@ def guess_prediction(signature: Signature) -> Prediction | None:
     if len(signature.outputs) == 1 and signature.outputs[0].datatype in _FLOATS and _is_one_a_row(signature.outputs[0]):
         return Prediction(signature.outputs[0].name, PredictionKind.VALUE)
     return None
+
+
+def named_scores(prediction: Prediction | None, classes: Mapping[str, tuple[str, ...]]) -> Prediction | None:
+    """
+    Returns the prediction with the class names that the file itself gives for outputs, by name: those of its scores if it
+    has no others, or, if nothing was said, of the only such output, which then is the prediction.
+    """
+    if prediction is None and len(classes) == 1:
+        ((output, names),) = classes.items()
+        return Prediction(output, PredictionKind.SCORES, names)
+    if prediction is None or prediction.kind is not PredictionKind.SCORES or prediction.classes:
+        return prediction
+    return replace(prediction, classes=classes.get(prediction.output, ()))
 
 
 def check_prediction(signature: Signature, prediction: Prediction) -> None:

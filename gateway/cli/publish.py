@@ -78,10 +78,11 @@ def validate(
     from registry.deployment import Batching
     from registry.onnx_file import read_model
     from registry.versions import Prediction, PredictionKind
+    from registry.zip_maps import served_as
 
     upload = Upload.of(path)
     file = upload.root / upload.model_file
-    read_model(file)
+    maps = read_model(file).score_maps
     wanted = parse_prediction(prediction)
     told = None
     if wanted is not None:
@@ -98,6 +99,8 @@ def validate(
     for title, specs in (("inputs", facts.signature.inputs), ("outputs", facts.signature.outputs)):
         for spec in specs:
             console.print(f"  {title:8} {spec}", markup=False)
+    for one in maps:
+        console.print(f"  {served_as(one)}", markup=False)
     console.print(
         f"  predicts {f'{found.output} ({found.kind})' if found else 'not known: name it with --prediction'}", markup=False
     )

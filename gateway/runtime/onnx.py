@@ -50,6 +50,8 @@ class OnnxSession:
 
     def __init__(self, path: Path, *, threads: int = 1, config: Mapping[str, str] = NO_CONFIG) -> None:
         session = _opened(path, _options(threads, config))
+        if any(str(node.type).startswith("seq(map(") for node in session.get_outputs()):
+            session = _with_scores(path, threads, config) or session
         self.signature = _signature(session)
         # The binding below the Python wrapper: the wrapper checks again what the request path has checked.
         self._session: Any = session._sess
@@ -158,6 +160,15 @@ def _options(threads: int, config: Mapping[str, str]) -> Any:
     for key, value in config.items():
         options.add_session_config_entry(key, value)
     return options
+
+
+def _with_scores(path: Path, threads: int, config: Mapping[str, str]) -> Any:
+    """Returns a session of the model with tensors of scores in place of its score maps; None if it has none."""
+    from registry.zip_maps import with_scores  # imports onnx, which few models need
+
+    content = with_scores(path)
+    folder = {"session.model_external_initializers_file_folder_path": str(path.parent)}
+    return None if content is None else _opened(content, _options(threads, {**config, **folder}))
 
 
 @functools.cache

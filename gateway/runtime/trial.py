@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from gateway.runtime.sandbox import Limits, SandboxFailed, answer, ask
 from registry.errors import InvalidModel, InvalidValue
 from registry.examples import Example, misfit, title
-from registry.prediction import check_prediction, columns_problem, guess_prediction
+from registry.prediction import check_prediction, columns_problem, guess_prediction, named_scores
 from registry.versions import Facts, Prediction, RowProof
 
 if TYPE_CHECKING:
@@ -91,7 +91,8 @@ def examine(order: TrialOrder) -> Outcome:
     from registry.onnx_file import read_model
 
     try:
-        signature = read_model(Path(order.path)).signature
+        model = read_model(Path(order.path))
+        signature = model.signature
         session = OnnxSession(Path(order.path))
     except InvalidModel as error:
         return Outcome(refusal=str(error))
@@ -107,7 +108,8 @@ def examine(order: TrialOrder) -> Outcome:
     if misnamed:
         return Outcome(refusal=misnamed, field="prediction.classes")
     verdict = row_verdict(Path(order.path), session, order.examples)
-    prediction = order.prediction or guess_prediction(signature)
+    classes = {one.output: one.classes for one in model.score_maps}
+    prediction = named_scores(order.prediction, classes) or guess_prediction(signature)
     is_proved = verdict.proof is RowProof.PROVED
     return Outcome(Facts(signature, prediction, is_proved, verdict.reason, verdict.proof, verdict.batched_inputs))
 

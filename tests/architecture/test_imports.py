@@ -73,6 +73,8 @@ REGISTRY_READERS = (
     "gateway.control",
     "gateway.api",
     "gateway.runtime.layout_rewrite",
+    "gateway.runtime.onnx",
+    "gateway.runtime.proof.onnx_graph",
     "gateway.runtime.trial",
 )
 
@@ -84,7 +86,7 @@ ONLY_IN = {
     "google": ("gateway.api", "gateway.client", "gateway.protocol", "gateway.serving.oip", "registry.onnx_file"),
     "onnxruntime": ("gateway.runtime.onnx",),
     "onnx": (  # reads a signature; rewrite a model; reads its graph
-        *("registry.onnx_file", "registry.serving_layout", "registry.weight_pieces"),
+        *("registry.onnx_file", "registry.serving_layout", "registry.weight_pieces", "registry.zip_maps"),
         "gateway.runtime.proof.onnx_graph",
     ),
     "sqlalchemy": ("registry.stores", "registry.migrations"),

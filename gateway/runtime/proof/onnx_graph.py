@@ -16,6 +16,7 @@ import onnx
 from onnx import inliner, numpy_helper
 
 from gateway.runtime.proof.graph import Constant, Graph, Node, needed
+from registry.zip_maps import replace_maps
 
 MAX_VALUES = 4096  # elements of a weight whose value is read; larger ones are never shapes
 _NAMES = {"ai.onnx": ""}
@@ -32,6 +33,7 @@ class ReadModel:
 def read_graph(path: Path) -> ReadModel:
     """Returns the graph of the ONNX file. Weights in other files are not read."""
     model = onnx.load_model(str(path), load_external_data=False)
+    replace_maps(model)
     if model.functions:
         model = inliner.inline_local_functions(model)
     versions = {_NAMES.get(one.domain, one.domain): one.version for one in model.opset_import}
