@@ -64,7 +64,9 @@ def test_a_classifier_exported_with_defaults_is_served(name, estimator, labels, 
     with Client(gateway.data) as client:
         answer = client.infer(name, INPUTS[:20])
         np.testing.assert_allclose(answer["output_probability"], estimator.predict_proba(INPUTS[:20]), atol=1e-5)
-        (given,) = client.send_feedback([Feedback(prediction_id=client.infer(name, INPUTS[:1]).prediction_id, label=classes[0])])
+        (given,) = client.send_feedback(
+            [Feedback(prediction_id=client.infer(name, INPUTS[:1]).prediction_id, label=classes[0])]
+        )
     assert given.verdict in ("JOINED", "PENDING")
     told = wait_for(lambda: [one for one in admin.quality(name).versions if one.labelled])
     assert told[0].classes

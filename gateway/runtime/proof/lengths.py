@@ -155,7 +155,9 @@ def _squeeze(step: OperatorStep, given: list[Elements]) -> Elements | None:
 
 def _reshape(_step: OperatorStep, given: list[Elements]) -> Elements | None:
     shape = _numbers(given[1])
-    return None if shape is None else given[0].reshape(shape)
+    if shape is None:
+        return None
+    return given[0].reshape([given[0].shape[at] if size == 0 else size for at, size in enumerate(shape)])
 
 
 def _slice(step: OperatorStep, given: list[Elements]) -> Elements | None:

@@ -85,6 +85,8 @@ def _walk(graph: Graph, known: dict[str, Tensor], inputs: Mapping[str, Tensor], 
             results = _results(node, known, seen)
         except NotProved as reason:
             raise Refuted(node, str(reason)) from None
+        except (LookupError, TypeError, ValueError) as error:  # a graph that a rule did not expect is not proved, no more
+            raise Refuted(node, f"has a form that its rule does not know: {error}") from None
         for name, tensor in zip(node.outputs, results, strict=False):
             if name:
                 _agrees(node, name, tensor, seen)
