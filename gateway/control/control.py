@@ -43,7 +43,6 @@ from gateway.control.observe.metrics_facts import (
     worker_facts,
 )
 from gateway.control.observe.prediction_recorder import PredictionRecorder
-from gateway.errors import NotReady
 from gateway.quality.prediction_store import PredictionStore
 from gateway.runtime.layout_rewrite import build
 from gateway.settings.paths import Home
@@ -268,10 +267,7 @@ class Control:
 
     def joined(self, hello: Hello) -> None:
         """Announces the worker's epoch to the prediction log."""
-        try:
-            self.prediction_log.know_epoch(hello.epoch, hello.incarnation)
-        except NotReady as error:  # a full disk: ground truth for these predictions will be UNKNOWN, serving goes on
-            _log.error("epoch_not_kept", worker=hello.worker, error=str(error))
+        self._recorder.announce(lambda log: log.know_epoch(hello.epoch, hello.incarnation))
 
     def counted(self, worker: int, telemetry: Telemetry) -> None:
         """Merges its counts."""
@@ -296,7 +292,5 @@ class Control:
     def _learn_classes(self, version: ModelVersion) -> None:
         prediction = version.facts.prediction
         if prediction is not None and prediction.classes:
-            try:
-                self.prediction_log.know_classes(version.model, version.number, prediction.classes)
-            except NotReady as error:  # a full disk: labels by index will be refused, serving goes on
-                _log.error("classes_not_kept", model=version.model, version=version.number, error=str(error))
+            classes = prediction.classes
+            self._recorder.announce(lambda log: log.know_classes(version.model, version.number, classes))

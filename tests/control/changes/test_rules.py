@@ -133,4 +133,5 @@ def test_names_of_classes_reach_the_prediction_log(make_world: Callable[..., Wor
     world.worker()
     world.register(classes=("a", "b", "c"))
     world.done(world.control.traffic.deploy("digits", "1"))
+    world.control.fresh_predictions()
     assert log.classes == {("digits", 1): ("a", "b", "c")}
