@@ -19,16 +19,20 @@ from gateway.settings.values import SECTIONS, CannotStart, Settings
 OPTIONS = frozenset(item.name for section in (Settings, *SECTIONS.values()) for item in fields(section))
 
 
-def _option(help_text: str, metavar: str | None = None) -> Any:
-    """Makes an option. `Settings` has its default, so typer shows none."""
-    return typer.Option(metavar=metavar, show_default=False, help=help_text.replace("[", r"\["))  # no markup of rich
+def _option(help_text: str, metavar: str | None = None, *, readable: bool = True) -> Any:
+    """
+    Makes an option. `Settings` has its default, so typer shows none. ``readable``: False leaves a path to the gateway, which
+    says what is missing.
+    """
+    text = help_text.replace("[", r"\[")  # no markup of rich
+    return typer.Option(metavar=metavar, show_default=False, readable=readable, help=text)
 
 
 def serve(
     context: typer.Context,
     home: Annotated[
         Path | None,
-        _option("Folder of the registry.  [default: ~/.local/share/interlock]", "DIR"),
+        _option("Folder of the registry.  [default: ~/.local/share/interlock]", "DIR", readable=False),
     ] = None,
     data_address: Annotated[str | None, _option("Address of the data port.  [default: 0.0.0.0:8001]", "HOST:PORT")] = None,
     admin_address: Annotated[str | None, _option("Address of the admin port.  [default: 127.0.0.1:9001]", "HOST:PORT")] = None,

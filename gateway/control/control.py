@@ -45,7 +45,6 @@ from gateway.control.observe.metrics_facts import (
     worker_facts,
 )
 from gateway.control.observe.prediction_recorder import PredictionRecorder
-from gateway.errors import NotReady
 from gateway.quality.prediction_store import PredictionStore
 from gateway.quality.vocabulary import vocabulary_of
 from gateway.runtime.layout_rewrite import build
@@ -293,10 +292,7 @@ class Control:
 
     def joined(self, hello: Hello) -> None:
         """Announces the worker's epoch to the prediction log."""
-        try:
-            self.prediction_log.know_epoch(hello.epoch, hello.incarnation)
-        except NotReady as error:  # a full disk: ground truth for these predictions will be UNKNOWN, serving goes on
-            _log.error("epoch_not_kept", worker=hello.worker, error=str(error))
+        self._recorder.announce(lambda log: log.know_epoch(hello.epoch, hello.incarnation))
 
     def counted(self, worker: int, telemetry: Telemetry) -> None:
         """Merges its counts."""
@@ -321,9 +317,6 @@ class Control:
         return self.answers.reply(ask)
 
     def _learn_vocabulary(self, version: ModelVersion) -> None:
-        vocabulary = vocabulary_of(version.facts.signature, version.facts.prediction)
-        if vocabulary is not None:
-            try:
-                self.prediction_log.know_vocabulary(version.model, version.number, vocabulary)
-            except NotReady as error:  # a full disk: labels will count as they are written, serving goes on
-                _log.error("vocabulary_not_kept", model=version.model, version=version.number, error=str(error))
+        known = vocabulary_of(version.facts.signature, version.facts.prediction)
+        if known is not None:
+            self._recorder.announce(lambda log: log.know_vocabulary(version.model, version.number, known))

@@ -35,10 +35,23 @@ def prepare(folder: Path) -> Home:
         trial.write_bytes(b"")
         trial.unlink()
     except OSError as error:
-        raise CannotStart(
-            f"--home {folder}: cannot be written ({error.strerror or error}); choose a folder that this user can write"
-        ) from error
+        raise CannotStart(_unwritable(home, folder, error)) from error
     return home
+
+
+def _unwritable(home: Home, folder: Path, error: OSError) -> str:
+    text = f"--home {folder}: cannot be written ({error.strerror or error})"
+    if error.errno == errno.EROFS:
+        return f"{text}; mount a volume there, or choose another folder"
+    for path in (home.run, home.folder, *home.folder.parents):
+        try:
+            found = path.stat()
+        except OSError:
+            continue
+        owner = f"belongs to user {found.st_uid} and group {found.st_gid} with mode {found.st_mode & 0o7777:04o}"
+        us = f"this is user {os.geteuid()} in group {os.getegid()}"
+        return f"{text}: {path} {owner}, and {us}; choose a folder that it can write"
+    return text
 
 
 def lock(home: Home, *, timeout_s: float, report: Callable[[str], None] | None = None) -> int:
@@ -47,7 +60,10 @@ def lock(home: Home, *, timeout_s: float, report: Callable[[str], None] | None =
     the gateway that had it was killed, waits up to ``timeout_s`` for its children to end (``report(text)`` says so).
     Raises CannotStart naming the process that has it.
     """
-    handle = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        handle = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise CannotStart(f"{home.lock}: cannot be opened ({error.strerror}); did another user run a gateway here?") from error
     deadline, told = time.monotonic() + timeout_s, False
     while not _try_lock(handle):
         owner = _owner(handle)

@@ -24,8 +24,14 @@ class CannotStart(ValueError):
 
 
 def default_home() -> Path:
-    """Returns ``interlock`` in the user's data folder (XDG_DATA_HOME, else ``~/.local/share``)."""
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "interlock"
+    """
+    Returns ``interlock`` in the user's data folder (XDG_DATA_HOME, else ``~/.local/share``); /var/lib/interlock for a user
+    without a home, such as a container's user id without a name.
+    """
+    try:
+        return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "interlock"
+    except RuntimeError:
+        return Path("/var/lib/interlock")
 
 
 def cores() -> int:

@@ -134,4 +134,5 @@ def test_the_classes_of_a_version_reach_the_prediction_log(make_world: Callable[
     world.worker()
     world.register(classes=("a", "b", "c"))
     world.done(world.control.traffic.deploy("digits", "1"))
+    world.control.fresh_predictions()
     assert log.vocabularies == {("digits", 1): Vocabulary("", ("a", "b", "c"), 3)}
