@@ -23,13 +23,20 @@ RELATIVE_TOLERANCE, ABSOLUTE_TOLERANCE = 1e-3, 1e-4
 MAX_INTEGER = 3  # integers are often indices: small ones are the safest
 
 
-def runnable_inputs(session: Session, rows: int, random: np.random.Generator | None = None) -> dict[str, Array] | None:
-    """Returns inputs with ``rows`` rows that the model runs on, random if ``random`` is given; None if none were found."""
+def runnable_inputs(
+    session: Session, rows: int, random: np.random.Generator | None = None, *, failures: list[str] | None = None
+) -> dict[str, Array] | None:
+    """
+    Returns inputs with ``rows`` rows that the model runs on, random if ``random`` is given; None if none were found. What
+    the runtime says of others is added to ``failures``.
+    """
     outputs = [spec.name for spec in session.signature.outputs]
     for inputs in _attempts(session.signature, rows, random):
         try:
             session.run(outputs, inputs)
-        except RunFailed:
+        except RunFailed as error:
+            if failures is not None:
+                failures.append(str(error))
             continue
         return inputs
     return None
