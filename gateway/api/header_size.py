@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 # of fields, the error's reason and a retry's delay take some hundred more.
 MAX_MESSAGE_BYTES = 2048
 MAX_FACTS_BYTES = 1024
+MAX_BODY_BYTES = 16_384  # of an error's text within a message, where nothing else bounds it
 MAX_LEFT_OUT_BYTES = 40  # of the note in the middle of a shortened text
 _ENCODED_BYTES = 3  # of one byte in percent-encoding
 

@@ -14,7 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
 from gateway import errors as gateway_errors
-from gateway.api.header_size import MAX_MESSAGE_BYTES, shortened, shortened_facts
+from gateway.api.header_size import MAX_BODY_BYTES, MAX_MESSAGE_BYTES, shortened, shortened_facts
 from gateway.errors import AskRefused, GatewayError, Overloaded
 from gateway.protocol.services import PUSHBACK_KEY
 from registry import errors as registry_errors
@@ -79,7 +79,7 @@ def failure(error: BaseException) -> Failure:
     """Returns the form of an error that callers get. Nothing of an unexpected error is told."""
     if not isinstance(error, GatewayError | RegistryError):
         return Failure(Code.INTERNAL, "INTERNAL", "internal error", {})
-    return Failure(code_of(error), error.reason, shortened(str(error), MAX_MESSAGE_BYTES), error.metadata)
+    return Failure(code_of(error), error.reason, shortened(str(error), MAX_BODY_BYTES), error.metadata)
 
 
 Refusal = tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]  # code, message, trailing metadata

@@ -18,6 +18,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
 from gateway.runtime.halt import Halt
+from gateway.runtime.runtime_text import caller_text, folders_of
 from gateway.runtime.session import Array, InputsRefused, LoadRefused, RunFailed, RunStopped
 from gateway.runtime.watchdog import Watchdog
 from registry.signature import Signature, TensorSpec
@@ -53,6 +54,7 @@ class OnnxSession:
         if any(str(node.type).startswith("seq(map(") for node in session.get_outputs()):
             session = _with_scores(path, threads, config) or session
         self.signature = _signature(session)
+        self._folders = folders_of(path)
         # The binding below the Python wrapper: the wrapper checks again what the request path has checked.
         self._session: Any = session._sess
         specs = (*self.signature.inputs, *self.signature.outputs)
@@ -88,7 +90,7 @@ class OnnxSession:
             results: list[Array] = self._session.run(outputs, inputs, options)
         except Exception as error:  # onnxruntime raises a dozen unrelated classes here
             refused = InputsRefused if type(error).__name__ == "InvalidArgument" else RunFailed
-            raise refused(_text(error)) from None
+            raise refused(caller_text(str(error), self._folders)) from None
         return results
 
     def _run_values(self, outputs: Sequence[str], inputs: Mapping[str, Array], options: Any) -> list[Array]:
@@ -189,7 +191,7 @@ def _opened(model: Path | bytes, options: Any) -> Any:
             model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # onnxruntime raises a dozen unrelated classes here
-        raise LoadRefused(_text(error)) from None
+        raise LoadRefused(caller_text(str(error), folders_of(path))) from None
 
 
 def _value(array: Array, *, is_bfloat16: bool) -> Any:
@@ -225,11 +227,3 @@ def _spec(node: Any, *, is_optional: bool = False) -> TensorSpec:
         raise LoadRefused(f"{node.name!r} is {node.type}, for which the inference protocol has no form")
     shape = tuple(dim if isinstance(dim, int) and dim >= 0 else -1 for dim in node.shape)
     return TensorSpec(str(node.name), datatype, shape, is_optional)
-
-
-def _text(error: Exception) -> str:
-    """Returns ONNX Runtime's message without its prefix of library and code numbers."""
-    text = str(error).strip()
-    if text.startswith("[ONNXRuntimeError]"):
-        text = text.split(" : ", 3)[-1]
-    return text

@@ -18,17 +18,24 @@ MAX_INTEGER = 3  # integers are often indices: small ones are the safest
 
 
 def runnable_inputs(
-    session: Session, rows: int, random: np.random.Generator | None = None, optional: Collection[str] = ()
+    session: Session,
+    rows: int,
+    random: np.random.Generator | None = None,
+    optional: Collection[str] = (),
+    *,
+    failures: list[str] | None = None,
 ) -> dict[str, Array] | None:
     """
     Returns inputs with ``rows`` rows that the model runs on, random if ``random`` is given; None if none were found. Of the
-    optional inputs, they have those that ``optional`` names.
+    optional inputs, they have those that ``optional`` names. What the runtime says of others is added to ``failures``.
     """
     outputs = [spec.name for spec in session.signature.outputs]
     for inputs in _attempts(session.signature, rows, random, optional):
         try:
             session.run(outputs, inputs)
-        except RunFailed:
+        except RunFailed as error:
+            if failures is not None:
+                failures.append(str(error))
             continue
         return inputs
     return None

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gateway.runtime.runtime_text import caller_text, folders_of
 from gateway.runtime.sandbox import Limits, SandboxFailed, answer, ask
 from registry.errors import InvalidModel, InvalidValue
 from registry.examples import Example, misfit, title
@@ -70,7 +71,8 @@ def trial(
     try:
         outcome = ask("gateway.runtime.trial", order, Outcome, timeout_s=timeout_s)
     except SandboxFailed as failed:
-        raise InvalidModel(f"the trial run {failed}", **{"limit_s": timeout_s} if failed.is_late else {}) from None
+        text = caller_text(str(failed), folders_of(path))
+        raise InvalidModel(f"the trial run {text}", **{"limit_s": timeout_s} if failed.is_late else {}) from None
     if outcome.field:
         raise InvalidValue(outcome.refusal, field=outcome.field)
     if outcome.facts is None:
@@ -102,8 +104,13 @@ def examine(order: TrialOrder) -> Outcome:
         problem = misfit(example, signature) or _failure(session, example)
         if problem:
             return Outcome(refusal=f"{title(index, example)}: {problem}", field=f"examples[{index}]")
-    if not order.examples and runnable_inputs(session, 1) is None and not has_free_dimensions(signature):
-        return Outcome(refusal="the model failed on every made-up input that fits its signature: register it with an example")
+    failures: list[str] = []
+    runs = bool(order.examples) or runnable_inputs(session, 1, failures=failures) is not None
+    if not runs and not has_free_dimensions(signature):
+        return Outcome(
+            refusal="the model failed on every made-up input that fits its signature: register it with an example; "
+            f"the runtime says: {failures[0]}"
+        )
     misnamed = _misnamed(session, order)
     if misnamed:
         return Outcome(refusal=misnamed, field="prediction.classes")

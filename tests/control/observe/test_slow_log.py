@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import pytest
 from control_fakes import FakeLog
@@ -12,6 +12,7 @@ from world import World
 from gateway.clock import SystemClock
 from gateway.control.observe.prediction_recorder import PredictionRecorder
 from gateway.errors import NotReady
+from gateway.quality.vocabulary import Vocabulary
 
 
 class StuckLog(FakeLog):
@@ -26,9 +27,9 @@ class StuckLog(FakeLog):
         self._wait()
         super().know_epoch(epoch, incarnation)
 
-    def know_classes(self, model: str, version: int, classes: Sequence[str]) -> None:
+    def know_vocabulary(self, model: str, version: int, vocabulary: Vocabulary) -> None:
         self._wait()
-        super().know_classes(model, version, classes)
+        super().know_vocabulary(model, version, vocabulary)
 
     def _wait(self) -> None:
         self.is_asked.set()
@@ -51,10 +52,10 @@ def test_workers_attach_versions_are_deployed_and_metrics_shown_meanwhile(
     world.done(world.control.traffic.deploy("digits", "1"))
     assert log.is_asked.is_set()
     assert b'interlock_deployment_revision{model="digits"}' in world.control.metrics()
-    assert (log.epochs, log.classes) == ([], {})
+    assert (log.epochs, log.vocabularies) == ([], {})
     log.gate.set()
     assert world.control._recorder.flush(10)
-    assert (len(log.epochs), log.classes) == (1, {("digits", 1): ("a", "b", "c")})
+    assert (len(log.epochs), log.vocabularies) == (1, {("digits", 1): Vocabulary("", ("a", "b", "c"), 3)})
 
 
 def test_an_announcement_that_cannot_be_kept_is_made_again(wait_for: Callable[..., object]) -> None:
