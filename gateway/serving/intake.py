@@ -132,4 +132,4 @@ def _obey(routed: Routed, parameters: Parameters) -> None:
             check_typed(name, routed.arm.version.datatypes[name])
     if parameters.timeout_us:
         request = routed.received
-        request.expires_at = min(request.expires_at, time.time() + parameters.timeout_us / 1e6)
+        request.expires_at = min(request.expires_at, time.monotonic() + parameters.timeout_us / 1e6)

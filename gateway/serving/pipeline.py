@@ -64,7 +64,7 @@ class Pipeline:
     def _answer(self, batch: Batch) -> list[Answers]:
         """Answers the requests with one run, or each with its own if that run fails. Returns the answers of every run."""
         taken_ns, requests = time.perf_counter_ns(), batch.requests
-        expiries, now = [request.received.expires_at for request in requests], time.time()
+        expiries, now = [request.received.expires_at for request in requests], time.monotonic()
         if min(expiries) <= now:
             requests = self._unexpired(requests, now)
             if not requests:

@@ -24,7 +24,7 @@ class Received(InferRequest):
     """
     A decoded request with its call. The decoder makes it, `intake` sets the rest at once.
 
-    ``expires_at`` (Unix seconds) is when the caller stops waiting. ``unit_id`` is the key of sticky routing, "" for none.
+    ``expires_at`` (monotonic seconds) is when the caller stops waiting. ``unit_id`` is the key of sticky routing, "" for none.
     ``trace`` is set for requests that are traced; ``traceparent`` is the caller's header.
     """
 

@@ -250,13 +250,19 @@ class FakeLog:
 
 
 class SetClock:
-    """Wall time as it is set; monotonic time as it is."""
+    """Wall time as it is set; monotonic time as it is, and moved by `advance`."""
 
     def __init__(self, now: float = 1_800_000_000.0) -> None:
         self.time = now
+        self._advanced_s = 0.0
+
+    def advance(self, seconds: float) -> None:
+        """Lets time pass, on both clocks."""
+        self.time += seconds
+        self._advanced_s += seconds
 
     def now(self) -> float:
         return self.time
 
     def monotonic(self) -> float:
-        return time.monotonic()
+        return time.monotonic() + self._advanced_s

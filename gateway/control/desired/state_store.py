@@ -54,6 +54,7 @@ class DesiredStateStore:
         self._lock = threading.RLock()
         self._deployments: dict[str, Deployment] = {}
         self._predecessors: dict[str, Deployment] = {}
+        self._window_ends: dict[str, tuple[int, float]] = {}  # by model: revision, monotonic seconds
         self._models: dict[str, Model] = {}
         self._preparing: dict[str, Preparing] = {}
         self._freed: dict[str, frozenset[int]] = {}
@@ -268,10 +269,21 @@ class DesiredStateStore:
 
     def _warm(self, deployment: Deployment) -> Deployment | None:
         """Returns the predecessor while it is kept warm."""
-        if self._clock.now() >= warm_until(deployment):
+        if self._clock.monotonic() >= self._window_end(deployment):
             return None
         predecessor = self._predecessor(deployment)
         return predecessor if keeps_warm(deployment, predecessor) else None
+
+    def _window_end(self, deployment: Deployment) -> float:
+        """
+        Returns the monotonic time at which the rollback window ends. It is read from the durable time once in this process,
+        so a step of the wall clock neither ends nor lengthens a window that is open.
+        """
+        revision, end = self._window_ends.get(deployment.model, (0, 0.0))
+        if revision != deployment.revision:
+            end = self._clock.monotonic() + warm_until(deployment) - self._clock.now()
+            self._window_ends[deployment.model] = deployment.revision, end
+        return end
 
     def _predecessor(self, deployment: Deployment) -> Deployment:
         found = self._predecessors.get(deployment.model)
