@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -124,8 +124,11 @@ class VersionManager:
                 if number in policy.named(model.route)
             )
 
-    def lacking(self) -> tuple[str, ...]:
-        """Returns why callers of a desired route would not be answered here: its versions that are not READY, with reasons."""
+    def lacking(self, excused: Collection[tuple[str, int]] = ()) -> tuple[str, ...]:
+        """
+        Returns why callers of a desired route would not be answered here: its versions that are not READY, with reasons,
+        without the ``excused`` ones (model and number).
+        """
         with self._lock:
             reasons = {(version.model, version.number): version.reason for version in self.observed().versions}
             return tuple(
@@ -133,7 +136,9 @@ class VersionManager:
                 for model in self._desired.values()
                 if model.route
                 for number, state in self._states(model).items()
-                if number in policy.needed(model.route) and state is not VersionState.READY
+                if number in policy.needed(model.route)
+                and state is not VersionState.READY
+                and (model.name, number) not in excused
             )
 
     def loads(self) -> dict[str, int]:
