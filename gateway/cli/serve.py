@@ -61,6 +61,7 @@ def serve(
     ] = None,
     grace_s: Annotated[float | None, _option("Seconds that calls in flight have to end at a stop.  [default: 30]")] = None,
     log_level: Annotated[str | None, _option("Log level: debug, info, warning or error.  [default: info]")] = None,
+    ready_models: Annotated[str | None, _option("For /health/ready: any, all, none or names.  [default: any]", "A,B")] = None,
     trace_ratio: Annotated[float | None, _option("Share of requests that are traced, 0 to 1.  [default: 0.01]")] = None,
     prediction_sample: Annotated[float | None, _option("Share of predictions that are recorded, 0 to 1.  [default: 1]")] = None,
     max_message_bytes: Annotated[int | None, _option("Largest request or response, in bytes.  [default: 64 MiB]")] = None,

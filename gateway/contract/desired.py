@@ -7,8 +7,9 @@ Always whole: what a state leaves out is unloaded, and the last one wins. So no 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from gateway.contract.version_state import VersionState
 from registry.deployment import Batching, Segment, Shadow
 from registry.signature import Signature
 from registry.versions import Prediction
@@ -21,8 +22,9 @@ class DesiredVersion:
     that of its serving layout, for which the runtime needs ``session_config``. ``digest`` is the artifact's either way.
     ``examples`` is the file with example requests to warm it up with (`registry.examples`), empty if there is none.
     ``is_batchable``: the mode ``auto`` batches it; ``batched_inputs``: the sets of optional inputs with which requests may
-    share a batch; ``can_split``: False if its outputs do not have one row per row of the inputs.
-    ``isolation``: ``none`` loads it in the worker, ``process`` in a child process of its own.
+    share a batch; ``can_split``: False if its outputs do not have one row per row of the inputs. ``isolation``: ``none`` loads
+    it in the worker, ``process`` in a child process of its own. ``attempt`` grows when a load that failed is to be tried again;
+    a version that did not fail is the same under every attempt.
     """
 
     number: int
@@ -37,6 +39,11 @@ class DesiredVersion:
     batched_inputs: tuple[tuple[str, ...], ...] = ()
     can_split: bool = True
     isolation: str = "none"
+    attempt: int = 0
+
+    def is_met_by(self, other: DesiredVersion, state: VersionState) -> bool:
+        """Whether a version that was loaded as ``other`` and is in this state is the desired one."""
+        return self == other or (state is not VersionState.FAILED and self == replace(other, attempt=self.attempt))
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ from gateway.contract.questions import (
 from gateway.contract.version_state import VersionState
 from gateway.control.catalog.on_demand_loading import OnDemandLoading
 from gateway.control.catalog.shared_regions import SharedRegions
+from gateway.control.changes.deployment_settings import DeploymentSettings
 from gateway.control.changes.newest_version import check_may_follow
 from gateway.control.changes.operations import Operation, Operations
 from gateway.control.changes.traffic import Change, Traffic
@@ -45,7 +46,7 @@ from gateway.control.desired.reconcile import ON_DEMAND
 from gateway.control.fleet.workers import Fleet
 from gateway.control.observe.gateway_status import GatewayStatus, ModelStatus, VersionStatus
 from gateway.control.observe.statistics import version_statistics
-from gateway.errors import InvalidRequest, NotReady
+from gateway.errors import InvalidRequest
 from gateway.quality.prediction_store import PredictionStore
 from gateway.telemetry.merged_counts import Merged
 from registry.deployment import Deployment
@@ -163,8 +164,8 @@ class Answering:
         elif deployment.default != newest:
             check_may_follow(deployment, newest, self._revisions(name))
             self._wait(self._traffic.promote(name, str(newest), change=Change(etag=deployment.etag)))
-        else:
-            self._check_ready(name)
+        elif not self._is_ready(name):
+            self._wait(self._traffic.configure(name, DeploymentSettings()))  # changes nothing, and loads what has failed
         return Done(name)
 
     def _revisions(self, name: str) -> Iterator[Deployment]:
@@ -175,11 +176,10 @@ class Answering:
             if not token:
                 return
 
-    def _check_ready(self, name: str) -> None:
+    def _is_ready(self, name: str) -> bool:
         loaded = (one.versions for one in self._status().models if one.model == name)
-        for version in (version for versions in loaded for version in versions if "default" in version.roles):
-            if version.state != VersionState.READY:
-                raise NotReady(f"{name} v{version.version} is {version.state} {version.reason}".strip(), model=name)
+        defaults = (version for versions in loaded for version in versions if "default" in version.roles)
+        return all(version.state == VersionState.READY for version in defaults)
 
     def _unload(self, name: str) -> Done:
         deployment = self._registry.deployment(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import structlog
@@ -242,16 +243,20 @@ class Control:
             desired.layouts(),
             desired.facts(),
             self.containment.view(),
+            self.settings.ready_models,
         )
 
     def is_live(self) -> HealthReport:
         """Returns that control lives, because it answers."""
         return HealthReport(True)
 
-    def is_ready(self) -> HealthReport:
-        """Returns whether callers of every deployed model are answered, and what is missing."""
-        found = readiness(self.desired.plans(), self.fleet.view())
-        return HealthReport(found.is_ready, found.problems)
+    def is_ready(self, models: str = "") -> HealthReport:
+        """
+        Returns whether callers of enough models are answered, and what is missing. ``models`` says which are enough, in the
+        words of the setting ready_models; empty for the setting's own.
+        """
+        found = readiness(self.desired.plans(), self.fleet.view(), models or self.settings.ready_models)
+        return HealthReport(found.is_ready, found.problems, tuple(asdict(one) for one in found.unready))
 
     def metrics(self) -> bytes:
         """Renders the page for Prometheus."""

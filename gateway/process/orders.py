@@ -33,9 +33,9 @@ class Orders:
     """
     What a child starts with. ``role`` is control or worker; ``number`` counts workers from 0; ``restarts`` how often it
     was started again, ``replacements`` how often another process took its place; ``settings`` have real ports; ``line`` is
-    the file descriptor of its end of the line. ``must_be_ready``: a worker that ends rather than serve without all that
-    is routed, because another one serves in its place until then. ``notes`` is the file descriptor of the memory in which a
-    worker notes its runs.
+    the file descriptor of its end of the line. ``must_be_ready``: a worker that ends rather than serve less than the
+    process that serves in its place until then. ``notes`` is the file descriptor of the memory in which a worker notes its
+    runs.
     """
 
     role: str

@@ -1,9 +1,9 @@
 """
 A rolling restart: replaces every worker, one after the other, so that every worker number always has a process that serves.
 
-The replacement is started beside the old process, on the same port. Only when it serves, with everything that is routed
-ready, is the old one told to stop. If it does not start, nothing changes: the old one stays, and the restart ends. The
-supervisor's loop steps it; it serves nothing and waits for nothing itself.
+The replacement is started beside the old process, on the same port. Only when it serves, and nothing that is routed got
+worse (what the old one has FAILED may stay so), is the old one told to stop. If it does not start, nothing changes: the old
+one stays, and the restart ends. The supervisor's loop steps it; it serves nothing and waits for nothing itself.
 """
 
 from __future__ import annotations

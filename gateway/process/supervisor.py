@@ -107,7 +107,7 @@ class Supervisor:
         is_asked = self._control.take_request()
         if not (self._signals.take_restart() or is_asked):
             return
-        if self._rolling is not None or not self._readiness.is_ready:
+        if self._rolling is not None or not self._readiness.is_up:
             reason = "the gateway is still starting" if self._rolling is None else "the workers are being restarted already"
             _log.warning("restart_refused", reason=reason)
             if is_asked:

@@ -131,7 +131,7 @@ class ObservingSession:
             values = {name: _value(array, is_bfloat16=name in self._bfloat16) for name, array in inputs.items()}
             return [_array(value) for value in self._session.run_with_ort_values(values, list(outputs), None)]
         except Exception as error:  # onnxruntime raises a dozen unrelated classes here
-            raise RunFailed(_text(error)) from None
+            raise RunFailed(caller_text(str(error))) from None
 
 
 def save_optimized(path: Path, target: Path, *, is_packed: bool) -> None:
@@ -191,7 +191,7 @@ def _opened(model: Path | bytes, options: Any) -> Any:
             model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # onnxruntime raises a dozen unrelated classes here
-        raise LoadRefused(caller_text(str(error), folders_of(path))) from None
+        raise LoadRefused(caller_text(str(error), folders_of(model) if isinstance(model, Path) else ())) from None
 
 
 def _value(array: Array, *, is_bfloat16: bool) -> Any:

@@ -7,6 +7,7 @@ Plain values only, because every worker imports this. `gateway.settings.environm
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -52,6 +53,8 @@ class Settings:
         in one process.
     grace_s: seconds that calls in flight have at a stop, then they are cancelled; default 30.
     log_level: debug, info, warning or error.
+    ready_models: deployed models that must be answered before /health/ready says ready: any (one of them; the default), all,
+        none, or names with commas between them.
     """
 
     home: Path = field(default_factory=default_home)
@@ -60,6 +63,7 @@ class Settings:
     workers: int = field(default_factory=cores)
     grace_s: float = 30.0
     log_level: str = "info"
+    ready_models: str = "any"
     data_port: DataPortSettings = DataPortSettings()
     requests: RequestSettings = RequestSettings()
     predictions: PredictionSettings = PredictionSettings()
@@ -84,6 +88,8 @@ class Settings:
         check_range("grace_s", self.grace_s, 0, 3600)
         if self.log_level not in LOG_LEVELS:
             raise ValueError(f"log_level: {self.log_level!r} is unknown, expected one of {', '.join(LOG_LEVELS)}")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*(,[A-Za-z0-9][A-Za-z0-9._-]*)*", self.ready_models):
+            raise ValueError(f"ready_models: expected any, all, none or names like a,b; got {self.ready_models!r}")
         for problem in self._same_ports():
             raise ValueError(problem)
 

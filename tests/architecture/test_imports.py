@@ -123,7 +123,7 @@ PURE = """
     gateway.control.catalog.eviction gateway.control.fleet.progress gateway.process.backoff
     gateway.quality.log.log_values gateway.runtime.layout_choice gateway.runtime.tensor_contents
     gateway.telemetry.trace_sampling gateway.telemetry.merged_counts
-    gateway.control.observe.gateway_status gateway.control.observe.statistics
+    gateway.control.observe.gateway_status gateway.control.observe.model_readiness gateway.control.observe.statistics
     registry.paging registry.prediction registry.records registry.requests
 """.split()
 # Errors and messages: values too, though not the project's decisions.

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from gateway.api.status_codes import code_of
 from gateway.contract import link
 from gateway.contract.counts import Telemetry
-from gateway.contract.desired import DesiredRoute, DesiredState
+from gateway.contract.desired import DesiredRoute, DesiredState, DesiredVersion
 from gateway.contract.feedback import Feedback, Verdict, VerdictKind
 from gateway.contract.handshake import PROTOCOL, Hello
 from gateway.contract.observed import Observed, ObservedVersion, Report, Reported
@@ -53,10 +54,11 @@ class FakeWorker:
         dies_at: Callable[[DesiredState], bool] = lambda _: False,
         is_awaited: bool = True,
         hello: Hello | None = None,
+        failing: Mapping[int, str] = MappingProxyType({}),
     ) -> None:
         self.control, self.number, self.dies_at = control, number, dies_at
         self.hello = hello or Hello(number, 1000 + number, uuid.uuid4().hex, 7 + number, "fast", protocol=PROTOCOL)
-        self.failing: dict[int, str] = {}
+        self.failing = dict(failing)
         self.gate = threading.Event()
         self.gate.set()
         self.loaded: list[tuple[str, int]] = []
@@ -67,6 +69,7 @@ class FakeWorker:
         self.is_silent = False  # takes states, says nothing
         self.private_bytes = 0  # what it says that each version takes
         self._held: dict[tuple[str, int], ObservedVersion] = {}
+        self._wanted: dict[tuple[str, int], DesiredVersion] = {}
         self._routes: dict[str, DesiredRoute] = {}
         self._answered = threading.Condition()
         self._link, theirs = link.pair()
@@ -146,9 +149,15 @@ class FakeWorker:
                     self._answered.notify_all()
 
     def _follow(self, state: DesiredState) -> None:
-        wanted = {(model.name, version.number) for model in state.models for version in model.versions}
-        self._held = {key: version for key, version in self._held.items() if key in wanted}
-        missing = sorted(wanted - set(self._held))
+        wanted = {(model.name, version.number): version for model in state.models for version in model.versions}
+        before, self._wanted = self._wanted, wanted
+        is_kept = {
+            key: key in before and wanted[key].is_met_by(before[key], held.state)
+            for key, held in self._held.items()
+            if key in wanted
+        }
+        self._held = {key: version for key, version in self._held.items() if is_kept.get(key)}
+        missing = sorted(set(wanted) - set(self._held))
         for model, number in missing:
             self._held[model, number] = ObservedVersion(model, number, VersionState.LOADING)
         if missing:

@@ -2,7 +2,8 @@
 Changes of the versions that answer callers: deploy, promote, split, shadow, configure, rollback, undeploy.
 
 Each makes the next deployment from the current one (`registry.deployment`), checks the rules, and brings it to the workers
-in two phases (`two_phase`). All return at once with an `Operation`; errors are the operation's.
+in two phases (`two_phase`). Each needs all versions that answer callers READY, also those that it leaves in place: a change
+succeeds only if it is served. All return at once with an `Operation`; errors are the operation's.
 """
 
 from __future__ import annotations
@@ -111,9 +112,9 @@ class Traffic:
         def plan(current: Deployment | None) -> tuple[Deployment, frozenset[int]]:
             present = _present(current, model, "shadow")
             if not ref:
-                return shadowed(present, None), frozenset()
+                return shadowed(present, None), present.routed_versions()
             number = self._resolve(model, ref, current, is_forced=force)
-            return shadowed(present, Shadow(number, percent)), frozenset({number})
+            return shadowed(present, Shadow(number, percent)), present.routed_versions() | {number}
 
         return self._begin("shadow", model, {"version": ref, "percent": percent, "force": force}, change, plan)
 
@@ -121,7 +122,8 @@ class Traffic:
         """Changes settings for all versions that are served."""
 
         def plan(current: Deployment | None) -> tuple[Deployment, frozenset[int]]:
-            return settings.applied_to(_present(current, model, "configure")), frozenset()
+            made = settings.applied_to(_present(current, model, "configure"))
+            return made, made.routed_versions()
 
         return self._begin("configure", model, msgspec.to_builtins(settings), change, plan)
 
@@ -166,7 +168,7 @@ class Traffic:
         if current is not None and _is_same(made, current):
             # No new revision: the next rollback would restore what is served already.
             note("unchanged", f"revision {current.revision} is that already")
-            return self._result(current, current, self._two_phase.confirm(current, note))
+            return self._result(current, current, self._two_phase.confirm(current, required, note))
 
         def write() -> Deployment:
             return self._registry.commit(

@@ -46,6 +46,7 @@ class ModelPlan:
     All facts that decide which versions of one model are loaded. ``warm`` is the predecessor while the rollback window is
     open, else None. ``on_demand`` are versions loaded because callers named them. ``freed`` are versions that a running
     change frees before it loads others: they are not loaded whoever names them, and the model has no route meanwhile.
+    ``attempts`` counts, by version, how often a failed load was asked for again.
     """
 
     deployment: Deployment | None = None
@@ -54,6 +55,7 @@ class ModelPlan:
     preparing: Preparing | None = None
     on_demand: frozenset[int] = frozenset()
     freed: frozenset[int] = frozenset()
+    attempts: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def is_deployed(self) -> bool:
@@ -119,13 +121,16 @@ def keeps_warm(deployment: Deployment, predecessor: Deployment) -> bool:
 
 
 def held(plan: ModelPlan) -> dict[int, Batching]:
-    """Returns the versions to load, each with its settings: those of the deployment that serves it, or would first."""
+    """
+    Returns the versions to load, each with its settings: those that a running change asks for, else those of the deployment
+    that serves it, or would first.
+    """
     settings: dict[int, Batching] = {}
     for number, names in roles(plan).items():
-        if plan.deployment is not None and {"default", "candidate", "shadow", "alias"} & set(names):
-            settings[number] = plan.deployment.batching
-        elif plan.preparing is not None and "preparing" in names:
+        if plan.preparing is not None and "preparing" in names:
             settings[number] = plan.preparing.batching
+        elif plan.deployment is not None and {"default", "candidate", "shadow", "alias"} & set(names):
+            settings[number] = plan.deployment.batching
         elif plan.warm is not None and "warm" in names:
             settings[number] = plan.warm.batching
         else:
@@ -148,7 +153,10 @@ def desired_model(name: str, plan: ModelPlan, find: Callable[[str, int], Found])
     registered version.
     """
     isolation = plan.deployment.isolation if plan.deployment else "none"
-    versions = tuple(_version(find(name, number), batching, isolation) for number, batching in held(plan).items())
+    versions = tuple(
+        _version(find(name, number), batching, isolation, plan.attempts.get(number, 0))
+        for number, batching in held(plan).items()
+    )
     if not versions and not plan.freed:
         return None
     made = route(plan)
@@ -163,7 +171,7 @@ def _unavailable(plan: ModelPlan) -> str:
     return f"{old} is freed before the next version is loaded (swap order memory)"
 
 
-def _version(found: Found, batching: Batching, isolation: str) -> DesiredVersion:
+def _version(found: Found, batching: Batching, isolation: str, attempt: int) -> DesiredVersion:
     version, facts = found.version, found.version.facts
     return DesiredVersion(
         number=version.number,
@@ -178,4 +186,5 @@ def _version(found: Found, batching: Batching, isolation: str) -> DesiredVersion
         batched_inputs=facts.batched_inputs,
         can_split=can_split(facts),
         isolation=isolation,
+        attempt=attempt,
     )

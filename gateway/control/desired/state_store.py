@@ -60,6 +60,7 @@ class DesiredStateStore:
         self._freed: dict[str, frozenset[int]] = {}
         self._versions: dict[tuple[str, int], Found] = {}
         self._on_demand: dict[str, frozenset[int]] = {}
+        self._attempts: dict[str, Mapping[int, int]] = {}
         self._made: dict[str, tuple[ModelPlan, DesiredModel | None]] = {}  # the last result per plan
         self._state: DesiredState | None = None
         self._last_revision = 0
@@ -106,12 +107,9 @@ class DesiredStateStore:
 
     def verify(self, model: str, numbers: frozenset[int]) -> None:
         """
-        Reads every byte of the versions that no worker has loaded yet, and makes missing serving layouts. Raises
-        ArtifactCorrupt that names the file.
+        Reads every byte of these versions, and makes missing serving layouts. Raises ArtifactCorrupt that names the file.
         """
-        with self._lock:
-            already = frozenset(held(self._plan(model)))
-        for number in sorted(numbers - already):  # without the lock: a large model takes long
+        for number in sorted(numbers):  # without the lock: a large model takes long
             self._registry.verify(self._registry.version(model, number))
             self.lay_out(model, number)
 
@@ -168,15 +166,18 @@ class DesiredStateStore:
                 used = {found.version.artifact.digest for found in self._versions.values()}
             self._layouts.collect(used)
 
-    def prepare(self, model: str, preparing: Preparing) -> int:
+    def prepare(self, model: str, preparing: Preparing, failed: frozenset[int] = frozenset()) -> int:
         """
-        Adds these versions to the desired state until `drop_prepared` or `put_in_force`. Returns the desired state's
-        revision.
+        Adds these versions to the desired state until `drop_prepared` or `put_in_force`; workers load again those that have
+        ``failed``. Returns the desired state's revision.
         """
         with self._lock:
             for number in preparing.versions:
                 self._find(model, number, is_strict=True)
             self._preparing[model] = preparing
+            if failed:
+                before = self._attempts.get(model, {})
+                self._attempts[model] = {**before, **{number: before.get(number, 0) + 1 for number in failed}}
             return self.publish().revision
 
     def free(self, model: str, numbers: frozenset[int]) -> int:
@@ -265,7 +266,8 @@ class DesiredStateStore:
         deployment, model = self._deployments.get(name), self._models.get(name)
         warm = self._warm(deployment) if deployment is not None else None
         aliases, on_demand = model.aliases if model else {}, self._on_demand.get(name, frozenset())
-        return ModelPlan(deployment, warm, aliases, self._preparing.get(name), on_demand, self._freed.get(name, frozenset()))
+        freed, attempts = self._freed.get(name, frozenset()), self._attempts.get(name, {})
+        return ModelPlan(deployment, warm, aliases, self._preparing.get(name), on_demand, freed, attempts)
 
     def _warm(self, deployment: Deployment) -> Deployment | None:
         """Returns the predecessor while it is kept warm."""

@@ -14,6 +14,7 @@ from gateway.contract.version_state import VersionState
 from gateway.control.crashes.decide import NO_CRASHES, CrashView
 from gateway.control.desired.reconcile import ModelPlan, held, roles
 from gateway.control.fleet.progress import FleetView, WorkerView
+from gateway.control.observe.model_readiness import ANY, UnreadyModel, are_enough, unready_models
 from gateway.telemetry.merged_counts import Merged, by_version, quantile, summed
 from registry.batching import batching_state
 from registry.deployment import PARTS, Batching, Deployment
@@ -105,12 +106,13 @@ class ModelStatus:
 @dataclass(frozen=True, slots=True)
 class GatewayReadiness:
     """
-    Readiness of the gateway: ``is_ready`` if a worker serves and every default version is READY in some worker.
-    ``problems`` also lists problems that do not prevent readiness, such as an absent worker.
+    Readiness of the gateway: ``is_ready`` if a worker serves, and enough models are answered by some worker
+    (`model_readiness`). ``problems`` also lists problems that do not prevent readiness, such as an absent worker.
     """
 
     is_ready: bool
     problems: tuple[str, ...] = ()
+    unready: tuple[UnreadyModel, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +131,15 @@ def gateway_status(
     layouts: Mapping[tuple[str, int], str] = MappingProxyType({}),
     facts: Mapping[tuple[str, int], Facts] = MappingProxyType({}),
     crashes: CrashView = NO_CRASHES,
+    enough: str = ANY,
 ) -> GatewayStatus:
     """
     Returns the status of all workers and of the models in ``plans``. ``layouts`` and ``facts`` are by model and version.
+    ``enough`` says which models make the gateway ready (`model_readiness`).
     """
     counts = _Counts(by_version(merged), _by_shadow(merged), layouts, facts, crashes)
     models = tuple(_model(name, plan, view, counts) for name, plan in plans.items())
-    return GatewayStatus(_workers(view, merged, crashes), models, readiness(plans, view))
+    return GatewayStatus(_workers(view, merged, crashes), models, readiness(plans, view, enough))
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,8 +256,8 @@ def callers_counts(arms: Iterable[ArmCounts]) -> ArmCounts:
     return summed(arm for arm in arms if arm.arm != "shadow")
 
 
-def readiness(plans: Mapping[str, ModelPlan], view: FleetView) -> GatewayReadiness:
-    """Returns whether some worker answers the callers of every deployed model, and the problems."""
+def readiness(plans: Mapping[str, ModelPlan], view: FleetView, enough: str = ANY) -> GatewayReadiness:
+    """Returns whether some worker answers the callers of as many models as are ``enough``, and the problems."""
     problems = [f"worker {number} is away" for number in view.away()]
     problems += [
         f"worker {number} is {_worker_state(worker)}"
@@ -261,14 +265,6 @@ def readiness(plans: Mapping[str, ModelPlan], view: FleetView) -> GatewayReadine
         if _worker_state(worker) != "serving"
     ]
     has_server = any(_worker_state(worker) == "serving" for worker in view.attached.values())
-    unready = [
-        f"{name} v{plan.deployment.default} is not ready in any worker"
-        for name, plan in plans.items()
-        if plan.deployment and plan.deployment.default is not None and not _is_ready(view, name, plan.deployment.default)
-    ]
-    return GatewayReadiness(has_server and not unready, (*problems, *unready))
-
-
-def _is_ready(view: FleetView, model: str, number: int) -> bool:
-    versions = (worker.version(model, number) for worker in view.attached.values())
-    return any(version is not None and version.state == VersionState.READY for version in versions)
+    unready = unready_models(plans, view, enough)
+    is_ready = has_server and are_enough(plans, unready, enough)
+    return GatewayReadiness(is_ready, (*problems, *map(str, unready)), unready)

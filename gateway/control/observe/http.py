@@ -12,12 +12,13 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs
 
 import structlog
 
@@ -41,13 +42,18 @@ _limited = LimitedLog(_log)
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
-    """The answer to a health probe. ``problems`` is for people; with ``is_ok``, the problems are warnings."""
+    """
+    The answer to a health probe. ``problems`` is for people; with ``is_ok``, the problems are warnings. ``unready`` has the
+    facts of each model that is not ready, for programs.
+    """
 
     is_ok: bool
     problems: tuple[str, ...] = ()
+    unready: tuple[Mapping[str, object], ...] = ()
 
 
 Probe = Callable[[], bool | HealthReport]
+ModelsProbe = Callable[[str], bool | HealthReport]  # asked for names of models with commas between them, "" for the gateway
 
 
 class HttpServer:
@@ -56,12 +62,12 @@ class HttpServer:
     port). The callables run in the threads of the connections, so they must be thread-safe.
     """
 
-    def __init__(self, address: str, *, metrics: Callable[[], bytes], is_live: Probe, is_ready: Probe) -> None:
+    def __init__(self, address: str, *, metrics: Callable[[], bytes], is_live: Probe, is_ready: ModelsProbe) -> None:
         self._address = address
-        self._pages: dict[str, Callable[[], _HttpAnswer]] = {
-            "/metrics": lambda: _HttpAnswer(200, CONTENT_TYPE, metrics()),
-            "/health/live": lambda: _health(is_live(), "live"),
-            "/health/ready": lambda: _health(is_ready(), "ready"),
+        self._pages: dict[str, _Page] = {
+            "/metrics": lambda query: _HttpAnswer(200, CONTENT_TYPE, metrics()),
+            "/health/live": lambda query: _health(is_live(), "live"),
+            "/health/ready": lambda query: _health(is_ready(_models(query)), "ready"),
         }
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
@@ -96,11 +102,21 @@ class _HttpAnswer:
     body: bytes
 
 
+_Page = Callable[[str], _HttpAnswer]  # from the query to the answer
+
+
+def _models(query: str) -> str:
+    """Returns the models of a query ``model=a&model=b``, with commas between them."""
+    return ",".join(parse_qs(query).get("model", ()))
+
+
 def _health(answer: bool | HealthReport, word: str) -> _HttpAnswer:
     health = answer if isinstance(answer, HealthReport) else HealthReport(answer)
     facts: dict[str, object] = {"status": word if health.is_ok else f"not {word}"}
     if health.problems or not health.is_ok:
         facts["problems"] = list(health.problems)
+    if health.unready:
+        facts["not_ready"] = list(health.unready)
     return _json(200 if health.is_ok else 503, facts)
 
 
@@ -191,7 +207,7 @@ class _HttpHandler(BaseHTTPRequestHandler):
     sys_version = ""
     timeout = READ_TIMEOUT_S
 
-    def __init__(self, pages: dict[str, Callable[[], _HttpAnswer]], *rest: Any) -> None:
+    def __init__(self, pages: dict[str, _Page], *rest: Any) -> None:
         self._pages = pages
         super().__init__(*rest)
 
@@ -202,9 +218,11 @@ class _HttpHandler(BaseHTTPRequestHandler):
         self._answer(with_body=False)
 
     def _answer(self, *, with_body: bool) -> None:
-        path = self.path.partition("?")[0]
+        path, _, query = self.path.partition("?")
         page = self._pages.get(path)
-        self._send(page() if page else _json(404, {"error": "not found", "pages": sorted(self._pages)}), with_body=with_body)
+        self._send(
+            page(query) if page else _json(404, {"error": "not found", "pages": sorted(self._pages)}), with_body=with_body
+        )
 
     def _refuse(self) -> None:
         self._send(_json(405, {"error": f"{self.command} is not allowed here, only GET and HEAD"}), allow="GET, HEAD")
