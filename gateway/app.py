@@ -155,7 +155,7 @@ def build_worker(orders: Orders, home: Home, connect: Callable[[], Link], notes:
     from gateway.versions.loaded import NOBODYS_NOTES
     from gateway.worker.worker import Worker, WorkerLife
 
-    life = WorkerLife(orders.number, orders.restarts, orders.replacements, orders.must_be_ready)
+    life = WorkerLife(orders.number, orders.restarts, orders.replacements, orders.must_be_ready, orders.isolate)
     return Worker(
         orders.settings, life, connect=connect, state_file=home.desired_state, clock=SystemClock(), notes=notes or NOBODYS_NOTES
     )

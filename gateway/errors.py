@@ -12,6 +12,7 @@ The gateway's expected errors: one small tree whose messages are for the caller.
       DeadlinePassed      the caller's deadline passed while the request waited
       CallerGone          the caller has cancelled or disconnected, so nobody waits for the answer
       NotAllowed          an option or permission forbids it, naming which
+      Fenced              the version crashes and is refused until `retry_after_s` has passed
       ForbiddenNow        a rule forbids it in the present state
       InferenceFailed     the runtime refused a valid request
       Unsupported         the protocol or this build has no such thing
@@ -98,6 +99,16 @@ class ForbiddenNow(GatewayError):
     """A rule forbids it in the present state; the text says which rule and how to override it, where allowed."""
 
     reason = "FORBIDDEN_NOW"
+
+
+class Fenced(GatewayError):
+    """The version ends its process again and again, so its calls are refused for ``retry_after_s`` seconds."""
+
+    reason = "FENCED"
+
+    def __init__(self, message: str, *, retry_after_s: float = 1.0, **metadata: object) -> None:
+        super().__init__(message, **metadata)
+        self.retry_after_s = retry_after_s
 
 
 class InferenceFailed(GatewayError):

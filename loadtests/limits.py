@@ -20,6 +20,7 @@ class Limits:
     that are not what the version they name gives. ``stale_answers``: at most so many answers from a version replaced before
     the call began. ``shares``: per version, the traffic's share must be within the binomial 99.9 % interval. ``back_within_s``:
     seconds from the kill to the last failure, and to all workers serving. ``fewest_changes``: so many must have been made.
+    ``longest_wait_s``: seconds that a call may take.
     """
 
     failures: int = 0
@@ -29,6 +30,7 @@ class Limits:
     shares: Mapping[str, float] = field(default_factory=dict)
     back_within_s: float | None = None
     fewest_changes: int = 0
+    longest_wait_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ class Outcome:
     rollback_ms: list[float] = field(default_factory=list)
     last_failure_s: float = 0.0  # after the kill
     back_s: float = 0.0  # after the kill, all workers serving again
+    crashes: dict[str, int] = field(default_factory=dict)  # gRPC codes of requests that end a process
+    longest_wait_s: float = 0.0
 
 
 def scenarios() -> dict[str, Scenario]:
@@ -92,13 +96,21 @@ def problems(limits: Limits, outcome: Outcome) -> list[str]:
         got, margin = outcome.answers.get(version, 0) / max(1, total), Z_99_9 * math.sqrt(share * (1 - share) / max(1, total))
         if abs(got - share) > margin:
             found.append(f"version {version} got {got:.2%} of {total} calls, expected {share:.0%} ± {margin:.2%}")
+    found += _late(limits, outcome)
+    if not total:
+        found.append("no call was answered")
+    return found
+
+
+def _late(limits: Limits, outcome: Outcome) -> list[str]:
+    found = []
     if limits.back_within_s is not None and max(outcome.back_s, outcome.last_failure_s) > limits.back_within_s:
         found.append(
             f"after the kill the last call failed at {outcome.last_failure_s:.2f} s and all workers served "
             f"at {outcome.back_s:.2f} s, allowed are {limits.back_within_s:g} s"
         )
-    if not total:
-        found.append("no call was answered")
+    if limits.longest_wait_s is not None and outcome.longest_wait_s > limits.longest_wait_s:
+        found.append(f"a call took {outcome.longest_wait_s:.2f} s, allowed are {limits.longest_wait_s:g} s")
     return found
 
 

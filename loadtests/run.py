@@ -13,6 +13,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -28,6 +29,7 @@ from rich.table import Table
 from gateway.client import AdminClient, CallError, Client
 from gateway.demo import models
 from gateway.demo.process import GatewayBroken, GatewayProcess
+from loadtests import crasher
 from loadtests.limits import Outcome, Scenario, problems, scenarios
 from loadtests.user import MODEL, OUTPUT, Book, user_class
 
@@ -150,6 +152,8 @@ def _disturb(scenario: Scenario, duration_s: float, admin: AdminClient, book: Bo
         case "kill_worker":
             gevent.sleep(min(scenario.during["at_s"], duration_s / 3))
             _kill_worker(admin, outcome, book)
+        case "crash":
+            _crash(scenario, admin, book, outcome)
         case other:
             raise ValueError(f"scenarios.toml: unknown action {other!r}")
 
@@ -174,6 +178,18 @@ def _kill_worker(admin: AdminClient, outcome: Outcome, book: Book) -> None:
     outcome.back_s = time.monotonic() - killed
     gevent.sleep(1.0)  # failures that come late belong to the kill too
     outcome.last_failure_s = max(0.0, book.last_failure - killed)
+
+
+def _crash(scenario: Scenario, admin: AdminClient, book: Book, outcome: Outcome) -> None:
+    """Has one caller repeat a request that ends the process that runs it."""
+    with tempfile.TemporaryDirectory() as folder:
+        admin.register(crasher.MODEL, crasher.make(Path(folder) / "ratio.onnx")).result()
+    admin.deploy(crasher.MODEL, 1).result()
+    codes: Counter[str] = Counter()
+    for _ in range(scenario.during["times"]):
+        crasher.crash(book.address, codes)
+        gevent.sleep(scenario.during["every_s"])
+    outcome.crashes, outcome.longest_wait_s = dict(codes), book.longest_s
 
 
 def _table() -> Table:

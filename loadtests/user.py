@@ -43,6 +43,7 @@ class Book:
     messages: Counter[str] = field(default_factory=Counter)
     wrong: int = 0
     stale: int = 0
+    longest_s: float = 0.0  # of a call
     last_failure: float = 0.0  # monotonic seconds
     expected: tuple[float, str] | None = None  # since when only this version may answer
 
@@ -90,6 +91,7 @@ def user_class(book: Book, *, rate_per_user: float) -> type[User]:
             except CallError as failed:
                 error = failed
                 book.failed(failed)
+            book.longest_s = max(book.longest_s, time.monotonic() - began)
             self.environment.events.request.fire(
                 request_type="grpc",
                 name="ModelInfer",

@@ -18,6 +18,7 @@ DEFAULT_ROLLBACK_WINDOW_S = 3600.0
 MAX_PREFERRED = 32
 SWAP_ORDERS = ("availability", "memory")
 ISOLATIONS = ("none", "process")
+ON_CRASH = ("fence", "rollback")
 _BATCHING_RANGES = (
     ("max_rows", 1, 65_536),
     ("queue_delay_us", 0, 1_000_000),
@@ -73,11 +74,12 @@ class Deployment:
 
     ``revision`` counts from 1. ``default`` is None when nothing is deployed. ``salt`` keys the assignment of units.
     ``predecessor`` is the revision that `rollback` restores (the one before the last change of who answers callers).
-    ``rollback_window_s`` is how long the predecessor's versions stay warm, 0 = not at all. ``swap_order``:
-    ``availability`` loads a new version beside the old one; ``memory`` frees the old one first, which keeps one copy in
-    memory at a time and answers UNAVAILABLE meanwhile. ``isolation``: ``process`` runs the versions in child processes of
-    their own, ``none`` only those that have ended a worker. ``action`` is the verb that made the revision, ``created_at``
-    Unix time in seconds.
+    ``rollback_window_s`` is how long the predecessor's versions stay warm, 0 = not at all. ``swap_order``: ``availability``
+    loads a new version beside the old one; ``memory`` frees the old one first, which keeps one copy in memory at a time and
+    answers UNAVAILABLE meanwhile. ``isolation``: ``process`` runs the versions in child processes of their own, ``none``
+    only those that have ended a worker. ``on_crash``: what happens when the default is fenced because it goes on crashing:
+    ``rollback`` restores the predecessor if that is warm, ``fence`` changes nothing. ``action`` is the verb that made the
+    revision, ``created_at`` Unix time in seconds.
     """
 
     model: str
@@ -90,6 +92,7 @@ class Deployment:
     rollback_window_s: float = DEFAULT_ROLLBACK_WINDOW_S
     swap_order: str = "availability"
     isolation: str = "none"
+    on_crash: str = "fence"
     predecessor: int | None = None
     action: str = "deploy"
     author: str = ""
@@ -242,18 +245,26 @@ def configured(
     rollback_window_s: float,
     swap_order: str | None = None,
     isolation: str | None = None,
+    on_crash: str | None = None,
 ) -> Deployment:
     """
-    Returns the deployment with other settings; None keeps ``swap_order`` and ``isolation``. Raises InvalidValue that names
-    the setting.
+    Returns the deployment with other settings; None keeps one of the last three. Raises InvalidValue that names the setting.
     """
     _check_batching(batching)
     if not 0 <= rollback_window_s <= 30 * 86_400:
         raise InvalidValue(f"rollback_window_s: expected 0 to 2592000, got {rollback_window_s:g}", field="rollback_window_s")
     order = _chosen("swap_order", SWAP_ORDERS, swap_order, current.swap_order)
     isolation = _chosen("isolation", ISOLATIONS, isolation, current.isolation)
+    on_crash = _chosen("on_crash", ON_CRASH, on_crash, current.on_crash)
     made = _next(current, "configure")
-    return replace(made, batching=batching, rollback_window_s=rollback_window_s, swap_order=order, isolation=isolation)
+    return replace(
+        made,
+        batching=batching,
+        rollback_window_s=rollback_window_s,
+        swap_order=order,
+        isolation=isolation,
+        on_crash=on_crash,
+    )
 
 
 def _chosen(setting: str, known: tuple[str, ...], value: str | None, present: str) -> str:

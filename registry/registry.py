@@ -16,7 +16,7 @@ from registry.artifacts import ArtifactStore, select
 from registry.deployment import Deployment, check_deployment
 from registry.errors import InvalidValue, RegistryUnavailable, VersionUnknown
 from registry.examples import FILE_NAME, Example, check_bounds, check_examples, to_file
-from registry.names import MAX_NUMBER, check_alias
+from registry.names import MAX_NUMBER, MAX_TEXT, check_alias
 from registry.paging import MAX_PAGE_SIZE, page
 from registry.records import AnsweredRequest, AuditRecord, Store, Writer
 from registry.requests import KEPT_S, fingerprint
@@ -369,6 +369,14 @@ class Registry:
                 page_token=page_token,
                 arguments=("audit", model or ""),
             )
+
+    def note(self, verb: str, model: str, after: Mapping[str, object], *, author: str = "", reason: str = "") -> None:
+        """Appends a record of something that changed nothing here, but concerns a model. Raises InvalidValue."""
+        reason = reason[:MAX_TEXT]
+        check_write(author, reason, "")
+        with self._store.write() as writer:
+            change = AuditRecord(verb, model, after=as_json(dict(after)), author=author, reason=reason)
+            self._record(writer, change, "", "", None)
 
     def _record(self, writer: Writer, change: AuditRecord, request_id: str, content: str, answer: object) -> None:
         now = self._clock.now()

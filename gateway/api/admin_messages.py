@@ -111,6 +111,7 @@ def deployment_message(deployment: Deployment) -> pb.Deployment:
         create_time=timestamp(deployment.created_at),
         swap_order=deployment.swap_order,
         isolation=deployment.isolation,
+        on_crash=deployment.on_crash,
     )
 
 
@@ -240,6 +241,8 @@ def _version_status(status: VersionStatus) -> pb.VersionStatus:
         layout=status.layout,
         batching=status.batching,
         deaths=status.deaths,
+        isolation=status.isolation,
+        fenced_until=timestamp(status.fenced_until) if status.fenced_until else None,
     )
 
 
@@ -248,7 +251,7 @@ def _version_status(status: VersionStatus) -> pb.VersionStatus:
 
 def change_of(request: Any) -> Change:
     """Returns the facts that every write carries."""
-    return Change(getattr(request, "etag", ""), request.request_id, request.author, request.reason)
+    return Change(getattr(request, "etag", ""), getattr(request, "request_id", ""), request.author, request.reason)
 
 
 def submission_of(header: pb.RegisterVersionRequest.Header) -> Submission:
@@ -280,6 +283,7 @@ def settings_of(request: pb.ConfigureRequest) -> DeploymentSettings:
         rollback_window_s=_told(request, "rollback_window_s"),
         swap_order=request.swap_order or None,
         isolation=request.isolation or None,
+        on_crash=request.on_crash or None,
     )
 
 

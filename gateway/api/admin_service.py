@@ -196,6 +196,11 @@ class AdminService:
         for operation in self._operations.watch(request.name, context.is_active):
             yield messages.operation_message(operation)
 
+    def unfence(self, request: pb.UnfenceRequest, context: grpc.ServicerContext) -> pb.UnfenceResponse:
+        """Ends fences."""
+        ended = self._control.containment.unfence(request.model, request.version, messages.change_of(request))
+        return pb.UnfenceResponse(versions=ended)
+
     def restart_workers(self, request: pb.RestartWorkersRequest, context: grpc.ServicerContext) -> Iterator[pb.Operation]:
         """Replaces every worker process."""
         return self._stream(self._control.restarts.restart(messages.change_of(request)), context)

@@ -15,7 +15,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from gateway import errors as gateway_errors
 from gateway.api.header_size import MAX_BODY_BYTES, MAX_MESSAGE_BYTES, shortened, shortened_facts
-from gateway.errors import AskRefused, GatewayError, Overloaded
+from gateway.errors import AskRefused, Fenced, GatewayError, Overloaded
 from gateway.protocol.services import PUSHBACK_KEY
 from registry import errors as registry_errors
 from registry.errors import RegistryError
@@ -37,6 +37,7 @@ CODES: dict[type[Exception], grpc.StatusCode] = {
     gateway_errors.CallerGone: Code.CANCELLED,
     gateway_errors.NotAllowed: Code.PERMISSION_DENIED,
     gateway_errors.ForbiddenNow: Code.FAILED_PRECONDITION,
+    gateway_errors.Fenced: Code.FAILED_PRECONDITION,  # not UNAVAILABLE, which clients repeat at once
     gateway_errors.InferenceFailed: Code.INTERNAL,
     gateway_errors.Unsupported: Code.UNIMPLEMENTED,
     gateway_errors.AskRefused: Code.INTERNAL,  # for an unexpected error of control; else its kind counts
@@ -95,7 +96,7 @@ def describe(error: BaseException) -> Refusal:
         _log.error("internal_error", exc_info=error)
         return Code.INTERNAL, "internal error", ()
     code, message = code_of(error), shortened(str(error), MAX_MESSAGE_BYTES)
-    retry_after_s = error.retry_after_s if isinstance(error, Overloaded | AskRefused) else None
+    retry_after_s = error.retry_after_s if isinstance(error, Overloaded | AskRefused | Fenced) else None
     return code, message, trailers(code, message, error.reason, error.metadata, retry_after_s=retry_after_s)
 
 

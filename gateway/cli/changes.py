@@ -14,6 +14,7 @@ _SETTINGS = {  # what a deployment has where its record names nothing else: the 
     "rollback_window_s": _BUILT_IN.rollback_window_s,
     "swap_order": _BUILT_IN.swap_order,
     "isolation": _BUILT_IN.isolation,
+    "on_crash": _BUILT_IN.on_crash,
     **{f"batching.{field.name}": getattr(_BUILT_IN.batching, field.name) for field in fields(_BUILT_IN.batching)},
     "batching.preferred_rows": [],
 }

@@ -48,6 +48,7 @@ COMMANDS = (
     Command("split", "Traffic", "routing", "Split a model's traffic between versions; a unit keeps its version."),
     Command("shadow", "Traffic", "routing", "Send copies of requests to a version and compare its answers."),
     Command("configure", "Traffic", "configuring", "Change how a deployment batches, queues, swaps and keeps its predecessor."),
+    Command("unfence", "Traffic", "fencing", "Take calls again for versions that are refused because they crash."),
     Command("undeploy", "Traffic", "routing", "Stop serving a model; its versions stay registered."),
     Command("status", "Watching", "observe", "Show the workers, and the models and versions that are served."),
     Command("history", "Watching", "observe", "List the deployments of a model, newest first."),

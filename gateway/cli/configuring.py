@@ -9,7 +9,7 @@ import typer
 
 from gateway.cli.options import DEFAULT_ADMIN, Admin, AsJson, Etag, Model, Reason, seconds
 from gateway.cli.routing import change_deployment, described
-from registry.deployment import DEFAULT_ROLLBACK_WINDOW_S, ISOLATIONS, SWAP_ORDERS, Batching
+from registry.deployment import DEFAULT_ROLLBACK_WINDOW_S, ISOLATIONS, ON_CRASH, SWAP_ORDERS, Batching
 
 if TYPE_CHECKING:
     from gateway.client.admin import AdminClient, Updates
@@ -29,6 +29,10 @@ _AdaptiveLimit = Annotated[
 
 _Isolation = Annotated[
     str | None, typer.Option(metavar="process|none", help="Run the model in processes of its own, or in the workers.")
+]
+
+_OnCrash = Annotated[
+    str | None, typer.Option(metavar="fence|rollback", help="Refuse the default when it goes on crashing, or roll back.")
 ]
 
 _SwapOrder = Annotated[
@@ -56,6 +60,7 @@ def configure(
     ] = None,
     swap_order: _SwapOrder = None,
     isolation: _Isolation = None,
+    on_crash: _OnCrash = None,
     reason: Reason = "",
     etag: Etag = "",
     admin: Admin = DEFAULT_ADMIN,
@@ -73,8 +78,9 @@ def configure(
     }
     order = _one_of("--swap-order", swap_order, SWAP_ORDERS)
     place = _one_of("--isolation", isolation, ISOLATIONS)
+    crash = _one_of("--on-crash", on_crash, ON_CRASH)
     window_s = None if rollback_window is None else seconds(rollback_window)
-    if all(value is None for value in (window_s, order, place, *told.values())):
+    if all(value is None for value in (window_s, order, place, crash, *told.values())):
         raise typer.BadParameter("nothing to change: see `interlock configure --help` for what can be set")
 
     def begin(client: AdminClient) -> Updates:
@@ -88,6 +94,7 @@ def configure(
             rollback_window_s=window_s,
             swap_order=order or "",
             isolation=place or "",
+            on_crash=crash or "",
             etag=seen,
             reason=reason,
         )
@@ -145,5 +152,6 @@ def settings(deployment: admin.Deployment) -> str:
         "rollback-window": (f"{deployment.rollback_window_s:g}s", f"{DEFAULT_ROLLBACK_WINDOW_S:g}s"),
         "swap-order": (deployment.swap_order or SWAP_ORDERS[0], SWAP_ORDERS[0]),
         "isolation": (deployment.isolation or ISOLATIONS[0], ISOLATIONS[0]),
+        "on-crash": (deployment.on_crash or ON_CRASH[0], ON_CRASH[0]),
     }
     return ", ".join(f"{name} {value}" for name, (value, built_in) in shown.items() if value != built_in)

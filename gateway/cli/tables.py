@@ -167,6 +167,7 @@ def _model_view(model: admin.ModelStatus, workers: int) -> RenderableType:
         "mapped",
         "shadow",
         "deaths",
+        "isolation",
     )
     told = settings(model.deployment) if model.deployment.default_version else ""
     title = f"{model.model}: {shown}{revision}" + (f"\n{told}" if told else "")
@@ -191,7 +192,13 @@ def _version_row(version: admin.VersionStatus, workers: int) -> tuple[str, ...]:
         size(version.mapped_bytes) if version.mapped_bytes else "",
         _shadow(version),
         str(version.deaths or ""),
+        _isolation(version),
     )
+
+
+def _isolation(version: admin.VersionStatus) -> str:
+    fenced = f"fenced until {when(version.fenced_until)}" if version.HasField("fenced_until") else ""
+    return ", ".join(filter(None, (version.isolation, fenced)))
 
 
 def _shadow(version: admin.VersionStatus) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gateway.client.call_errors import CallError as CallError
     from gateway.client.call_errors import CannotSend as CannotSend
     from gateway.client.call_errors import Conflict as Conflict
+    from gateway.client.call_errors import ConnectionBroke as ConnectionBroke
     from gateway.client.call_errors import DeadlineExceeded as DeadlineExceeded
     from gateway.client.call_errors import GatewayFailed as GatewayFailed
     from gateway.client.call_errors import NotFound as NotFound
@@ -57,6 +58,7 @@ _MODULES = {
         "RequestRefused",
         "RuleForbids",
         "Unavailable",
+        "ConnectionBroke",
         "Unreachable",
     ),
     "client": ("Client",),

@@ -210,13 +210,15 @@ class AdminClient:
         rollback_window_s: float | None = None,
         swap_order: str = "",
         isolation: str = "",
+        on_crash: str = "",
         etag: str = "",
         request_id: str = "",
         reason: str = "",
     ) -> Updates:
         """
         Sets how a deployment batches and queues, how long the predecessor is kept warm, the swap order (``availability`` or
-        ``memory``), and the isolation (``none``, or ``process`` for child processes of their own). Omitted settings stay.
+        ``memory``), the isolation (``none``, or ``process`` for child processes of their own), and what follows when the
+        default goes on crashing (``fence`` or ``rollback``). Omitted settings stay.
         Within ``batching``, an empty mode, max_rows 0 and unset fields with presence stay too.
         """
         request = admin.ConfigureRequest(
@@ -225,11 +227,17 @@ class AdminClient:
             rollback_window_s=rollback_window_s,
             swap_order=swap_order,
             isolation=isolation,
+            on_crash=on_crash,
             etag=etag,
             request_id=request_id,
             **self._who(reason),
         )
         return self._operation(self._rpc.Configure, request)
+
+    def unfence(self, model: str, version: str | int = "", *, reason: str = "") -> list[int]:
+        """Ends the fences of a version, or of all versions of a model. Returns the numbers of those that were fenced."""
+        request = admin.UnfenceRequest(model=model, version=str(version), **self._who(reason))
+        return list(self._read(self._rpc.Unfence, request, admin.UnfenceResponse).versions)
 
     def promote(
         self, model: str, version: str | int, *, force: bool = False, etag: str = "", request_id: str = "", reason: str = ""

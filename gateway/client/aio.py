@@ -164,6 +164,7 @@ class AsyncClient:
         self, rpc: Callable[[AsyncChannel], Any], message: Any, deadline: float, headers: Mapping[str, str] | None = None
     ) -> Any:
         """Makes one call with its retries, every attempt on the next connection."""
+        errors: list[CallError] = []
         for attempt in itertools.count(1):
             try:
                 async with self._channels.next() as channel:
@@ -172,8 +173,9 @@ class AsyncClient:
             except CallError as error:
                 if isinstance(error, Unavailable):
                     self._channels.doubt()
-                if not (is_retryable(error) and self._budget.failed()):
+                if not (is_retryable(error, errors) and self._budget.failed()):
                     raise
+                errors.append(error)
                 wait_s = delay_s(self._policy, error, attempt, deadline - self._now(), random.random())
                 if wait_s is None:
                     raise

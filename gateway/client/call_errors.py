@@ -9,6 +9,7 @@ The errors of a call: one tree, by what the caller can do about them. Pure; no g
       NotPermitted        not authenticated, or not allowed
       Unavailable         not serving now; worth a retry
         Unreachable       nobody answers at the address
+        ConnectionBroke   the connection broke under the call; worth one retry
       Overloaded          a queue or quota is full (RESOURCE_EXHAUSTED); worth a retry after `retry_after_s`
       DeadlineExceeded    no answer in time
       NotSupported        the gateway has no such RPC or feature
@@ -80,6 +81,13 @@ class Unreachable(Unavailable):
     """Nobody answers at the address. ``cause`` is the reason in a few words."""
 
     cause = ""
+
+
+class ConnectionBroke(Unavailable):
+    """
+    The connection broke while the call was in progress, so nobody knows what became of it. It may have ended the server's
+    process itself: it is repeated at most once.
+    """
 
 
 class Overloaded(CallError):

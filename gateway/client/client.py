@@ -183,6 +183,7 @@ class Client:
         self, rpc: Callable[[Channel], Any], message: Any, deadline: float, headers: Mapping[str, str] | None = None
     ) -> Any:
         """Makes one call with its retries, every attempt on the next connection."""
+        errors: list[CallError] = []
         for attempt in itertools.count(1):
             try:
                 with self._channels.next() as channel:
@@ -191,8 +192,9 @@ class Client:
             except CallError as error:
                 if isinstance(error, Unavailable):
                     self._channels.doubt()
-                if not (is_retryable(error) and self._budget.failed()):
+                if not (is_retryable(error, errors) and self._budget.failed()):
                     raise
+                errors.append(error)
                 wait_s = delay_s(self._policy, error, attempt, deadline - self._now(), random.random())
                 if wait_s is None:
                     raise

@@ -13,7 +13,7 @@ import grpc
 import grpc.aio
 
 from gateway.client.aio_status import ServerStatus
-from gateway.client.call_errors import CallCancelled, CallError, DeadlineExceeded, Unreachable, error_of
+from gateway.client.call_errors import CallCancelled, CallError, ConnectionBroke, DeadlineExceeded, Unreachable, error_of
 from gateway.protocol.messages import inference
 from gateway.protocol.services import ADMIN, FEEDBACK, INFERENCE, INFERENCE_NAME, WORKER_KEY, Stub
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # the first error imports it: 10 ms of CPU
 DEFAULT_MAX_MESSAGE_BYTES = 64 << 20
 _DETAILS_KEY = "grpc-status-details-bin"
 _PUSHBACK_KEY = "grpc-retry-pushback-ms"
+_BROKEN = ("socket closed", "connection reset", "broken pipe", "recvmsg", "sendmsg", "goaway", "transport closed")
 _CAUSES = {
     "connection refused": "connection refused",
     "dns resolution failed": "no such host",
@@ -147,6 +148,8 @@ def translated(error: Any, address: str, timeout_s: float | None = None) -> Call
         unreachable = Unreachable(f"no gateway answers at {address} ({cause})", code=code.name)
         unreachable.cause = cause
         return unreachable
+    if _is_broken(code, text, trailers):
+        return ConnectionBroke(f"the connection to {address} broke under the call ({text})", code=code.name)
     info, delay_s = _details(trailers)
     pushback_ms = _pushback_ms(trailers)
     if pushback_ms is not None and pushback_ms >= 0:
@@ -172,6 +175,13 @@ def _unreachable_because(code: grpc.StatusCode, text: str, trailers: Mapping[str
     if not ("failed to connect" in lowered or "resolution failed" in lowered):
         return None
     return next((cause for sign, cause in _CAUSES.items() if sign in lowered), "cannot connect")
+
+
+def _is_broken(code: grpc.StatusCode, text: str, trailers: Mapping[str, Any]) -> bool:
+    """Whether gRPC's core made this status because the connection ended before the answer came."""
+    lowered = text.lower()
+    is_own = code is grpc.StatusCode.UNAVAILABLE and _DETAILS_KEY not in trailers
+    return is_own and any(sign in lowered for sign in _BROKEN)
 
 
 def _details(trailers: Mapping[str, Any]) -> tuple[error_details_pb2.ErrorInfo, float | None]:

@@ -1,7 +1,8 @@
 """
 When a failed call is worth another try.
 
-Only `Unavailable` and `Overloaded` are tried again. The wait that the gateway asked for (pushback, RetryInfo) wins over
+Only `Unavailable` and `Overloaded` are tried again; a call under which the connection broke, at most once: it may be the one
+that ends the server's process, and would end the next. The wait that the gateway asked for (pushback, RetryInfo) wins over
 the client's own back-off; a negative pushback means no. A budget shared by all calls of a client keeps retries from
 multiplying an overload: a token bucket as in gRFC A6 (a failure takes a token, a success gives a part of one back,
 retries stop while the bucket is half empty). Nothing is tried that could not be answered before the deadline.
@@ -10,9 +11,12 @@ retries stop while the bucket is half empty). Nothing is tried that could not be
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.client.call_errors import CallError, Overloaded, Unavailable
+from gateway.client.call_errors import CallError, ConnectionBroke, Overloaded, Unavailable
+
+MAX_BROKEN = 1  # connections that may break under one call before it is given up
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +65,10 @@ class RetryBudget:
             return self._tokens > self._capacity / 2
 
 
-def is_retryable(error: CallError) -> bool:
-    """Whether another attempt may help at all."""
-    return isinstance(error, Unavailable | Overloaded) and not error.is_retry_refused
+def is_retryable(error: CallError, earlier: Sequence[CallError] = ()) -> bool:
+    """Whether another attempt may help at all. ``earlier`` are the errors of the same call's attempts before."""
+    broken = sum(isinstance(one, ConnectionBroke) for one in (*earlier, error))
+    return isinstance(error, Unavailable | Overloaded) and not error.is_retry_refused and broken <= MAX_BROKEN
 
 
 def delay_s(policy: RetryPolicy, error: CallError, attempt: int, remaining_s: float | None, jitter: float) -> float | None:

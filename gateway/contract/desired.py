@@ -6,7 +6,7 @@ Always whole: what a state leaves out is unloaded, and the last one wins. So no 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from gateway.contract.version_state import VersionState
@@ -23,8 +23,9 @@ class DesiredVersion:
     ``examples`` is the file with example requests to warm it up with (`registry.examples`), empty if there is none.
     ``is_batchable``: the mode ``auto`` batches it; ``batched_inputs``: the sets of optional inputs with which requests may
     share a batch; ``can_split``: False if its outputs do not have one row per row of the inputs. ``isolation``: ``none`` loads
-    it in the worker, ``process`` in a child process of its own. ``attempt`` grows when a load that failed is to be tried again;
-    a version that did not fail is the same under every attempt.
+    it in the worker, ``process`` in a child process of its own. ``is_suspect``: it has ended a worker, so a load without
+    isolation must not serve a moment longer. ``attempt`` grows when a load that failed is to be tried again; a version that
+    did not fail is the same under every attempt.
     """
 
     number: int
@@ -39,6 +40,7 @@ class DesiredVersion:
     batched_inputs: tuple[tuple[str, ...], ...] = ()
     can_split: bool = True
     isolation: str = "none"
+    is_suspect: bool = False
     attempt: int = 0
 
     def is_met_by(self, other: DesiredVersion, state: VersionState) -> bool:
@@ -63,7 +65,8 @@ class DesiredModel:
     """
     The versions of one model that a worker should have loaded, and its route (None: loaded, but without callers).
     ``aliases`` are names of versions without a route. ``unavailable`` says why callers get no answer for a while although
-    the model is deployed; empty if there is no such reason.
+    the model is deployed; empty if there is no such reason. ``fences`` are the times (Unix seconds) until which calls of
+    versions that crash are refused.
     """
 
     name: str
@@ -71,6 +74,7 @@ class DesiredModel:
     route: DesiredRoute | None
     aliases: Mapping[str, int] = field(default_factory=dict)
     unavailable: str = ""
+    fences: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,3 +102,17 @@ class DesiredState:
     revision: int
     models: tuple[DesiredModel, ...] = ()
     regions: tuple[Region, ...] = ()
+
+
+def isolating(state: DesiredState, names: Collection[tuple[str, int]]) -> DesiredState:
+    """Returns the state with these versions (model, number) isolated, because they have ended workers."""
+    models = {model for model, _ in names}
+    return replace(state, models=tuple(_isolating(one, names) if one.name in models else one for one in state.models))
+
+
+def _isolating(model: DesiredModel, names: Collection[tuple[str, int]]) -> DesiredModel:
+    versions = (
+        replace(version, isolation="process", is_suspect=True) if (model.name, version.number) in names else version
+        for version in model.versions
+    )
+    return replace(model, versions=tuple(versions))

@@ -125,7 +125,6 @@ class Control:
             keeps_regions=settings.requests.shared_memory and is_restarted,
             layouts=self.layouts,
         )
-        self.containment = Containment()
         self._swaps = SwapRecorder()
         self._quality = QualityCache(prediction_log, clock)
         self.operations = Operations(clock, history=limits.history, ended=self._ended)
@@ -134,6 +133,7 @@ class Control:
         budget = MemoryBudget(limit_bytes, self.desired, self.layouts)
         two_phase = TwoPhase(loading, limits, self.fleet, self.desired, budget)
         self.traffic = Traffic(registry, self.operations, two_phase)
+        self.containment = Containment(registry, self.desired, self.traffic, home.crashes, clock, is_restarted=is_restarted)
         self.aliases = Aliases(registry, self.operations, two_phase, self.fleet)
         self.regions = SharedRegions(settings.requests, limits, self.desired, two_phase)
         self.restarts = Restarts(settings, limits, self.operations, self.fleet, ask_restart)
@@ -297,6 +297,7 @@ class Control:
 
     def joined(self, hello: Hello) -> None:
         """Announces the worker's epoch to the prediction log."""
+        self.containment.joined(hello)
         self._recorder.announce(lambda log: log.know_epoch(hello.epoch, hello.incarnation))
 
     def counted(self, worker: int, telemetry: Telemetry) -> None:
@@ -315,7 +316,6 @@ class Control:
     def left(self, hello: Hello) -> None:
         """Keeps the counts of a worker that left."""
         self.counts.forget(hello.worker, hello.incarnation)
-        self.containment.left(hello.incarnation)
 
     def asked(self, ask: Ask) -> Answer:
         """Answers a worker's question."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from gateway.contract.deaths import NotedRun
+from gateway.contract.deaths import NotedRun, VersionName
 from gateway.process.backoff import Deaths
 from gateway.process.last_runs import LastRuns
 from gateway.process.orders import RESTART, SERVING, VARIABLE, Orders, encode
@@ -54,6 +54,7 @@ class Child:
         self._requests = 0
         self._started_s = 0.0
         self._last_runs: LastRuns | None = None
+        self.isolate: tuple[VersionName, ...] = ()  # versions that its next process keeps apart
         self.last_runs: tuple[NotedRun, ...] = ()  # suspects of the last death
         self.deaths = Deaths()
         self.start_at_s = 0.0  # monotonic time of the next start while no process runs
@@ -115,6 +116,7 @@ class Child:
             restarts=self.deaths.total,
             must_be_ready=must_be_ready,
             notes=notes.descriptor if notes else -1,
+            isolate=self.isolate,
         )
         number = [str(orders.number)] if is_worker else []
         self._words = b""

@@ -35,7 +35,7 @@ class Orders:
     was started again, ``replacements`` how often another process took its place; ``settings`` have real ports; ``line`` is
     the file descriptor of its end of the line. ``must_be_ready``: a worker that ends rather than serve less than the
     process that serves in its place until then. ``notes`` is the file descriptor of the memory in which a worker notes its
-    runs.
+    runs. ``isolate`` are versions (model, number) that have just ended workers.
     """
 
     role: str
@@ -46,6 +46,7 @@ class Orders:
     replacements: int = 0
     must_be_ready: bool = False
     notes: int = -1
+    isolate: tuple[tuple[str, int], ...] = ()
 
 
 def encode(orders: Orders) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 
 import structlog
 
-from gateway.contract.deaths import WorkerDeath, is_explained, recent
+from gateway.contract.deaths import WorkerDeath, blamed, is_explained, recent
 from gateway.process import backoff as restarts
 from gateway.process.death_messages import death_line
 from gateway.process.handle import Child, end_of, signal_of
@@ -132,6 +132,7 @@ class Supervisor:
 
     def _start(self, child: Child) -> bool:
         """Starts a process. If the system refuses one, it is tried again later, as after a death; the others go on."""
+        child.isolate = tuple(sorted(blamed(recent(self._deaths, time.time()))))
         try:
             child.spawn()
         except OSError as error:

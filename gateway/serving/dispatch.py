@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from functools import partial
 
@@ -10,7 +11,7 @@ from gateway.serving.lane.call import Lane
 from gateway.serving.lease import Lease
 from gateway.serving.overload.version_thread import VersionThread
 from gateway.serving.pipeline import Pipeline
-from gateway.serving.refusals import Refusals
+from gateway.serving.refusals import Refusals, fence_of
 from gateway.serving.stages import Batch, Routed
 from gateway.versions.loaded import LoadedVersion
 
@@ -37,6 +38,10 @@ class Dispatcher:
                 else:
                     self._pipeline.process(Batch(batch, lease))
             return retired
+        if version.fenced_until and (fenced := fence_of(version, time.time())) is not None:
+            for request in requests:
+                self._refusals.refuse(request.received, request.arm, fenced)
+            return ()
         lease = Lease.take(version, len(requests))
         if lease is None:
             return requests

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
 
-from gateway.errors import DeadlinePassed
+from gateway.errors import DeadlinePassed, Fenced
 from gateway.serving.arm import Arm
 from gateway.serving.counters import Counters
 from gateway.serving.lane.call import Call, Lane, Refusal
 from gateway.serving.request_traces import refusal_trace
 from gateway.serving.stages import Received
 from gateway.telemetry.worker_tracing import Tracing
+from gateway.versions.loaded import LoadedVersion
 
 EXPIRED = DeadlinePassed("the deadline passed while the request was queued")
 Describe = Callable[[BaseException], Refusal]
+
+
+def fence_of(version: LoadedVersion, now: float) -> Fenced | None:
+    """Returns the error of a version's calls at ``now`` (Unix seconds) while it is fenced; None if it is not."""
+    left_s = math.ceil(version.fenced_until - now)  # whole seconds, so that many refusals are alike
+    if left_s <= 0:
+        return None
+    return Fenced(
+        f"model {version.model} v{version.number} ends its process again and again and takes no calls for {left_s} s: "
+        "try again then, and not before; `interlock unfence` ends it early",
+        retry_after_s=float(left_s),
+        model=version.model,
+        version=version.number,
+    )
 
 
 class Refusals:

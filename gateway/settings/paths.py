@@ -48,6 +48,11 @@ class Home:
         return self.folder / "layouts"
 
     @property
+    def crashes(self) -> Path:
+        """Versions that have ended workers, as JSON."""
+        return self.folder / "crashes.json"
+
+    @property
     def uploads(self) -> Path:
         """Uploads until they are registered; emptied at every start of control."""
         return self.folder / "tmp"

@@ -36,8 +36,9 @@ class LoadedVersion:
     ``is_batched``: requests may share a run; ``max_rows`` bounds a batch; ``batched_inputs`` are the sets of optional inputs
     with which requests may share one; ``batch_failure`` says why the version is not batched any more. ``datatypes`` are those
     of all tensors by name. ``private_bytes`` and ``mapped_bytes`` are known after `settle`. ``example_due_ns``: when inputs of
-    a request are remembered again, in nanoseconds of the performance counter (`gateway.versions.recent_inputs`). ``notes``
-    tell what runs if this process dies of it.
+    a request are remembered again, in nanoseconds of the performance counter (`gateway.versions.recent_inputs`).
+    ``fenced_until``: until when (Unix seconds) calls are refused because it crashes. ``notes`` tell what runs if this process
+    dies of it.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class LoadedVersion:
         self.private_bytes = self.mapped_bytes = 0
         self.memory_before = Resident()  # of the process, before this version was loaded
         self.example_due_ns = 0
+        self.fenced_until = 0.0
         self._rehearsal = rehearsal
         # A child's memory and death are its own. Its runs wait while it is started again, never in the lane's thread.
         self._isolated = session if isinstance(session, IsolatedSession) else None

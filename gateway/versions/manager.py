@@ -294,6 +294,7 @@ class VersionManager:
 
     def _publish(self) -> None:
         for name in sorted(self._changed):
+            self._fence(name)
             before = self._views.get(name, NOTHING)
             view = model_view(self._desired.get(name), self._route_in_force(name, before.route), self._of(name), before)
             if view is not before:
@@ -304,6 +305,12 @@ class VersionManager:
         if not self._is_published:
             self._publish_to(snapshot_of(self._views))
             self._is_published = True
+
+    def _fence(self, name: str) -> None:
+        model = self._desired.get(name)
+        for entry in self._of(name):
+            if model is not None and entry.loaded is not None:
+                entry.loaded.fenced_until = model.fences.get(entry.desired.number, 0.0)
 
     def _route_in_force(self, name: str, before: DesiredRoute | None) -> DesiredRoute | None:
         model = self._desired.get(name)

@@ -44,7 +44,8 @@ class OnnxLoader:
             session = self._isolated(model, desired) if desired.isolation == "process" else self._session(model, desired)
         except LoadRefused as error:
             raise LoadFailed(f"{model} v{desired.number} cannot be loaded: {error}") from None
-        rehearsal = Rehearsal(_registered(model, desired), self._recent.fitting(model, desired.signature))
+        recorded = self._recent.fitting(model, desired.signature)
+        rehearsal = Rehearsal(_registered(model, desired), recorded, partial(self._recent.forget, model))
         version = LoadedVersion(model, desired, session, rehearsal, self._notes)
         version.memory_before = before
         return version

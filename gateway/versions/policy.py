@@ -62,8 +62,17 @@ def decide(
     """
     serving = {entry.desired.number for entry in entries if entry.state is S.READY and is_as_desired(entry, desired)}
     kept = {*desired, *routed} - serving  # their outdated entries still have to serve
-    kinds = [(entry, _fate(entry, is_as_desired(entry, desired), entry.desired.number in kept)) for entry in entries]
+    kinds = [
+        (entry, _fate(entry, is_as_desired(entry, desired), entry.desired.number in kept and not _is_suspect(entry, desired)))
+        for entry in entries
+    ]
     return (*(Action(kind, entry.key) for entry, kind in kinds if kind), *_loads(desired, entries))
+
+
+def _is_suspect(entry: EntryView, desired: Mapping[int, DesiredVersion]) -> bool:
+    """Whether the entry shares the worker's process and has to leave it, even before its replacement is READY."""
+    version = desired.get(entry.desired.number)
+    return version is not None and version.is_suspect and entry.desired.isolation == "none"
 
 
 def _fate(entry: EntryView, is_desired: bool, is_kept: bool) -> ActionKind | None:
@@ -112,11 +121,15 @@ def next_route(model: DesiredModel, states: Mapping[int, VersionState], current:
     Returns the route to have in force: the desired one when every version it needs is READY, else the ``current`` one.
 
     ``states`` are those of the entries that are as desired, by number. A shadow that is being loaded is waited for. One
-    that failed or is not there is left out of the route, so it cannot hold up the versions that answer callers.
+    that failed or is not there is left out of the route, so it cannot hold up the versions that answer callers. So is a
+    version that is being isolated because it has ended a worker; if that is the default, there is no route.
     """
     route = model.route
     if route is None:
         return None
+    suspects = {one.number for one in model.versions if one.is_suspect and states.get(one.number) is not S.READY}
+    if suspects and current is not None:
+        current = _without(current, suspects)
     if any(states.get(number) is not S.READY for number in needed(route)):
         return current
     if route.shadow is None:
@@ -125,3 +138,11 @@ def next_route(model: DesiredModel, states: Mapping[int, VersionState], current:
     if shadow_state in (None, S.FAILED):
         return replace(route, shadow=None)
     return route if shadow_state is S.READY else current
+
+
+def _without(route: DesiredRoute, numbers: Collection[int]) -> DesiredRoute | None:
+    if route.default in numbers:
+        return None
+    segments = tuple(segment for segment in route.segments if segment.version not in numbers)
+    shadow = None if route.shadow is None or route.shadow.version in numbers else route.shadow
+    return replace(route, segments=segments, shadow=shadow)

@@ -52,6 +52,12 @@ class RecentInputs:
             known = [example for (name, _), example in self._kept.items() if name == model]
         return tuple(example for example in reversed(known) if not misfit(example, signature))
 
+    def forget(self, model: str, example: Example) -> None:
+        """Forgets an example, if it is still kept."""
+        with self._lock:
+            for key in [key for key, kept in self._kept.items() if key[0] == model and kept is example]:
+                self._drop(key)
+
     def forget_others(self, models: Container[str]) -> None:
         """Forgets every model but these."""
         with self._lock:

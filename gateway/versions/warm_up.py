@@ -8,12 +8,12 @@ ones come from live traffic of other versions, so a failure of one proves nothin
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gateway.errors import InvalidRequest
 from gateway.runtime.example_inputs import arrays, row_layout, tiled
-from gateway.runtime.session import Array, RunFailed, Session
+from gateway.runtime.session import Array, RunFailed, Session, SessionCrashed
 from gateway.runtime.synthetic import has_free_dimensions, runnable_inputs
 from registry.examples import Example
 from registry.signature import Signature
@@ -33,10 +33,14 @@ class LoadFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
-    """The examples that a version is warmed up with. Without any, inputs are made up."""
+    """
+    The examples that a version is warmed up with. Without any, inputs are made up. ``forget(example)`` is called for a
+    recorded one that has ended the version's process.
+    """
 
     registered: tuple[Example, ...] = ()
     recorded: tuple[Example, ...] = ()
+    forget: Callable[[Example], None] = lambda example: None
 
 
 NO_REHEARSAL = Rehearsal()
@@ -68,7 +72,7 @@ class WarmUp:
         self._session, self._signature = session, signature
         self._outputs = tuple(spec.name for spec in signature.outputs)
         self._is_batched = is_batched
-        self._examples = self._one_of_each_layout(rehearsal)
+        self._examples, self._forget = self._one_of_each_layout(rehearsal), rehearsal.forget
         self._ends_at = time.monotonic() + BUDGET_S
 
     def run(self, sizes: Sequence[int]) -> Warmth:
@@ -93,7 +97,7 @@ class WarmUp:
     def _slowest(self, rows: int) -> float | None:
         """Returns the seconds of the slowest example; None when memory or time is short, or no input is known to run."""
         slowest_s: float | None = None
-        for example, is_registered in self._examples:
+        for example, is_registered in list(self._examples):
             if example.rows and example.size_bytes * rows > MAX_BATCH_BYTES * example.rows:
                 return None
             try:
@@ -103,6 +107,9 @@ class WarmUp:
                 run_s = self._timed(inputs)
             except (RunFailed, InvalidRequest) as error:
                 if not is_registered:
+                    if isinstance(error, SessionCrashed):
+                        self._examples.remove((example, is_registered))
+                        self._forget(example)
                     continue
                 shown = f"{rows if self._is_batched else example.rows} rows of example {example.name!r}"
                 raise LoadFailed(f"{self._name}: warm-up with {shown} failed: {error}") from None

@@ -24,7 +24,7 @@ from gateway.api.data_service import DataServices
 from gateway.api.health import Health
 from gateway.api.reflection import enable_reflection
 from gateway.clock import Clock
-from gateway.contract.desired import DesiredState
+from gateway.contract.desired import DesiredState, isolating
 from gateway.contract.handshake import PROTOCOL, Hello
 from gateway.contract.link import Link
 from gateway.contract.questions import AnyAnswerValue, AnyQuestion, LoadVersionQuestion
@@ -57,12 +57,14 @@ class WorkerLife:
     What this worker process is told beside the settings. ``number`` tells the workers of a gateway apart. ``restarts``
     counts the deaths after which it was started again, ``replacements`` the rolling restarts that put another process in its
     place. ``must_be_ready``: it ends instead of serving without a routed version that the process before it has not FAILED.
+    ``isolate``: versions that have just ended workers; they are kept apart also if control is away and cannot say so.
     """
 
     number: int = 0
     restarts: int = 0
     replacements: int = 0
     must_be_ready: bool = False
+    isolate: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +214,7 @@ class Worker:
             stored = read_state(self._state_file)
             if stored is not None:
                 _log.warning("control_away_state_from_disk", revision=stored.revision, path=str(self._state_file))
-                upkeep.desire_first(stored)
+                upkeep.desire_first(isolating(stored, life.isolate))
         if not self._wait(upkeep.has_state, timeout_s):
             raise NotReady(f"control did not answer and there is no state in {self._state_file}: nothing to serve")
         if not self._wait(upkeep.is_settled, timeout_s):

@@ -111,6 +111,18 @@ def ratio(path: Path) -> Path:
     return _saved(graph, path)
 
 
+def safe_ratio(path: Path) -> Path:
+    """The same by way of float64, which no input ends."""
+    tensors = {name: helper.make_tensor_value_info(name, TensorProto.INT32, ["N"]) for name in ("a", "b", "y")}
+    nodes = [
+        helper.make_node("Cast", ["a"], ["a64"], to=TensorProto.DOUBLE),
+        helper.make_node("Cast", ["b"], ["b64"], to=TensorProto.DOUBLE),
+        helper.make_node("Div", ["a64", "b64"], ["y64"]),
+        helper.make_node("Cast", ["y64"], ["y"], to=TensorProto.INT32),
+    ]
+    return _saved(helper.make_graph(nodes, "safe_ratio", [tensors["a"], tensors["b"]], [tensors["y"]]), path)
+
+
 def slow(path: Path) -> Path:
     """[N, 2] float32 ``x`` comes back as ``y`` after as many products of two matrices (0.1 ms each) as its largest says."""
     size = 256

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("scenario", "seconds"), [("promote_under_load", 12), ("worker_killed", 10)])
+@pytest.mark.parametrize(("scenario", "seconds"), [("promote_under_load", 12), ("worker_killed", 10), ("crash", 14)])
 def test_a_short_run_keeps_its_limits(scenario: str, seconds: int, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "loadtests.run", scenario, f"--seconds={seconds}", f"--out={tmp_path}"],

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from manager_bench import desired, route, version
 
+from gateway.contract.desired import DesiredModel, DesiredRoute
 from gateway.versions.policy import Action, ActionKind, EntryView, decide, next_route
 from gateway.versions.states import VersionState as S
+from registry.deployment import Batching, Segment, Shadow
 
 V1, V1_NEW, V2 = version(1), version(1, digest="new"), version(2)
 LOAD, RETIRE, REINSTATE = ActionKind.LOAD, ActionKind.RETIRE, ActionKind.REINSTATE
@@ -71,3 +75,34 @@ def test_next_route(situation, states, chosen) -> None:
 
 def test_an_undeployed_model_has_no_route() -> None:
     assert next_route(desired(2, (1,)).models[0], {1: S.READY}, route(1, 1)) is None
+
+
+SUSPECT = replace(V1, isolation="process", is_suspect=True)
+
+
+def test_a_suspect_in_the_worker_s_process_is_retired_before_its_isolated_load_is_ready() -> None:
+    entries = [EntryView(0, V1, S.READY), EntryView(1, SUSPECT, S.LOADING)]
+    assert decide({1: SUSPECT}, entries, (1,)) == (Action(RETIRE, 0),)
+
+
+def test_a_suspect_that_is_isolated_serves_until_its_replacement_is_ready() -> None:
+    other = replace(SUSPECT, batching=Batching("off"))
+    entries = [EntryView(0, SUSPECT, S.READY), EntryView(1, other, S.LOADING)]
+    assert decide({1: other}, entries, (1,)) == ()
+
+
+def test_a_route_does_without_a_suspect_until_it_is_isolated() -> None:
+    route = DesiredRoute(1, 2, (Segment(0, 5000, 1),), "salt", Shadow(1))
+    model = DesiredModel("m", (SUSPECT, V2), route)
+    states = {1: S.LOADING, 2: S.READY}
+    assert next_route(model, states, route) == replace(route, segments=(), shadow=None)
+    assert next_route(model, states, replace(route, default=1, segments=())) is None
+    assert next_route(model, states | {1: S.READY}, None) == route
+
+
+def test_a_suspect_that_is_not_routed_holds_up_no_route() -> None:
+    before = DesiredRoute(1, 1, (), "salt", None)
+    route = replace(before, revision=2, default=2)
+    model = DesiredModel("m", (SUSPECT, V2), route)
+    assert next_route(model, {1: S.FAILED, 2: S.READY}, before) == route
+    assert next_route(model, {1: S.FAILED, 2: S.LOADING}, before) is None

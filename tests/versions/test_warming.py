@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from gateway.runtime.session import RunFailed
+from gateway.runtime.session import RunFailed, SessionCrashed
 from gateway.versions import warm_up as warming
+from gateway.versions.recent_inputs import RecentInputs
 from gateway.versions.warm_up import LoadFailed, Rehearsal, WarmUp, emitted_sizes
 from registry.examples import Example, ExampleTensor
 from registry.signature import Signature, TensorSpec
@@ -122,3 +123,29 @@ def test_nothing_is_run_any_more_when_the_budget_is_spent(monkeypatch):
     session = FakeSession(FREE)
     warmth = warm_up(session, 1, 2, 4, registered=(example([1, 2]), example([1, 2, 3])))
     assert (warmth, session.shapes()) == (warming.Warmth((), is_complete=False), [(1, 2)])
+
+
+class CrashingSession(FakeSession):
+    """Its process dies of inputs with a negative number."""
+
+    def run(self, outputs, inputs, until=None, halt=None):
+        self.runs.append(inputs["x"])
+        if inputs["x"].min() < 0:
+            raise SessionCrashed("its process died of it (SIGFPE)")
+        return [inputs["x"]]
+
+
+def test_a_registered_example_that_ends_the_process_fails_the_version() -> None:
+    with pytest.raises(LoadFailed, match=r"example 'bad' failed: its process died"):
+        warm_up(CrashingSession(FIXED), 1, 2, registered=(example([-1.0, 2.0], name="bad"),))
+
+
+def test_a_recorded_example_that_ends_the_process_is_run_once_and_forgotten() -> None:
+    recent, bad = RecentInputs(), example([-1.0, 2.0])
+    recent.keep("m", bad, is_batched=True)
+    recent.keep("other", bad, is_batched=True)
+    session = CrashingSession(FIXED)
+    rehearsal = Rehearsal((), recent.fitting("m", FIXED), lambda one: recent.forget("m", one))
+    WarmUp("m v2", session, FIXED, rehearsal, is_batched=True).run([1, 2])
+    assert sum(run.min() < 0 for run in session.runs) == 1
+    assert (recent.fitting("m", FIXED), recent.fitting("other", FIXED)) == ((), (bad,))

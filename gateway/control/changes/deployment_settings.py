@@ -38,6 +38,7 @@ class DeploymentSettings:
     rollback_window_s: float | None = None
     swap_order: str | None = None
     isolation: str | None = None
+    on_crash: str | None = None
 
     def applied_to(self, present: Deployment) -> Deployment:
         """Returns the next deployment. Raises InvalidValue that names the setting."""
@@ -47,6 +48,7 @@ class DeploymentSettings:
             rollback_window_s=present.rollback_window_s if self.rollback_window_s is None else self.rollback_window_s,
             swap_order=self.swap_order,
             isolation=self.isolation,
+            on_crash=self.on_crash,
         )
 
 

@@ -46,7 +46,8 @@ class ModelPlan:
     All facts that decide which versions of one model are loaded. ``warm`` is the predecessor while the rollback window is
     open, else None. ``on_demand`` are versions loaded because callers named them. ``freed`` are versions that a running
     change frees before it loads others: they are not loaded whoever names them, and the model has no route meanwhile.
-    ``attempts`` counts, by version, how often a failed load was asked for again.
+    ``attempts`` counts, by version, how often a failed load was asked for again. ``suspects`` have ended a worker. ``fences``
+    are the times (Unix seconds) until which calls of a version are refused.
     """
 
     deployment: Deployment | None = None
@@ -56,6 +57,8 @@ class ModelPlan:
     on_demand: frozenset[int] = frozenset()
     freed: frozenset[int] = frozenset()
     attempts: Mapping[int, int] = field(default_factory=dict)
+    suspects: frozenset[int] = frozenset()
+    fences: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def is_deployed(self) -> bool:
@@ -152,16 +155,19 @@ def desired_model(name: str, plan: ModelPlan, find: Callable[[str, int], Found])
     Returns one model's part of the desired state; None if no version should be loaded. ``find(model, number)`` returns a
     registered version.
     """
-    isolation = plan.deployment.isolation if plan.deployment else "none"
-    versions = tuple(
-        _version(find(name, number), batching, isolation, plan.attempts.get(number, 0))
-        for number, batching in held(plan).items()
-    )
+    versions = tuple(_version(find(name, number), batching, plan) for number, batching in held(plan).items())
     if not versions and not plan.freed:
         return None
     made = route(plan)
     pins = {} if made else {alias: number for alias, number in sorted(plan.aliases.items()) if number in plan.on_demand}
-    return DesiredModel(name, versions, made, pins, _unavailable(plan))
+    return DesiredModel(name, versions, made, pins, _unavailable(plan), plan.fences)
+
+
+def isolation(plan: ModelPlan, number: int) -> str:
+    """Returns ``process`` if the version runs in a process of its own: its deployment says so, or it has ended a worker."""
+    if number in plan.suspects:
+        return "process"
+    return plan.deployment.isolation if plan.deployment else "none"
 
 
 def _unavailable(plan: ModelPlan) -> str:
@@ -171,7 +177,7 @@ def _unavailable(plan: ModelPlan) -> str:
     return f"{old} is freed before the next version is loaded (swap order memory)"
 
 
-def _version(found: Found, batching: Batching, isolation: str, attempt: int) -> DesiredVersion:
+def _version(found: Found, batching: Batching, plan: ModelPlan) -> DesiredVersion:
     version, facts = found.version, found.version.facts
     return DesiredVersion(
         number=version.number,
@@ -185,6 +191,7 @@ def _version(found: Found, batching: Batching, isolation: str, attempt: int) -> 
         session_config=found.session_config,
         batched_inputs=facts.batched_inputs,
         can_split=can_split(facts),
-        isolation=isolation,
-        attempt=attempt,
+        isolation=isolation(plan, version.number),
+        is_suspect=version.number in plan.suspects,
+        attempt=plan.attempts.get(version.number, 0),
     )

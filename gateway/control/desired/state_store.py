@@ -8,7 +8,7 @@ the rule that derives the desired state.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -62,6 +62,8 @@ class DesiredStateStore:
         self._on_demand: dict[str, frozenset[int]] = {}
         self._attempts: dict[str, Mapping[int, int]] = {}
         self._made: dict[str, tuple[ModelPlan, DesiredModel | None]] = {}  # the last result per plan
+        self._suspects: frozenset[tuple[str, int]] = frozenset()
+        self._fences: Mapping[tuple[str, int], float] = {}
         self._state: DesiredState | None = None
         self._last_revision = 0
         self._is_written = True  # the file has `_state`; else `publish` writes it again
@@ -235,6 +237,16 @@ class DesiredStateStore:
         """Returns the registered shared memory regions by name."""
         return self._regions
 
+    def contain(self, suspects: Collection[tuple[str, int]], fences: Mapping[tuple[str, int], float]) -> None:
+        """
+        Keeps the ``suspects`` (model, number) in processes of their own, and has calls of the fenced versions refused until
+        those times (Unix seconds). Replaces what was said before.
+        """
+        with self._lock:
+            self._suspects, self._fences = frozenset(suspects), dict(fences)
+            if self._state is not None:
+                self.publish()
+
     def hold_on_demand(self, versions: frozenset[tuple[str, int]]) -> int:
         """Loads these (model, number) too, and unloads all others that callers asked for before. Returns the revision."""
         numbers: dict[str, set[int]] = {}
@@ -266,8 +278,17 @@ class DesiredStateStore:
         deployment, model = self._deployments.get(name), self._models.get(name)
         warm = self._warm(deployment) if deployment is not None else None
         aliases, on_demand = model.aliases if model else {}, self._on_demand.get(name, frozenset())
-        freed, attempts = self._freed.get(name, frozenset()), self._attempts.get(name, {})
-        return ModelPlan(deployment, warm, aliases, self._preparing.get(name), on_demand, freed, attempts)
+        return ModelPlan(
+            deployment,
+            warm,
+            aliases,
+            self._preparing.get(name),
+            on_demand,
+            self._freed.get(name, frozenset()),
+            attempts=self._attempts.get(name, {}),
+            suspects=frozenset(number for model, number in self._suspects if model == name),
+            fences={number: until for (model, number), until in self._fences.items() if model == name},
+        )
 
     def _warm(self, deployment: Deployment) -> Deployment | None:
         """Returns the predecessor while it is kept warm."""

@@ -12,7 +12,7 @@ from gateway.contract.counts import ArmCounts, ShadowCounts
 from gateway.contract.observed import ObservedVersion
 from gateway.contract.version_state import VersionState
 from gateway.control.crashes.decide import NO_CRASHES, CrashView
-from gateway.control.desired.reconcile import ModelPlan, held, roles
+from gateway.control.desired.reconcile import ModelPlan, held, isolation, roles
 from gateway.control.fleet.progress import FleetView, WorkerView
 from gateway.control.observe.model_readiness import ANY, UnreadyModel, are_enough, unready_models
 from gateway.telemetry.merged_counts import Merged, by_version, quantile, summed
@@ -64,11 +64,12 @@ class VersionStatus:
     """
     One desired version, over all workers.
 
-    ``state`` is the least advanced one. ``private_bytes`` and ``in_flight`` are sums; ``load_ms`` and ``mapped_bytes`` (shared
-    by the workers) are the largest value; ``memory_bytes`` is private plus mapped. ``layout`` is the form of large weights,
-    and the reason for it; ``batching`` is the ground on which requests share runs, or why they do not. ``deaths`` counts
-    processes that died while they ran the version. Counts are those of callers (arms default, candidate and pinned);
-    latencies are in seconds.
+    ``state`` is the least advanced one. ``private_bytes`` and ``in_flight`` are sums; ``load_ms`` and ``mapped_bytes``
+    (shared by the workers) are the largest value; ``memory_bytes`` is private plus mapped. ``layout`` is the form of large
+    weights, and the reason for it; ``batching`` is the ground on which requests share runs, or why they do not. ``deaths``
+    counts processes that died while they ran the version; ``isolation`` is where it runs, "" for the workers;
+    ``fenced_until`` is Unix seconds, 0 if it is not fenced. Counts are those of callers (arms default, candidate and
+    pinned); latencies are in seconds.
     """
 
     version: int
@@ -92,6 +93,8 @@ class VersionStatus:
     layout: str = ""
     batching: str = ""
     deaths: int = 0
+    isolation: str = ""
+    fenced_until: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +199,11 @@ def _worker_state(worker: WorkerView) -> str:
 def _model(name: str, plan: ModelPlan, view: FleetView, counts: _Counts) -> ModelStatus:
     weights = plan.deployment.weights() if plan.deployment else {}
     versions = tuple(
-        _version(name, number, names, weights.get(number, 0) * 100 / PARTS, view, counts, _batching(name, number, plan, counts))
+        replace(
+            _version(name, number, names, weights.get(number, 0) * 100 / PARTS, view, counts),
+            batching=_batching(name, number, plan, counts),
+            isolation=_isolation(plan, number),
+        )
         for number, names in sorted(roles(plan).items())
     )
     return ModelStatus(name, plan.deployment, versions)
@@ -207,8 +214,13 @@ def _batching(model: str, number: int, plan: ModelPlan, counted: _Counts) -> str
     return batching_state(held(plan).get(number, Batching()), facts) if facts is not None else ""
 
 
+def _isolation(plan: ModelPlan, number: int) -> str:
+    place = isolation(plan, number)
+    return "" if place == "none" else f"{place}: it has ended a worker" if number in plan.suspects else place
+
+
 def _version(
-    model: str, number: int, names: tuple[str, ...], percent: float, view: FleetView, counted: _Counts, batching: str
+    model: str, number: int, names: tuple[str, ...], percent: float, view: FleetView, counted: _Counts
 ) -> VersionStatus:
     observed = [worker.version(model, number) for worker in view.attached.values()]
     seen = [version for version in observed if version is not None]
@@ -237,8 +249,8 @@ def _version(
         private_bytes=private_bytes,
         mapped_bytes=mapped_bytes,
         layout=counted.layouts.get((model, number), ""),
-        batching=batching,
         deaths=counted.crashes.deaths.get((model, number), 0),
+        fenced_until=counted.crashes.fenced.get((model, number), 0.0),
     )
 
 

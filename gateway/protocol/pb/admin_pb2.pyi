@@ -174,7 +174,7 @@ class Batching(_message.Message):
     def __init__(self, mode: _Optional[str] = ..., max_rows: _Optional[int] = ..., queue_delay_us: _Optional[int] = ..., preferred_rows: _Optional[_Union[PreferredRows, _Mapping]] = ..., max_waiting: _Optional[int] = ..., queue_target_us: _Optional[int] = ..., adaptive_limit: bool = ...) -> None: ...
 
 class Deployment(_message.Message):
-    __slots__ = ("model", "revision", "etag", "default_version", "shares", "shadow", "batching", "rollback_window_s", "predecessor", "action", "author", "reason", "create_time", "swap_order", "isolation")
+    __slots__ = ("model", "revision", "etag", "default_version", "shares", "shadow", "batching", "rollback_window_s", "predecessor", "action", "author", "reason", "create_time", "swap_order", "isolation", "on_crash")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
@@ -190,6 +190,7 @@ class Deployment(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     SWAP_ORDER_FIELD_NUMBER: _ClassVar[int]
     ISOLATION_FIELD_NUMBER: _ClassVar[int]
+    ON_CRASH_FIELD_NUMBER: _ClassVar[int]
     model: str
     revision: int
     etag: str
@@ -205,7 +206,8 @@ class Deployment(_message.Message):
     create_time: _timestamp_pb2.Timestamp
     swap_order: str
     isolation: str
-    def __init__(self, model: _Optional[str] = ..., revision: _Optional[int] = ..., etag: _Optional[str] = ..., default_version: _Optional[int] = ..., shares: _Optional[_Iterable[_Union[Share, _Mapping]]] = ..., shadow: _Optional[_Union[Shadow, _Mapping]] = ..., batching: _Optional[_Union[Batching, _Mapping]] = ..., rollback_window_s: _Optional[float] = ..., predecessor: _Optional[int] = ..., action: _Optional[str] = ..., author: _Optional[str] = ..., reason: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., swap_order: _Optional[str] = ..., isolation: _Optional[str] = ...) -> None: ...
+    on_crash: str
+    def __init__(self, model: _Optional[str] = ..., revision: _Optional[int] = ..., etag: _Optional[str] = ..., default_version: _Optional[int] = ..., shares: _Optional[_Iterable[_Union[Share, _Mapping]]] = ..., shadow: _Optional[_Union[Shadow, _Mapping]] = ..., batching: _Optional[_Union[Batching, _Mapping]] = ..., rollback_window_s: _Optional[float] = ..., predecessor: _Optional[int] = ..., action: _Optional[str] = ..., author: _Optional[str] = ..., reason: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., swap_order: _Optional[str] = ..., isolation: _Optional[str] = ..., on_crash: _Optional[str] = ...) -> None: ...
 
 class OperationStep(_message.Message):
     __slots__ = ("name", "detail", "time")
@@ -527,7 +529,7 @@ class SetShadowRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., percent: _Optional[float] = ..., force: bool = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class ConfigureRequest(_message.Message):
-    __slots__ = ("model", "batching", "rollback_window_s", "etag", "request_id", "author", "reason", "swap_order", "isolation")
+    __slots__ = ("model", "batching", "rollback_window_s", "etag", "request_id", "author", "reason", "swap_order", "isolation", "on_crash")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     BATCHING_FIELD_NUMBER: _ClassVar[int]
     ROLLBACK_WINDOW_S_FIELD_NUMBER: _ClassVar[int]
@@ -537,6 +539,7 @@ class ConfigureRequest(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     SWAP_ORDER_FIELD_NUMBER: _ClassVar[int]
     ISOLATION_FIELD_NUMBER: _ClassVar[int]
+    ON_CRASH_FIELD_NUMBER: _ClassVar[int]
     model: str
     batching: Batching
     rollback_window_s: float
@@ -546,7 +549,8 @@ class ConfigureRequest(_message.Message):
     reason: str
     swap_order: str
     isolation: str
-    def __init__(self, model: _Optional[str] = ..., batching: _Optional[_Union[Batching, _Mapping]] = ..., rollback_window_s: _Optional[float] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ..., reason: _Optional[str] = ..., swap_order: _Optional[str] = ..., isolation: _Optional[str] = ...) -> None: ...
+    on_crash: str
+    def __init__(self, model: _Optional[str] = ..., batching: _Optional[_Union[Batching, _Mapping]] = ..., rollback_window_s: _Optional[float] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ..., reason: _Optional[str] = ..., swap_order: _Optional[str] = ..., isolation: _Optional[str] = ..., on_crash: _Optional[str] = ...) -> None: ...
 
 class PromoteRequest(_message.Message):
     __slots__ = ("model", "version", "force", "etag", "request_id", "author", "reason")
@@ -668,6 +672,24 @@ class RestartWorkersRequest(_message.Message):
     reason: str
     def __init__(self, request_id: _Optional[str] = ..., author: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
+class UnfenceRequest(_message.Message):
+    __slots__ = ("model", "version", "author", "reason")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    AUTHOR_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: str
+    author: str
+    reason: str
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., author: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class UnfenceResponse(_message.Message):
+    __slots__ = ("versions",)
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    versions: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, versions: _Optional[_Iterable[int]] = ...) -> None: ...
+
 class GetStatusRequest(_message.Message):
     __slots__ = ("model",)
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -703,7 +725,7 @@ class WorkerStatus(_message.Message):
     def __init__(self, worker: _Optional[int] = ..., pid: _Optional[int] = ..., state: _Optional[str] = ..., restarts: _Optional[int] = ..., lane: _Optional[str] = ..., rss_bytes: _Optional[int] = ..., replacements: _Optional[int] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., requests: _Optional[int] = ..., in_flight: _Optional[int] = ..., connections: _Optional[int] = ..., last_death: _Optional[str] = ...) -> None: ...
 
 class VersionStatus(_message.Message):
-    __slots__ = ("version", "roles", "state", "reason", "workers_ready", "percent", "memory_bytes", "load_ms", "in_flight", "requests", "errors", "p50_ms", "p99_ms", "shadow_compared", "shadow_disagreed", "shadow_dropped", "private_bytes", "mapped_bytes", "layout", "batching", "deaths")
+    __slots__ = ("version", "roles", "state", "reason", "workers_ready", "percent", "memory_bytes", "load_ms", "in_flight", "requests", "errors", "p50_ms", "p99_ms", "shadow_compared", "shadow_disagreed", "shadow_dropped", "private_bytes", "mapped_bytes", "layout", "batching", "deaths", "isolation", "fenced_until")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ROLES_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -725,6 +747,8 @@ class VersionStatus(_message.Message):
     LAYOUT_FIELD_NUMBER: _ClassVar[int]
     BATCHING_FIELD_NUMBER: _ClassVar[int]
     DEATHS_FIELD_NUMBER: _ClassVar[int]
+    ISOLATION_FIELD_NUMBER: _ClassVar[int]
+    FENCED_UNTIL_FIELD_NUMBER: _ClassVar[int]
     version: int
     roles: _containers.RepeatedScalarFieldContainer[str]
     state: str
@@ -746,7 +770,9 @@ class VersionStatus(_message.Message):
     layout: str
     batching: str
     deaths: int
-    def __init__(self, version: _Optional[int] = ..., roles: _Optional[_Iterable[str]] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., workers_ready: _Optional[int] = ..., percent: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., load_ms: _Optional[float] = ..., in_flight: _Optional[int] = ..., requests: _Optional[int] = ..., errors: _Optional[int] = ..., p50_ms: _Optional[float] = ..., p99_ms: _Optional[float] = ..., shadow_compared: _Optional[int] = ..., shadow_disagreed: _Optional[int] = ..., shadow_dropped: _Optional[int] = ..., private_bytes: _Optional[int] = ..., mapped_bytes: _Optional[int] = ..., layout: _Optional[str] = ..., batching: _Optional[str] = ..., deaths: _Optional[int] = ...) -> None: ...
+    isolation: str
+    fenced_until: _timestamp_pb2.Timestamp
+    def __init__(self, version: _Optional[int] = ..., roles: _Optional[_Iterable[str]] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., workers_ready: _Optional[int] = ..., percent: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., load_ms: _Optional[float] = ..., in_flight: _Optional[int] = ..., requests: _Optional[int] = ..., errors: _Optional[int] = ..., p50_ms: _Optional[float] = ..., p99_ms: _Optional[float] = ..., shadow_compared: _Optional[int] = ..., shadow_disagreed: _Optional[int] = ..., shadow_dropped: _Optional[int] = ..., private_bytes: _Optional[int] = ..., mapped_bytes: _Optional[int] = ..., layout: _Optional[str] = ..., batching: _Optional[str] = ..., deaths: _Optional[int] = ..., isolation: _Optional[str] = ..., fenced_until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ModelStatus(_message.Message):
     __slots__ = ("model", "deployment", "versions")

@@ -93,7 +93,7 @@ class Mirror:
     def offer(self, answers: Answers) -> None:
         """
         Queues copies of answered requests, by the shadow's percentage. Drops and counts them if the queue is full, the
-        shadow is retired, or the primary is busy. Never blocks for long.
+        shadow is retired or fenced, or the primary is busy. Never blocks for long.
         """
         arm = answers.outputs.requests[0].arm
         route = self._route_of(arm.version.model)
@@ -111,7 +111,8 @@ class Mirror:
     def _enqueue(self, answers: Answers, kept: list[int], shadow: Arm, *, is_busy: bool) -> None:
         primary, size = answers.outputs.requests[0].arm.version, len(kept)
         with self._changed:
-            has_room = not is_busy and self._queued + size <= MAX_QUEUED
+            is_fenced = bool(shadow.version.fenced_until) and shadow.version.fenced_until > time.time()
+            has_room = not (is_busy or is_fenced) and self._queued + size <= MAX_QUEUED
             lease = Lease.take(shadow.version, size) if has_room else None
             if lease is None:
                 self._counts_of(primary.model, primary.number, shadow.version.number).dropped += size
