@@ -28,12 +28,16 @@ def _option(help_text: str, metavar: str | None = None, *, readable: bool = True
     return typer.Option(metavar=metavar, show_default=False, readable=readable, help=text)
 
 
-Home = Annotated[Path | None, _option("Folder of the registry.  [default: ~/.local/share/interlock]", "DIR", readable=False)]
+HomeOption = Annotated[
+    Path | None, _option("Folder of the registry.  [default: ~/.local/share/interlock]", "DIR", readable=False)
+]
 
 
 def serve(
     context: typer.Context,
-    home: Home = None,
+    home: Annotated[
+        Path | None, _option("Folder of the registry.  [default: in ~/.local/share]", "DIR", readable=False)
+    ] = None,
     data_address: Annotated[str | None, _option("Address of the data port.  [default: 0.0.0.0:8001]", "HOST:PORT")] = None,
     admin_address: Annotated[str | None, _option("Address of the admin port.  [default: 127.0.0.1:9001]", "HOST:PORT")] = None,
     http_address: Annotated[str | None, _option("Address of the HTTP port.  [default: 0.0.0.0:8002]", "HOST:PORT")] = None,
