@@ -56,9 +56,7 @@ class OnDemandLoading:
         self._cap, self._load_timeout_s = cap, load_timeout_s
         self._registry, self._fleet, self._desired, self._clock = registry, fleet, desired, clock
         self._lock = threading.Lock()
-        self._requested: dict[
-            VersionKey, float
-        ] = {}  # monotonic s of the last request; the oldest waiter is first
+        self._requested: dict[VersionKey, float] = {}  # monotonic s of the last request; the oldest waiter is first
         self._loaded: dict[VersionKey, Use] = {}  # loaded, or loading
         self._failed: dict[VersionKey, _Failure] = {}
         self._counts = OnDemandCounts()
