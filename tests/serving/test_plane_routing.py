@@ -380,6 +380,16 @@ def test_predictions_are_kept_in_columns_for_the_log(open_gate, wait_for):
     assert (batches[0].model, batches[0].version, batches[0].arms) == ("m", 1, ("default",))
 
 
+def test_a_bf16_prediction_is_kept_as_its_number_and_not_as_its_bits(open_gate, wait_for):
+    gate = open_gate("fast")
+    gate.load("m", 1, identity(TensorProto.BFLOAT16, ["n", 1]))
+    gate.route("m", 1)
+    gate.infer(ask("m", np.array([[0x3FC0], [0xC000]], np.uint16), datatype="BF16"))  # 1.5 and -2
+    batches = []
+    wait_for(lambda: batches.extend(gate.plane.take_predictions()) or batches)
+    assert batches[0].numbers == (1.5, -2.0)
+
+
 def test_a_model_that_turns_out_slow_no_longer_runs_in_the_lanes_thread(gate):
     served = gate.load("m", 1, scale(2))
     assert served.pace.is_inline
