@@ -17,7 +17,7 @@ import structlog
 
 from gateway import __version__
 from gateway.clock import SystemClock
-from gateway.process.home import write_note
+from gateway.process.home import remove_note, write_note
 from gateway.process.orders import Orders, SupervisorConnection
 from gateway.process.signals import Stop
 from gateway.settings.paths import Home
@@ -25,6 +25,7 @@ from gateway.settings.values import Settings
 
 if TYPE_CHECKING:
     from gateway.contract.link import Link
+    from gateway.contract.run_notes import RunNotes
     from gateway.control.control import Control
     from gateway.worker.worker import Worker
 
@@ -42,6 +43,7 @@ def run_child(orders: Orders) -> int:
 
 def run_control(orders: Orders, stopping: Stop, line: SupervisorConnection) -> None:
     """Runs control, its admin and HTTP servers and the workers' socket until ``stopping`` is set."""
+    from gateway.process.death_messages import death_of
     from gateway.process.rolling_messages import news_of
 
     with ExitStack() as parts:
@@ -52,7 +54,15 @@ def run_control(orders: Orders, stopping: Stop, line: SupervisorConnection) -> N
             ask_restart=line.ask_restart,
             is_restarted=orders.restarts > 0,
         )
-        line.listen(lambda news: control.restarts.heard(news_of(news)))
+
+        def heard(words: bytes) -> None:
+            death = death_of(words)
+            if death is not None:
+                control.containment.died(death)
+            else:
+                control.restarts.heard(news_of(words))
+
+        line.listen(heard)
         line.serving()
         stopping.wait()
         _log.info("control_stopping")
@@ -61,11 +71,12 @@ def run_control(orders: Orders, stopping: Stop, line: SupervisorConnection) -> N
 def connected_worker(orders: Orders) -> Worker:
     """Builds the worker of a process of its own, which connects to control's socket."""
     from gateway.contract.link import connect
+    from gateway.process.last_runs import shared_notes
     from gateway.runtime.scheduling import in_background
 
     in_background()  # before there is another thread: threads inherit it
     home = Home(orders.settings.home)
-    return build_worker(orders, home, lambda: connect(home.control_socket))
+    return build_worker(orders, home, lambda: connect(home.control_socket), shared_notes(orders.notes))
 
 
 def run_in_process(settings: Settings, home: Home, *, on_ready: Callable[[], None], report: Callable[[str], None]) -> int:
@@ -79,7 +90,7 @@ def run_in_process(settings: Settings, home: Home, *, on_ready: Callable[[], Non
     with ExitStack() as parts:
         control = build_control(settings, home, parts)
         worker = build_worker(Orders("worker", 0, 0, settings, line=-1), home, joined_to(control))
-        parts.callback(home.note.unlink, missing_ok=True)
+        parts.callback(remove_note, home)
         write_note(home, settings, control_pid=os.getpid(), workers=[(os.getpid(), 0, 0)])
         readiness = Readiness(settings.http_address, on_ready=on_ready, report=report)
 
@@ -139,12 +150,15 @@ def build_control(
     return control
 
 
-def build_worker(orders: Orders, home: Home, connect: Callable[[], Link]) -> Worker:
-    """Builds a worker that is not started yet."""
+def build_worker(orders: Orders, home: Home, connect: Callable[[], Link], notes: RunNotes | None = None) -> Worker:
+    """Builds a worker that is not started yet. ``notes`` tell its supervisor, if it has one, what it runs."""
+    from gateway.versions.loaded import NOBODYS_NOTES
     from gateway.worker.worker import Worker, WorkerLife
 
     life = WorkerLife(orders.number, orders.restarts, orders.replacements, orders.must_be_ready)
-    return Worker(orders.settings, life, connect=connect, state_file=home.desired_state, clock=SystemClock())
+    return Worker(
+        orders.settings, life, connect=connect, state_file=home.desired_state, clock=SystemClock(), notes=notes or NOBODYS_NOTES
+    )
 
 
 def joined_to(control: Control) -> Callable[[], Link]:

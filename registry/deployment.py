@@ -17,6 +17,7 @@ PARTS = 10_000  # weights are whole parts of this: 1 part is 0.01 %
 DEFAULT_ROLLBACK_WINDOW_S = 3600.0
 MAX_PREFERRED = 32
 SWAP_ORDERS = ("availability", "memory")
+ISOLATIONS = ("none", "process")
 _BATCHING_RANGES = (
     ("max_rows", 1, 65_536),
     ("queue_delay_us", 0, 1_000_000),
@@ -74,7 +75,8 @@ class Deployment:
     ``predecessor`` is the revision that `rollback` restores (the one before the last change of who answers callers).
     ``rollback_window_s`` is how long the predecessor's versions stay warm, 0 = not at all. ``swap_order``:
     ``availability`` loads a new version beside the old one; ``memory`` frees the old one first, which keeps one copy in
-    memory at a time and answers UNAVAILABLE meanwhile. ``action`` is the verb that made the revision, ``created_at``
+    memory at a time and answers UNAVAILABLE meanwhile. ``isolation``: ``process`` runs the versions in child processes of
+    their own, ``none`` only those that have ended a worker. ``action`` is the verb that made the revision, ``created_at``
     Unix time in seconds.
     """
 
@@ -87,6 +89,7 @@ class Deployment:
     batching: Batching = Batching()
     rollback_window_s: float = DEFAULT_ROLLBACK_WINDOW_S
     swap_order: str = "availability"
+    isolation: str = "none"
     predecessor: int | None = None
     action: str = "deploy"
     author: str = ""
@@ -233,17 +236,30 @@ def shadowed(current: Deployment, shadow: Shadow | None) -> Deployment:
 
 
 def configured(
-    current: Deployment, *, batching: Batching, rollback_window_s: float, swap_order: str | None = None
+    current: Deployment,
+    *,
+    batching: Batching,
+    rollback_window_s: float,
+    swap_order: str | None = None,
+    isolation: str | None = None,
 ) -> Deployment:
-    """Returns the deployment with other settings; ``swap_order`` None keeps it. Raises InvalidValue that names the setting."""
+    """
+    Returns the deployment with other settings; None keeps ``swap_order`` and ``isolation``. Raises InvalidValue that names
+    the setting.
+    """
     _check_batching(batching)
     if not 0 <= rollback_window_s <= 30 * 86_400:
         raise InvalidValue(f"rollback_window_s: expected 0 to 2592000, got {rollback_window_s:g}", field="rollback_window_s")
-    order = current.swap_order if swap_order is None else swap_order
-    if order not in SWAP_ORDERS:
-        raise InvalidValue(f"swap_order: expected {' or '.join(SWAP_ORDERS)}, got {order!r}", field="swap_order")
+    order = _chosen("swap_order", SWAP_ORDERS, swap_order, current.swap_order)
+    isolation = _chosen("isolation", ISOLATIONS, isolation, current.isolation)
     made = _next(current, "configure")
-    return replace(made, batching=batching, rollback_window_s=rollback_window_s, swap_order=order)
+    return replace(made, batching=batching, rollback_window_s=rollback_window_s, swap_order=order, isolation=isolation)
+
+
+def _chosen(setting: str, known: tuple[str, ...], value: str | None, present: str) -> str:
+    if value is not None and value not in known:
+        raise InvalidValue(f"{setting}: expected {' or '.join(known)}, got {value!r}", field=setting)
+    return present if value is None else value
 
 
 def _check_batching(batching: Batching) -> None:

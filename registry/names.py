@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 
 from registry.errors import InvalidValue
@@ -20,6 +21,11 @@ def check_model_name(name: str) -> None:
     """Raises InvalidValue unless ``name`` may name a model."""
     if not _NAME.fullmatch(name):
         raise InvalidValue(f"model: expected {_NAME_RULE}; got {name!r}", field="model")
+
+
+def class_text(label: str) -> str:
+    """Returns the form in which classes are compared: Unicode's NFC, without blanks around it."""
+    return unicodedata.normalize("NFC", label).strip()
 
 
 def check_alias(alias: str) -> None:

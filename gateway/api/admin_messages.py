@@ -58,6 +58,8 @@ def version_message(version: ModelVersion, model: Model | None = None) -> pb.Ver
         signature=_signature(facts.signature),
         batchable=facts.is_batchable,
         batching_reason=facts.batching_reason,
+        row_proof=facts.row_proof,
+        batched_inputs=[pb.InputSet(names=names) for names in facts.batched_inputs],
         tags=dict(version.tags),
         lineage=_lineage(version.lineage),
         create_time=timestamp(version.created_at),
@@ -108,6 +110,7 @@ def deployment_message(deployment: Deployment) -> pb.Deployment:
         reason=deployment.reason,
         create_time=timestamp(deployment.created_at),
         swap_order=deployment.swap_order,
+        isolation=deployment.isolation,
     )
 
 
@@ -150,6 +153,8 @@ def operation_message(operation: Operation) -> pb.Operation:
         steps=[_step(step) for step in operation.steps],
         missing=operation.result.missing,
         workers=operation.result.workers,
+        warnings=operation.result.warnings,
+        changes=[pb.SettingChange(name=one.name, before=one.before, after=one.after) for one in operation.result.changes],
         create_time=timestamp(operation.created_at),
         end_time=timestamp(operation.ended_at),
     )
@@ -200,6 +205,7 @@ def _worker(worker: WorkerStatus) -> pb.WorkerStatus:
         requests=worker.requests,
         in_flight=worker.in_flight,
         connections=worker.connections if worker.connections >= 0 else None,
+        last_death=worker.last_death,
     )
 
 
@@ -232,6 +238,8 @@ def _version_status(status: VersionStatus) -> pb.VersionStatus:
         private_bytes=status.private_bytes,
         mapped_bytes=status.mapped_bytes,
         layout=status.layout,
+        batching=status.batching,
+        deaths=status.deaths,
     )
 
 
@@ -271,6 +279,7 @@ def settings_of(request: pb.ConfigureRequest) -> DeploymentSettings:
         batching=_batching_change(request.batching) if request.HasField("batching") else NO_CHANGE,
         rollback_window_s=_told(request, "rollback_window_s"),
         swap_order=request.swap_order or None,
+        isolation=request.isolation or None,
     )
 
 

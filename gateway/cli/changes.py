@@ -13,6 +13,7 @@ _BUILT_IN = Deployment("", 1, None)
 _SETTINGS = {  # what a deployment has where its record names nothing else: the first one, those of earlier releases
     "rollback_window_s": _BUILT_IN.rollback_window_s,
     "swap_order": _BUILT_IN.swap_order,
+    "isolation": _BUILT_IN.isolation,
     **{f"batching.{field.name}": getattr(_BUILT_IN.batching, field.name) for field in fields(_BUILT_IN.batching)},
     "batching.preferred_rows": [],
 }

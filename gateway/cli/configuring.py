@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli.options import DEFAULT_ADMIN, Admin, AsJson, Etag, Model, Reason, seconds
-from gateway.cli.routing import change_deployment
-from registry.deployment import DEFAULT_ROLLBACK_WINDOW_S, SWAP_ORDERS, Batching
+from gateway.cli.routing import change_deployment, described
+from registry.deployment import DEFAULT_ROLLBACK_WINDOW_S, ISOLATIONS, SWAP_ORDERS, Batching
 
 if TYPE_CHECKING:
     from gateway.client.admin import AdminClient, Updates
@@ -17,6 +17,23 @@ if TYPE_CHECKING:
 
 _BATCHING_MODES = ("auto", "on", "off")
 _BUILT_IN = Batching()
+
+_PreferredRows = Annotated[
+    str | None, typer.Option(metavar="N,N,...", help="Batch sizes that the model runs fastest at, or none.")
+]
+
+_AdaptiveLimit = Annotated[
+    bool | None,
+    typer.Option("--adaptive-limit/--no-adaptive-limit", help="Limit the requests in progress by their measured latency."),
+]
+
+_Isolation = Annotated[
+    str | None, typer.Option(metavar="process|none", help="Run the model in processes of its own, or in the workers.")
+]
+
+_SwapOrder = Annotated[
+    str | None, typer.Option(metavar="availability|memory", help="Load the new version first, or free the old one first.")
+]
 
 
 def configure(
@@ -26,25 +43,19 @@ def configure(
     queue_delay_us: Annotated[
         int | None, typer.Option(metavar="N", min=0, help="Microseconds that a batch may wait to fill.")
     ] = None,
-    preferred_rows: Annotated[
-        str | None, typer.Option(metavar="N,N,...", help="Batch sizes that the model runs fastest at, or none.")
-    ] = None,
+    preferred_rows: _PreferredRows = None,
     max_waiting: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Requests that may wait in the queue at most.")
     ] = None,
     queue_target_us: Annotated[
         int | None, typer.Option(metavar="N", min=0, help="Microseconds of lasting queueing delay allowed; 0 for no limit.")
     ] = None,
-    adaptive_limit: Annotated[
-        bool | None,
-        typer.Option("--adaptive-limit/--no-adaptive-limit", help="Limit the requests in progress by their measured latency."),
-    ] = None,
+    adaptive_limit: _AdaptiveLimit = None,
     rollback_window: Annotated[
         str | None, typer.Option(metavar="DURATION", help="How long the predecessor is kept warm: 600, 90s, 30m, 1h.")
     ] = None,
-    swap_order: Annotated[
-        str | None, typer.Option(metavar="availability|memory", help="Load the new version first, or free the old one first.")
-    ] = None,
+    swap_order: _SwapOrder = None,
+    isolation: _Isolation = None,
     reason: Reason = "",
     etag: Etag = "",
     admin: Admin = DEFAULT_ADMIN,
@@ -61,8 +72,9 @@ def configure(
         "adaptive_limit": adaptive_limit,
     }
     order = _one_of("--swap-order", swap_order, SWAP_ORDERS)
+    place = _one_of("--isolation", isolation, ISOLATIONS)
     window_s = None if rollback_window is None else seconds(rollback_window)
-    if window_s is None and order is None and all(value is None for value in told.values()):
+    if all(value is None for value in (window_s, order, place, *told.values())):
         raise typer.BadParameter("nothing to change: see `interlock configure --help` for what can be set")
 
     def begin(client: AdminClient) -> Updates:
@@ -71,10 +83,24 @@ def configure(
             current = client.deployment(model)  # the settings that are not given stay as they are
             wanted, seen = _changed(current.batching, told), etag or current.etag
         return client.configure(
-            model, batching=wanted, rollback_window_s=window_s, swap_order=order or "", etag=seen, reason=reason
+            model,
+            batching=wanted,
+            rollback_window_s=window_s,
+            swap_order=order or "",
+            isolation=place or "",
+            etag=seen,
+            reason=reason,
         )
 
-    change_deployment(admin, as_json, begin)
+    change_deployment(admin, as_json, begin, done=changes)
+
+
+def changes(operation: admin.Operation) -> str:
+    """Says which settings were changed, in one line: "echo: batching.max_rows 64 → 16  revision 4"."""
+    told = ", ".join(f"{one.name} {one.before} → {one.after}" for one in operation.changes)
+    if not told and all(step.name != "unchanged" for step in operation.steps):
+        return described(operation)  # an earlier release, which does not say what it changed
+    return f"{operation.model}: {told or 'nothing changed'}  [dim]revision {operation.deployment.revision}[/]"
 
 
 def _one_of(option: str, value: str | None, known: tuple[str, ...]) -> str | None:
@@ -118,5 +144,6 @@ def settings(deployment: admin.Deployment) -> str:
         "adaptive-limit": ("on" if batching.adaptive_limit else "off", "off"),
         "rollback-window": (f"{deployment.rollback_window_s:g}s", f"{DEFAULT_ROLLBACK_WINDOW_S:g}s"),
         "swap-order": (deployment.swap_order or SWAP_ORDERS[0], SWAP_ORDERS[0]),
+        "isolation": (deployment.isolation or ISOLATIONS[0], ISOLATIONS[0]),
     }
     return ", ".join(f"{name} {value}" for name, (value, built_in) in shown.items() if value != built_in)

@@ -12,6 +12,7 @@ import typer
 from gateway.cli.options import byte_count
 from gateway.cli.output import print_json, say
 from gateway.cli.problems import CommandError
+from gateway.settings.cpu_share import cpu_share
 from gateway.settings.paths import Home
 from gateway.settings.values import SECTIONS, CannotStart, Settings
 
@@ -34,7 +35,7 @@ def serve(
     http_address: Annotated[str | None, _option("Address of the HTTP port.  [default: 0.0.0.0:8002]", "HOST:PORT")] = None,
     workers: Annotated[
         int | None,
-        _option("Worker processes; 0 runs all in one process.  [default: one per core]", "N"),
+        _option("Worker processes; 0 runs all in one process.  [default: one per core of the CPU quota]", "N"),
     ] = None,
     lane: Annotated[str | None, _option("Request path: fast or standard.  [default: fast]")] = None,
     model_control: Annotated[
@@ -115,6 +116,8 @@ def _settings(**options: Any) -> Settings:
 
 
 def _announce(settings: Settings, home: Path, pid: int, *, as_json: bool) -> None:
+    share = cpu_share()
+    reason = share.reason if settings.workers == share.usable else ""
     if as_json:
         print_json(
             {
@@ -122,11 +125,13 @@ def _announce(settings: Settings, home: Path, pid: int, *, as_json: bool) -> Non
                 **{name: str(address) for name, address in settings.addresses.items()},
                 "home": str(home),
                 "workers": settings.workers,
+                **({"workers_reason": reason} if reason else {}),
                 "pid": pid,
             }
         )
         return
     count = {0: "all in one process", 1: "1 worker"}.get(settings.workers, f"{settings.workers} workers")
+    count += f", as {reason}" if reason else ""
     typer.echo(
         f"ready: predictions on {settings.data_port.data_address}, admin on {settings.admin_address}, "
         f"metrics and health on http://{settings.http_address} ({count}, home {home}, pid {pid})"

@@ -209,20 +209,22 @@ class AdminClient:
         batching: admin.Batching | None = None,
         rollback_window_s: float | None = None,
         swap_order: str = "",
+        isolation: str = "",
         etag: str = "",
         request_id: str = "",
         reason: str = "",
     ) -> Updates:
         """
-        Sets how a deployment batches and queues, how long the predecessor is kept warm, and the swap order (``availability``
-        or ``memory``). Omitted settings stay. Within ``batching``, an empty mode, max_rows 0 and unset fields with presence
-        stay too.
+        Sets how a deployment batches and queues, how long the predecessor is kept warm, the swap order (``availability`` or
+        ``memory``), and the isolation (``none``, or ``process`` for child processes of their own). Omitted settings stay.
+        Within ``batching``, an empty mode, max_rows 0 and unset fields with presence stay too.
         """
         request = admin.ConfigureRequest(
             model=model,
             batching=batching,
             rollback_window_s=rollback_window_s,
             swap_order=swap_order,
+            isolation=isolation,
             etag=etag,
             request_id=request_id,
             **self._who(reason),

@@ -71,3 +71,4 @@ class Telemetry:
     private_bytes: int = 0  # of rss_bytes, what no other process shares
     parked: int = 0  # requests that wait for a version to be loaded
     traces_dropped: int = 0
+    isolated_deaths: Mapping[str, int] = field(default_factory=dict)  # of child processes, by "model|version|signal"

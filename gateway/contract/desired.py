@@ -20,6 +20,9 @@ class DesiredVersion:
     A version that a worker should have loaded. ``path`` is the ONNX file to load on this machine: the registered one, or
     that of its serving layout, for which the runtime needs ``session_config``. ``digest`` is the artifact's either way.
     ``examples`` is the file with example requests to warm it up with (`registry.examples`), empty if there is none.
+    ``is_batchable``: the mode ``auto`` batches it; ``batched_inputs``: the sets of optional inputs with which requests may
+    share a batch; ``can_split``: False if its outputs do not have one row per row of the inputs.
+    ``isolation``: ``none`` loads it in the worker, ``process`` in a child process of its own.
     """
 
     number: int
@@ -31,6 +34,9 @@ class DesiredVersion:
     batching: Batching
     examples: str = ""
     session_config: tuple[tuple[str, str], ...] = ()
+    batched_inputs: tuple[tuple[str, ...], ...] = ()
+    can_split: bool = True
+    isolation: str = "none"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-PROTOCOL = 2  # number of the messages' form; raised with every change of a message. 1 had no number in its `Hello`
+PROTOCOL = 3  # number of the messages' form; raised with every change of a message. 1 had no number in its `Hello`
 
 
 @dataclass(frozen=True, slots=True)

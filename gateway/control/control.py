@@ -23,28 +23,41 @@ from gateway.control.catalog.machine import layout_key, memory_bytes
 from gateway.control.catalog.memory_budget import MemoryBudget, limit_of
 from gateway.control.catalog.on_demand_loading import OnDemandLoading
 from gateway.control.catalog.registration import Registrations, Trial
+from gateway.control.catalog.row_proofs import RowProofs
 from gateway.control.catalog.shared_regions import SharedRegions
 from gateway.control.changes.aliases import Aliases
 from gateway.control.changes.operations import Operation, Operations
 from gateway.control.changes.rolling_restart import Restarts
 from gateway.control.changes.traffic import Traffic
 from gateway.control.changes.two_phase import TwoPhase
+from gateway.control.crashes.containment import Containment
 from gateway.control.desired.state_store import DesiredStateStore
 from gateway.control.fleet.workers import Fleet
 from gateway.control.limits import ControlLimits
 from gateway.control.observe.gateway_status import GatewayStatus, gateway_status, readiness
 from gateway.control.observe.http import HealthReport
-from gateway.control.observe.metrics_facts import SWAPS, QualityCache, route_facts, version_facts, worker_facts
+from gateway.control.observe.metrics_facts import (
+    SWAPS,
+    QualityCache,
+    known_versions,
+    route_facts,
+    version_facts,
+    worker_facts,
+)
 from gateway.control.observe.prediction_recorder import PredictionRecorder
 from gateway.errors import NotReady
 from gateway.quality.prediction_store import PredictionStore
+from gateway.quality.vocabulary import vocabulary_of
 from gateway.runtime.layout_rewrite import build
 from gateway.settings.paths import Home
 from gateway.settings.values import Settings
 from gateway.telemetry.aggregate import Aggregate
+from gateway.telemetry.descriptor_limit import explained
 from gateway.telemetry.facts import FeedbackCounts, MetricsFacts, SwapRecorder
+from gateway.telemetry.limited_log import LimitedLog
 from gateway.telemetry.otel import TraceExport
 from gateway.telemetry.prometheus import render_metrics
+from gateway.telemetry.series_life import SeriesLife
 from registry.errors import RegistryError
 from registry.examples import Example
 from registry.registry import Registry
@@ -52,8 +65,10 @@ from registry.versions import Facts, ModelVersion, Prediction
 
 REFRESH_S = 5.0  # seconds between two reads of the registry, in which other processes may have written
 STOP_S = 5.0
+ACCEPT_PAUSE_S = 0.1  # seconds between two attempts to accept a worker while the system refuses it
 
 _log = structlog.get_logger("interlock.control")
+_limited = LimitedLog(_log)
 
 
 def run_trial(path: Path, prediction: Prediction | None, examples: Sequence[Example]) -> Facts:
@@ -63,12 +78,19 @@ def run_trial(path: Path, prediction: Prediction | None, examples: Sequence[Exam
     return trial(path, prediction=prediction, examples=examples)
 
 
+def run_trial_later(path: Path, prediction: Prediction | None, examples: Sequence[Example]) -> Facts:
+    """Runs the trial in a process of its own that leaves the processor to others."""
+    from gateway.runtime.trial import trial
+
+    return trial(path, prediction=prediction, examples=examples, is_urgent=False)
+
+
 class Control:
     """
     Everything that decides what is served. ``registry``, ``traffic``, ``aliases``, ``registering``, ``restarts``,
     ``operations`` and ``fleet`` are for the services of the admin port, ``regions`` for callers' shared memory, ``loading``
-    for versions that callers name, ``answers`` for questions of workers. ``ask_restart()`` asks the supervisor to replace
-    the workers.
+    for versions that callers name, ``answers`` for questions of workers, ``containment``
+    for deaths of workers. ``ask_restart()`` asks the supervisor to replace the workers.
     """
 
     def __init__(
@@ -99,10 +121,11 @@ class Control:
             clock,
             home.desired_state,
             broadcast=self.fleet.broadcast,
-            on_new_version=self._learn_classes,
+            on_new_version=self._learn_vocabulary,
             keeps_regions=settings.requests.shared_memory and is_restarted,
             layouts=self.layouts,
         )
+        self.containment = Containment()
         self._swaps = SwapRecorder()
         self._quality = QualityCache(prediction_log, clock)
         self.operations = Operations(clock, history=limits.history, ended=self._ended)
@@ -117,11 +140,13 @@ class Control:
         self.registering = Registrations(
             home, limits, registry, self.operations, self.aliases, trial=trial, lay_out=self.desired.lay_out
         )
+        self.row_proofs = RowProofs(registry, self.desired, run_trial_later if trial is run_trial else trial)
         self.loading = OnDemandLoading(
             settings.requests.on_demand, registry, self.fleet, self.desired, clock, load_timeout_s=loading.load_timeout_s
         )
         self.answers = self._answering()
         self._recorder = PredictionRecorder(prediction_log, clock)
+        self._series = SeriesLife(clock.monotonic)
         self._trace_export = trace_export or TraceExport(environ={})
         self._stopping = threading.Event()
         self._listener: socket.socket | None = None
@@ -154,6 +179,7 @@ class Control:
         self._listener.settimeout(None)
         threading.Thread(target=self._accept, args=(self._listener,), name="accept", daemon=True).start()
         self.loading.start()
+        self.row_proofs.start()
         threading.Thread(target=self._tick_on, name="control-tick", daemon=True).start()
         _log.info("control_started", models=len(state.models), revision=state.revision, socket=str(self.home.control_socket))
 
@@ -168,6 +194,7 @@ class Control:
             self._listener.close()
             self._listener = None
         self.loading.stop()
+        self.row_proofs.stop()
         self.fleet.close()
         self.restarts.stop()
         self.operations.close(STOP_S)
@@ -178,8 +205,12 @@ class Control:
         while not self._stopping.is_set():
             try:
                 connection, _ = listener.accept()
-            except OSError:
-                return  # closed by stop
+            except OSError as error:
+                if self._stopping.is_set():
+                    return  # closed by `stop`
+                _limited.error("worker_not_accepted", error=explained(error))  # it tries again
+                self._stopping.wait(ACCEPT_PAUSE_S)
+                continue
             worker = link.Link(connection)
             threading.Thread(target=self.fleet.attach, args=(worker,), name="attached-worker", daemon=True).start()
 
@@ -188,9 +219,9 @@ class Control:
             try:
                 self.tick()
             except RegistryError as error:
-                _log.error("registry_unavailable", error=str(error))
+                _limited.error("registry_unavailable", error=str(error))
             except Exception as error:  # the edge of this loop
-                _log.error("tick_failed", exc_info=error)
+                _limited.error("tick_failed", exc_info=error)
 
     def tick(self) -> None:
         """Ends rollback windows that are over, and reads what other processes wrote to the registry."""
@@ -198,12 +229,21 @@ class Control:
             self._refreshed_at = self.clock.monotonic()
             self.desired.refresh()
         self.desired.publish()
+        self.row_proofs.take_in(self.fleet.view())
 
     # ---- what it shows ---------------------------------------------------------------------------------------------
 
     def status(self) -> GatewayStatus:
         """Returns the gateway's status at this moment."""
-        return gateway_status(self.desired.plans(), self.fleet.view(), self.counts.merged(), self.desired.layouts())
+        desired = self.desired
+        return gateway_status(
+            desired.plans(),
+            self.fleet.view(),
+            self.counts.merged(),
+            desired.layouts(),
+            desired.facts(),
+            self.containment.view(),
+        )
 
     def is_live(self) -> HealthReport:
         """Returns that control lives, because it answers."""
@@ -217,12 +257,14 @@ class Control:
     def metrics(self) -> bytes:
         """Renders the page for Prometheus."""
         counts = self.prediction_log.counts()
-        view = self.fleet.view()
+        plans, view = self.desired.plans(), self.fleet.view()
         facts = MetricsFacts(
-            merged=self.counts.merged(),
+            merged=self._series.shown(self.counts.merged(), known_versions(plans, view)),
             workers=worker_facts(view),
             versions=version_facts(view),
-            routes=route_facts(self.desired.plans()),
+            routes=route_facts(plans),
+            deaths=self.containment.counts(),
+            isolated_deaths=self.containment.isolated_counts(),
             swaps=self._swaps.counts(),
             quality=self._quality.facts(),
             predictions_recorded=counts.recorded,
@@ -259,6 +301,7 @@ class Control:
     def counted(self, worker: int, telemetry: Telemetry) -> None:
         """Merges its counts."""
         self.counts.update(worker, telemetry)
+        self.containment.counted(telemetry)
 
     def predicted(self, batch: PredictionBatch) -> None:
         """Queues its predictions for the prediction log."""
@@ -271,15 +314,16 @@ class Control:
     def left(self, hello: Hello) -> None:
         """Keeps the counts of a worker that left."""
         self.counts.forget(hello.worker, hello.incarnation)
+        self.containment.left(hello.incarnation)
 
     def asked(self, ask: Ask) -> Answer:
         """Answers a worker's question."""
         return self.answers.reply(ask)
 
-    def _learn_classes(self, version: ModelVersion) -> None:
-        prediction = version.facts.prediction
-        if prediction is not None and prediction.classes:
+    def _learn_vocabulary(self, version: ModelVersion) -> None:
+        vocabulary = vocabulary_of(version.facts.signature, version.facts.prediction)
+        if vocabulary is not None:
             try:
-                self.prediction_log.know_classes(version.model, version.number, prediction.classes)
-            except NotReady as error:  # a full disk: labels by index will be refused, serving goes on
-                _log.error("classes_not_kept", model=version.model, version=version.number, error=str(error))
+                self.prediction_log.know_vocabulary(version.model, version.number, vocabulary)
+            except NotReady as error:  # a full disk: labels will count as they are written, serving goes on
+                _log.error("vocabulary_not_kept", model=version.model, version=version.number, error=str(error))

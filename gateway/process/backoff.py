@@ -13,17 +13,25 @@ EXIT_MISCONFIGURED = 78  # EX_CONFIG of sysexits(3): the child says that another
 
 @dataclass(frozen=True, slots=True)
 class Deaths:
-    """The deaths of one child: in all, since it last lived long, and whether it ever served."""
+    """The deaths of one child: in all, since it last lived long (those without a known cause), and whether it ever served."""
 
     total: int = 0
     in_a_row: int = 0
     has_served: bool = False
 
 
-def after_death(deaths: Deaths, *, lived_s: float, served: bool) -> Deaths:
-    """Returns the record after one more death, of a process that lived ``lived_s`` seconds and has or has not served."""
-    in_a_row = 1 if lived_s >= SETTLED_S else deaths.in_a_row + 1
+def after_death(deaths: Deaths, *, lived_s: float, served: bool, is_explained: bool = False) -> Deaths:
+    """
+    Returns the record after one more death, of a process that lived ``lived_s`` seconds and has or has not served.
+    ``is_explained``: its cause is known and was taken away, so the next start need not wait for that.
+    """
+    in_a_row = deaths.in_a_row if is_explained else 1 if lived_s >= SETTLED_S else deaths.in_a_row + 1
     return replace(deaths, total=deaths.total + 1, in_a_row=in_a_row, has_served=deaths.has_served or served)
+
+
+def after_failed_start(deaths: Deaths) -> Deaths:
+    """Returns the record after a start that the system refused: no death, but the next one waits as after one."""
+    return replace(deaths, in_a_row=deaths.in_a_row + 1)
 
 
 def delay_s(deaths: Deaths) -> float:

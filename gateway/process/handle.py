@@ -11,7 +11,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+from gateway.contract.deaths import NotedRun
 from gateway.process.backoff import Deaths
+from gateway.process.last_runs import LastRuns
 from gateway.process.orders import RESTART, SERVING, VARIABLE, Orders, encode
 
 # These have to be set before grpc is imported. The event engine's listener and client cost a worker more than they give on few
@@ -51,6 +53,8 @@ class Child:
         self._words = b""
         self._requests = 0
         self._started_s = 0.0
+        self._last_runs: LastRuns | None = None
+        self.last_runs: tuple[NotedRun, ...] = ()  # suspects of the last death
         self.deaths = Deaths()
         self.start_at_s = 0.0  # monotonic time of the next start while no process runs
 
@@ -99,29 +103,39 @@ class Child:
     def spawn(self, *, must_be_ready: bool = False) -> None:
         """
         Starts a process: a new interpreter in its own process group, so that a terminal's Ctrl-C reaches the supervisor
-        alone.
+        alone. Raises OSError if the system refuses one, for lack of descriptors, processes or memory.
         """
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        orders = replace(self._orders, line=theirs.fileno(), restarts=self.deaths.total, must_be_ready=must_be_ready)
-        number = [str(orders.number)] if orders.role == "worker" else []
+        is_worker = self.role == "worker"
+        notes = LastRuns() if is_worker else None
+        orders = replace(
+            self._orders,
+            line=theirs.fileno(),
+            restarts=self.deaths.total,
+            must_be_ready=must_be_ready,
+            notes=notes.descriptor if notes else -1,
+        )
+        number = [str(orders.number)] if is_worker else []
         self._words = b""
         self._started_s = time.monotonic()
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "gateway", orders.role, *number],
                 env={**os.environ, **environment(orders.role), VARIABLE: encode(orders)},
-                pass_fds=(*self._inherit, theirs.fileno()),
+                pass_fds=(*self._inherit, theirs.fileno(), *([notes.descriptor] if notes else [])),
                 stdin=subprocess.DEVNULL,
                 stdout=sys.stderr.fileno(),  # standard output is for the supervisor's one line
                 process_group=0,
             )
         except BaseException:
             ours.close()
+            if notes is not None:
+                notes.take()
             raise
         finally:
             theirs.close()
-        self._line = ours
+        self._line, self._last_runs = ours, notes
 
     def listen(self) -> None:
         """Reads what the process has said so far."""
@@ -156,6 +170,8 @@ class Child:
             return None
         self.listen()
         self._process = None
+        if self._last_runs is not None:
+            self.last_runs, self._last_runs = self._last_runs.take(), None
         if self._line is not None:
             self._line.close()
             self._line = None
@@ -179,9 +195,14 @@ class Child:
 
 def end_of(code: int) -> str:
     """Describes how a process with this exit code ended (negative: the signal)."""
+    return f"ended with code {code}" if code >= 0 else f"was ended by {signal_of(code)}"
+
+
+def signal_of(code: int) -> str:
+    """Returns the name of the signal that ended a process, or ``exit`` and the code."""
     if code >= 0:
-        return f"ended with code {code}"
+        return f"exit {code}"
     try:
-        return f"was ended by {signal.Signals(-code).name}"
+        return signal.Signals(-code).name
     except ValueError:
-        return f"was ended by signal {-code}"
+        return f"signal {-code}"

@@ -34,7 +34,8 @@ class Orders:
     What a child starts with. ``role`` is control or worker; ``number`` counts workers from 0; ``restarts`` how often it
     was started again, ``replacements`` how often another process took its place; ``settings`` have real ports; ``line`` is
     the file descriptor of its end of the line. ``must_be_ready``: a worker that ends rather than serve without all that
-    is routed, because another one serves in its place until then.
+    is routed, because another one serves in its place until then. ``notes`` is the file descriptor of the memory in which a
+    worker notes its runs.
     """
 
     role: str
@@ -44,6 +45,7 @@ class Orders:
     line: int
     replacements: int = 0
     must_be_ready: bool = False
+    notes: int = -1
 
 
 def encode(orders: Orders) -> str:
@@ -105,7 +107,10 @@ class SupervisorConnection:
 
     def failed(self, text: str) -> None:
         """Tells why this process ends, also on standard error."""
-        print(text, file=sys.stderr, flush=True)
+        try:
+            print(text, file=sys.stderr, flush=True)
+        except OSError:
+            pass  # a full disk, or nobody reads it: the supervisor still hears it
         self._send(text.encode()[:MAX_WORDS])
 
     def _send(self, data: bytes) -> None:

@@ -25,6 +25,10 @@ class RunStopped(RunFailed):
     """The run was stopped because its deadline passed or nobody waits for it any more."""
 
 
+class SessionCrashed(RunFailed):
+    """The model has ended the process that ran it. Only sessions in a process of their own can tell."""
+
+
 class LoadRefused(Exception):
     """The runtime cannot load the model; the text is the runtime's own."""
 

@@ -34,6 +34,7 @@ class RunPlans:
             version.prediction,
             is_batched=version.is_batched,
             max_rows=version.max_rows,
+            batched_inputs=version.batched_inputs,
         )
         if len(self._plans) >= MAX_SIGNATURES:
             self._plans.clear()

@@ -15,6 +15,10 @@ from gateway.versions.loaded import LoadedVersion
 NO_DEADLINE_S = 32_503_680_000.0  # Unix seconds, the year 3000: gRPC's "no deadline" lies beyond
 
 
+class BatchNotSplit(RunFailed):
+    """The outputs of a batch do not have its number of rows, so nobody knows whose they are."""
+
+
 def run_batch(requests: list[Routed], halt: Halt | None, expires_at: float, taken_ns: int) -> Outputs:
     """
     Returns the outputs of one run over all rows of the requests, which are of one group. ``expires_at`` is their last
@@ -28,7 +32,8 @@ def run_batch(requests: list[Routed], halt: Halt | None, expires_at: float, take
     is_doubted = version.pace.is_doubted
     processor_ns = time.thread_time_ns() if is_doubted else 0
     joined_ns = time.perf_counter_ns()
-    arrays = version.session.run(plan.run_outputs, inputs, until, halt)
+    ids = first.received.id_field if len(requests) == 1 else b"".join([request.received.id_field for request in requests])
+    arrays = version.run(plan.run_outputs, inputs, until, halt, requests=len(requests), ids=ids)
     outputs = Outputs(requests, arrays, taken_ns, joined_ns, time.perf_counter_ns())
     if is_doubted:
         outputs.processor_ns = time.thread_time_ns() - processor_ns
@@ -53,4 +58,4 @@ def caller_error(version: LoadedVersion, error: RunFailed | InvalidRequest) -> E
 def _check_rows(arrays: Sequence[Array], rows: int) -> None:
     for array in arrays:
         if not array.ndim or len(array) != rows:
-            raise RunFailed(f"an output of shape {list(array.shape)} does not have the {rows} rows of the batch")
+            raise BatchNotSplit(f"an output of shape {list(array.shape)} does not have the {rows} rows of its batch")

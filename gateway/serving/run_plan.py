@@ -61,9 +61,18 @@ class RunPlan:
 
 
 def plan_run(
-    request: RequestSignature, signature: Signature, prediction: Prediction | None, *, is_batched: bool, max_rows: int
+    request: RequestSignature,
+    signature: Signature,
+    prediction: Prediction | None,
+    *,
+    is_batched: bool,
+    max_rows: int,
+    batched_inputs: frozenset[tuple[str, ...]] = frozenset(),
 ) -> RunPlan:
-    """Checks a request against a version's signature and returns its plan. Raises InvalidRequest naming the tensor."""
+    """
+    Checks a request against a version's signature and returns its plan. A request with optional inputs has to run alone
+    unless ``batched_inputs`` has the set of their names, in alphabetical order. Raises InvalidRequest naming the tensor.
+    """
     given = {tensor.name: index for index, tensor in enumerate(request.inputs)}
     for name in given.keys() - {spec.name for spec in signature.inputs}:  # before missing ones: it may be misspelt
         expected = ", ".join(spec.name for spec in signature.inputs)
@@ -81,7 +90,9 @@ def plan_run(
     is_eager = not request.raw_sizes or bool(regions) or any(feed.datatype in _EAGER for feed in feeds)
     rows = _rows(feeds)
     group = None
-    if is_batched and 0 < rows <= max_rows:
+    fed = {feed.name for feed in feeds}
+    optional = tuple(spec.name for spec in signature.inputs if spec.is_optional and spec.name in fed)
+    if is_batched and 0 < rows <= max_rows and (not optional or tuple(sorted(optional)) in batched_inputs):
         group = (outputs, is_eager, bool(request.placements), classes, tuple((feed.name, feed.shape[1:]) for feed in feeds))
     run_outputs = _run_outputs(outputs, prediction)
     is_composed = bool(request.placements or classes)

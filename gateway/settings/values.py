@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.settings.address import Address
+from gateway.settings.cpu_share import cpu_share
 from gateway.settings.sections import DataPortSettings, LoadingSettings, PredictionSettings, RequestSettings, check_range
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -28,8 +29,8 @@ def default_home() -> Path:
 
 
 def cores() -> int:
-    """Returns the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Returns the number of cores that this process may use, by its affinity and its CPU quota."""
+    return cpu_share().usable
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,8 @@ class Settings:
     home: folder of the registry, the artifacts and the prediction log; made if missing.
     admin_address: where administration is served; default 127.0.0.1:9001.
     http_address: where metrics and health are served; default 0.0.0.0:8002.
-    workers: worker processes; default one per core, 0 for control and one worker in one process.
+    workers: worker processes; default one per core that the affinity and the CPU quota permit, 0 for control and one worker
+        in one process.
     grace_s: seconds that calls in flight have at a stop, then they are cancelled; default 30.
     log_level: debug, info, warning or error.
     """

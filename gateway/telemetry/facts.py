@@ -35,6 +35,19 @@ class WorkerFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class DeathCount:
+    """
+    Workers, or isolated versions' own processes, that died of a ``signal`` while they ran a version; "" and 0 if they ran
+    none.
+    """
+
+    model: str
+    version: int
+    signal: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class VersionFacts:
     """One version in one worker, from `contract.observed.ObservedVersion`. ``load_s`` is the duration of its load."""
 
@@ -124,6 +137,8 @@ class MetricsFacts:
     workers: tuple[WorkerFacts, ...] = ()
     versions: tuple[VersionFacts, ...] = ()
     routes: tuple[RouteFacts, ...] = ()
+    deaths: tuple[DeathCount, ...] = ()
+    isolated_deaths: tuple[DeathCount, ...] = ()
     swaps: tuple[SwapCounts, ...] = ()
     quality: tuple[QualityFacts, ...] = ()
     predictions_recorded: int = 0

@@ -13,13 +13,22 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from gateway.contract.counts import LATENCY_BOUNDS_S, ArmCounts, ShadowCounts
-from gateway.telemetry.facts import SWAP_BOUNDS_S, FeedbackCounts, MetricsFacts, QualityFacts, VersionFacts, WorkerFacts
+from gateway.telemetry.facts import (
+    SWAP_BOUNDS_S,
+    DeathCount,
+    FeedbackCounts,
+    MetricsFacts,
+    QualityFacts,
+    VersionFacts,
+    WorkerFacts,
+)
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BATCH_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)  # rows; upper bounds of the buckets of a run's size
 ARM = ("model", "version", "arm")
 SHADOW = ("model", "primary", "version")
 VERSION = ("worker", "model", "version")
+DEATH = ("model", "version", "signal")
 
 # name without prefix and _total, help, value
 _ARM_COUNTERS: tuple[tuple[str, str, Callable[[ArmCounts], float]], ...] = (
@@ -175,12 +184,19 @@ def _loading(facts: MetricsFacts) -> Iterator[Metric]:
     yield _gauge("on_demand_parked", "Requests that wait in a worker for their version.", ("worker",), parked)
 
 
+def _deaths(counts: Sequence[DeathCount]) -> list[tuple[tuple[str, ...], float]]:
+    return [((one.model, str(one.version or ""), one.signal), one.count) for one in counts]
+
+
 def _workers(facts: MetricsFacts) -> Iterator[Metric]:
     workers = [((str(worker.worker),), worker) for worker in sorted(facts.workers, key=lambda worker: worker.worker)]
     for name, text, value in _WORKER_GAUGES:
         yield _gauge(name, text, ("worker",), [(labels, value(worker)) for labels, worker in workers])
     restarts = [(labels, worker.restarts) for labels, worker in workers]
     yield _counter("worker_restarts", "Restarts after the worker died.", ("worker",), restarts)
+    died = "Workers that died while they ran a version, by signal; without a version if they ran none."
+    yield _counter("worker_deaths", died, DEATH, _deaths(facts.deaths))
+    yield _counter("isolated_deaths", "Deaths of isolated versions' own processes.", DEATH, _deaths(facts.isolated_deaths))
     replaced = [(labels, worker.replacements) for labels, worker in workers if worker.replacements is not None]
     yield _counter("worker_replacements", "Replacements of a worker by a rolling restart.", ("worker",), replaced)
     started = [(labels, worker.started_at) for labels, worker in workers if worker.started_at]

@@ -23,6 +23,7 @@ from gateway.contract.observed import Observed, Report, Reported
 from gateway.contract.predictions import PredictionBatch
 from gateway.contract.traces import RequestTrace, Traces
 from gateway.serving.lane.call import Lane
+from gateway.telemetry.limited_log import LimitedLog
 from gateway.versions.loaded import Loader
 from gateway.versions.manager import Executor, VersionManager
 from gateway.versions.snapshot import Snapshot
@@ -32,7 +33,7 @@ from gateway.worker.prediction_buffer import PredictionBuffer
 
 DRAIN_POLL_S = 0.01  # seconds between two ticks while versions drain, as the last lease does not notify the manager
 STOP_TIMEOUT_S = 5.0  # seconds that the loop has to end
-_log = structlog.get_logger("interlock.worker")
+_limited = LimitedLog(structlog.get_logger("interlock.worker"))
 
 
 class Plane(Protocol):
@@ -88,9 +89,10 @@ class Upkeep:
         executor: Executor,
         clock: Clock,
         report_period_s: float,
+        isolated_deaths: Callable[[], dict[str, int]] = dict,
     ) -> None:
         self._plane, self._clock, self._period_s = plane, clock, report_period_s
-        self._incarnation = hello.incarnation
+        self._incarnation, self._isolated_deaths = hello.incarnation, isolated_deaths
         self.link = ControlLink(connect, hello, on_connected=self._connected, on_message=self._take)
         self.manager = VersionManager(loader, publish, self._announce, executor, clock, wake=self._wake_up)
         self.has_state = threading.Event()
@@ -164,7 +166,7 @@ class Upkeep:
             try:
                 pause_s = self.step()
             except Exception as error:  # the loop's supervisor: the next step tries again
-                _log.error("upkeep_failed", exc_info=error)
+                _limited.error("upkeep_failed", exc_info=error)
                 pause_s = self._period_s
         self.link.send(self._observed(self.manager.observed()))
         self._report_counts()
@@ -208,6 +210,7 @@ class Upkeep:
                 counts,
                 incarnation=self._incarnation,
                 loads=self.manager.loads(),
+                isolated_deaths=self._isolated_deaths(),
                 connections=self.connections.count(is_fresh=is_asked),
                 predictions_dropped=counts.predictions_dropped + self._predictions.dropped,
             )

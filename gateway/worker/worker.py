@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from gateway.contract.desired import DesiredState
 from gateway.contract.handshake import PROTOCOL, Hello
 from gateway.contract.link import Link
 from gateway.contract.questions import AnyAnswerValue, AnyQuestion, LoadVersionQuestion
+from gateway.contract.run_notes import RunNotes
 from gateway.errors import NotReady
 from gateway.quality.prediction_id import EPOCHS
 from gateway.runtime.scheduling import least_important, reading_the_network, starting_threads
@@ -38,7 +40,7 @@ from gateway.serving.lane.server import (
     make_server,
 )
 from gateway.settings.values import Settings, cores
-from gateway.versions.loaded import Loader
+from gateway.versions.loaded import NOBODYS_NOTES, Loader
 from gateway.versions.snapshot import Snapshot
 from gateway.worker.state_file import read_state
 from gateway.worker.upkeep import Plane, Upkeep
@@ -79,10 +81,14 @@ class WorkerLimits:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of a worker that serve: the data plane, and what loads versions for it."""
+    """
+    The parts of a worker that serve: the data plane, what loads versions for it, and the deaths of isolated ones by
+    ``model|version|signal``.
+    """
 
     plane: Plane
     loader: Loader
+    isolated_deaths: Callable[[], dict[str, int]] = dict
 
 
 MakeParts = Callable[[Settings, Hello, Clock], Parts]
@@ -91,7 +97,8 @@ MakeParts = Callable[[Settings, Hello, Clock], Parts]
 class Worker:
     """
     ``connect`` makes a connection to control (OSError while it is away). ``state_file`` is where control writes the last
-    desired state. `start` returns when the port takes requests, `stop` when no request is in flight.
+    desired state. ``notes`` tell the supervisor what ran if this process dies. `start` returns when the port takes requests,
+    `stop` when no request is in flight.
     """
 
     def __init__(
@@ -104,6 +111,7 @@ class Worker:
         clock: Clock,
         limits: WorkerLimits = WorkerLimits(),
         make_parts: MakeParts | None = None,
+        notes: RunNotes = NOBODYS_NOTES,
     ) -> None:
         self._settings, self._life, self._limits, self._state_file = settings, life, limits, state_file
         epoch = secrets.randbelow(EPOCHS)
@@ -123,7 +131,7 @@ class Worker:
         self.place = f"{life.number}/{max(settings.worker_processes, life.number + 1)}"
         self.snapshot = Snapshot()
         self.is_serving = False
-        parts = (make_parts or _serving_parts)(settings, hello, clock)
+        parts = (make_parts or partial(_serving_parts, notes))(settings, hello, clock)
         self._plane = parts.plane
         # Loading yields to serving. Not if ONNX Runtime makes threads for runs: they would inherit the low priority.
         yielding = least_important if model_threads(settings) == 1 else None
@@ -138,6 +146,7 @@ class Worker:
             executor=self._executor,
             clock=clock,
             report_period_s=limits.report_period_s,
+            isolated_deaths=parts.isolated_deaths,
         )
         if settings.requests.on_demand:
             self._plane.load_on_demand(self._load_version)
@@ -268,7 +277,7 @@ def model_threads(settings: Settings) -> int:
     return max(1, cores() // settings.worker_processes)
 
 
-def _serving_parts(settings: Settings, hello: Hello, clock: Clock) -> Parts:
+def _serving_parts(notes: RunNotes, settings: Settings, hello: Hello, clock: Clock) -> Parts:
     """Builds the real parts. Imported late, so that a worker around other parts needs no runtime."""
     from gateway.api.status_codes import describe
     from gateway.serving.plane import DataPlane
@@ -287,4 +296,5 @@ def _serving_parts(settings: Settings, hello: Hello, clock: Clock) -> Parts:
         recent=recent,
         clock=clock,
     )
-    return Parts(plane, OnnxLoader(model_threads(settings), recent))
+    loader = OnnxLoader(model_threads(settings), recent, notes)
+    return Parts(plane, loader, loader.isolated_deaths.counts)

@@ -24,6 +24,7 @@ from gateway.quality.feedback_rules import problem
 from gateway.quality.log.log_values import LogCounts
 from gateway.quality.metrics import VersionQuality
 from gateway.quality.prediction_id import parse
+from gateway.quality.vocabulary import Vocabulary
 from gateway.versions.policy import next_route
 
 
@@ -185,7 +186,7 @@ class FakeLog:
     def __init__(self, *, share: float = 1.0, waiting: int = 0) -> None:
         self.epochs: list[tuple[int, str]] = []
         self.batches: list[PredictionBatch] = []
-        self.classes: dict[tuple[str, int], tuple[str, ...]] = {}
+        self.vocabularies: dict[tuple[str, int], Vocabulary] = {}
         self.accepted: list[Feedback] = []
         self.log_counts = LogCounts()
         self.share, self.waiting = share, waiting
@@ -196,8 +197,8 @@ class FakeLog:
     def know_epoch(self, epoch: int, incarnation: str) -> None:
         self.epochs.append((epoch, incarnation))
 
-    def know_classes(self, model: str, version: int, classes: Sequence[str]) -> None:
-        self.classes[model, version] = tuple(classes)
+    def know_vocabulary(self, model: str, version: int, vocabulary: Vocabulary) -> None:
+        self.vocabularies[model, version] = vocabulary
 
     def record(self, batches: Sequence[PredictionBatch]) -> None:
         if self.failures:

@@ -10,6 +10,7 @@ from gateway.process.backoff import (
     LONGEST_DELAY_S,
     Deaths,
     after_death,
+    after_failed_start,
     delay_s,
     is_hopeless,
 )
@@ -36,6 +37,13 @@ def test_a_long_life_forgives_earlier_deaths() -> None:
     assert (delay_s(deaths), deaths.total) == (0.0, 7)
 
 
+def test_a_death_whose_cause_is_known_makes_no_later_start_wait() -> None:
+    deaths = _deaths(2, served=True)
+    after = after_death(deaths, lived_s=0.1, served=True, is_explained=True)
+    assert (delay_s(after), after.total) == (delay_s(deaths), 3)
+    assert delay_s(after_death(Deaths(), lived_s=0.1, served=True, is_explained=True)) == 0.0
+
+
 def test_a_child_that_never_served_is_given_up_after_five_deaths() -> None:
     assert not is_hopeless(_deaths(HOPELESS_STARTS - 1, served=False), exit_code=1)
     assert is_hopeless(_deaths(HOPELESS_STARTS, served=False), exit_code=1)
@@ -50,3 +58,8 @@ def test_a_child_that_has_served_is_never_given_up() -> None:
     for _ in range(100):
         deaths = after_death(deaths, lived_s=0.1, served=False)
     assert not is_hopeless(deaths, exit_code=EXIT_MISCONFIGURED)
+
+
+def test_a_start_that_the_system_refuses_waits_as_after_a_death_and_is_none() -> None:
+    refused = after_failed_start(after_failed_start(_deaths(1, served=True)))
+    assert (refused.total, delay_s(refused), is_hopeless(refused, exit_code=None)) == (1, 0.2, False)

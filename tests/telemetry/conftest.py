@@ -9,6 +9,7 @@ from gateway.contract.counts import ShadowCounts
 from gateway.contract.version_state import VersionState
 from gateway.telemetry.aggregate import Aggregate
 from gateway.telemetry.facts import (
+    DeathCount,
     FeedbackCounts,
     MetricsFacts,
     OnDemandCounts,
@@ -49,6 +50,8 @@ def full_facts() -> MetricsFacts:
         ),
         versions=(VersionFacts(0, "digits", 2, VersionState.READY, memory_bytes=4096, in_flight=1, load_s=0.2),),
         routes=(RouteFacts("digits", 7, {2: 0.7, 3: 0.3}, shadow=3, shadow_percent=50.0),),
+        deaths=(DeathCount("digits", 3, "SIGFPE", 2),),
+        isolated_deaths=(DeathCount("digits", 3, "SIGFPE", 1),),
         swaps=recorder.counts(),
         quality=(
             QualityFacts("digits", 2, "default", 100, 50, 0.5, 0.97, 0.96, 0.95, 0.955),

@@ -1,10 +1,12 @@
-"""A change of a deployment's settings: a value for each setting that changes, None for the others. Pure."""
+"""Changes of a deployment's settings: as asked for, a value for each setting that changes; and as made. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
 from registry.deployment import Batching, Deployment, configured
+
+_NAMES = {"has_adaptive_limit": "adaptive_limit"}  # where the protocol's name is another
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class DeploymentSettings:
     batching: BatchingChange = NO_CHANGE
     rollback_window_s: float | None = None
     swap_order: str | None = None
+    isolation: str | None = None
 
     def applied_to(self, present: Deployment) -> Deployment:
         """Returns the next deployment. Raises InvalidValue that names the setting."""
@@ -43,4 +46,35 @@ class DeploymentSettings:
             batching=self.batching.applied_to(present.batching),
             rollback_window_s=present.rollback_window_s if self.rollback_window_s is None else self.rollback_window_s,
             swap_order=self.swap_order,
+            isolation=self.isolation,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class SettingChange:
+    """One setting before and after a change, in words. ``name`` is the protocol's, e.g. batching.max_rows."""
+
+    name: str
+    before: str
+    after: str
+
+
+def changed_settings(before: Deployment, after: Deployment) -> tuple[SettingChange, ...]:
+    """Returns the settings in which two deployments differ."""
+    was, now = _settings(before), _settings(after)
+    return tuple(SettingChange(name, was[name], now[name]) for name in now if was[name] != now[name])
+
+
+def _settings(deployment: Deployment) -> dict[str, str]:
+    batching = deployment.batching
+    found = {f"batching.{_NAMES.get(field.name, field.name)}": getattr(batching, field.name) for field in fields(batching)}
+    found |= {"rollback_window_s": deployment.rollback_window_s, "swap_order": deployment.swap_order}
+    return {name: _word(value) for name, value in found.items()}
+
+
+def _word(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return ",".join(map(str, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from gateway.contract.desired import DesiredModel, DesiredRoute, DesiredVersion
+from registry.batching import can_split
 from registry.deployment import Batching, Deployment
 from registry.versions import ModelVersion
 
@@ -146,7 +147,8 @@ def desired_model(name: str, plan: ModelPlan, find: Callable[[str, int], Found])
     Returns one model's part of the desired state; None if no version should be loaded. ``find(model, number)`` returns a
     registered version.
     """
-    versions = tuple(_version(find(name, number), batching) for number, batching in held(plan).items())
+    isolation = plan.deployment.isolation if plan.deployment else "none"
+    versions = tuple(_version(find(name, number), batching, isolation) for number, batching in held(plan).items())
     if not versions and not plan.freed:
         return None
     made = route(plan)
@@ -161,7 +163,7 @@ def _unavailable(plan: ModelPlan) -> str:
     return f"{old} is freed before the next version is loaded (swap order memory)"
 
 
-def _version(found: Found, batching: Batching) -> DesiredVersion:
+def _version(found: Found, batching: Batching, isolation: str) -> DesiredVersion:
     version, facts = found.version, found.version.facts
     return DesiredVersion(
         number=version.number,
@@ -173,4 +175,7 @@ def _version(found: Found, batching: Batching) -> DesiredVersion:
         batching=batching,
         examples=found.examples,
         session_config=found.session_config,
+        batched_inputs=facts.batched_inputs,
+        can_split=can_split(facts),
+        isolation=isolation,
     )

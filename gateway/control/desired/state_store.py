@@ -18,12 +18,14 @@ from gateway.clock import Clock
 from gateway.contract.desired import DesiredModel, DesiredState, Region
 from gateway.control.catalog.layout_store import LayoutStore
 from gateway.control.desired.reconcile import Found, ModelPlan, Preparing, desired_model, held, keeps_warm, warm_until
+from gateway.telemetry.limited_log import LimitedLog
 from registry.deployment import Deployment
 from registry.errors import ArtifactCorrupt
 from registry.registry import Registry
-from registry.versions import Model, ModelVersion
+from registry.versions import Facts, Model, ModelVersion
 
 _log = structlog.get_logger("interlock.control")
+_limited = LimitedLog(_log)
 
 
 class DesiredStateStore:
@@ -60,6 +62,7 @@ class DesiredStateStore:
         self._made: dict[str, tuple[ModelPlan, DesiredModel | None]] = {}  # the last result per plan
         self._state: DesiredState | None = None
         self._last_revision = 0
+        self._is_written = True  # the file has `_state`; else `publish` writes it again
 
     # ---- reading the registry --------------------------------------------------------------------------------------
 
@@ -152,6 +155,11 @@ class DesiredStateStore:
         found = {key: self._layouts.chosen(version) for key, version in versions.items()}
         return {key: f"{one.layout.mode}: {one.layout.reason}" for key, one in found.items() if one is not None}
 
+    def facts(self) -> Mapping[tuple[str, int], Facts]:
+        """Returns the facts about versions that are or were in the desired state."""
+        with self._lock:
+            return {key: found.version.facts for key, found in self._versions.items()}
+
     def collect_layouts(self) -> None:
         """Removes serving layouts that no version in the desired state needs."""
         if self._layouts is not None:
@@ -197,6 +205,13 @@ class DesiredStateStore:
             self._preparing.pop(deployment.model, None)
             self._freed.pop(deployment.model, None)
             self._take_deployment(deployment)
+            return self.publish().revision
+
+    def take_version(self, version: ModelVersion) -> int:
+        """Takes a version of which more is known than before. Returns the desired state's revision."""
+        with self._lock:
+            self._versions.pop((version.model, version.number), None)
+            self._made.pop(version.model, None)
             return self.publish().revision
 
     def change_model(self, model: Model) -> int:
@@ -316,6 +331,8 @@ class DesiredStateStore:
                 self._state = DesiredState(self._last_revision, models, regions)
                 self._write(self._state)
                 self._broadcast(self._state)
+            elif not self._is_written:
+                self._write(self._state)
             return self._state
 
     def _model(self, name: str, plan: ModelPlan) -> DesiredModel | None:
@@ -329,14 +346,17 @@ class DesiredStateStore:
     def _write(self, state: DesiredState) -> None:
         """
         Writes the state before it is sent, so that a worker that starts while control is away is never behind the others.
-        Does not sync: after a loss of power control derives it anew from the registry.
+        Does not sync: after a loss of power control derives it anew from the registry. A failure is logged, and the next
+        `publish` tries again: until then only a worker that starts without control would be behind.
         """
         trial = self._file.with_suffix(".tmp")
         try:
             trial.write_bytes(msgspec.json.encode(state))
             trial.replace(self._file)
-        except OSError as error:  # serving goes on; only a worker that starts without control would be behind
-            _log.error("desired_state_not_written", path=str(self._file), error=str(error))
+            self._is_written = True
+        except OSError as error:
+            self._is_written = False
+            _limited.error("desired_state_not_written", path=str(self._file), error=str(error))
 
 
 def _last_state(file: Path) -> DesiredState:

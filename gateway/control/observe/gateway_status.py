@@ -5,16 +5,19 @@ The gateway's status, composed from the plans of its models, the workers' report
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from gateway.contract.counts import ArmCounts, ShadowCounts
 from gateway.contract.observed import ObservedVersion
 from gateway.contract.version_state import VersionState
-from gateway.control.desired.reconcile import ModelPlan, roles
+from gateway.control.crashes.decide import NO_CRASHES, CrashView
+from gateway.control.desired.reconcile import ModelPlan, held, roles
 from gateway.control.fleet.progress import FleetView, WorkerView
 from gateway.telemetry.merged_counts import Merged, by_version, quantile, summed
-from registry.deployment import PARTS, Deployment
+from registry.batching import batching_state
+from registry.deployment import PARTS, Batching, Deployment
+from registry.versions import Facts
 
 # From the least to the most advanced state. An unknown state counts as the least advanced.
 _ADVANCE: tuple[str, ...] = (
@@ -37,7 +40,8 @@ class WorkerStatus:
 
     ``state`` is serving, starting, draining or away. ``restarts`` counts deaths, ``replacements`` counts rolling restarts.
     ``requests`` is the number of requests answered by all incarnations of the worker that control has seen. ``connections``
-    is -1 if not known. ``started_at`` is Unix seconds; it and ``pid`` are 0 while the worker is away.
+    is -1 if not known. ``started_at`` is Unix seconds; it and ``pid`` are 0 while the worker is away. ``last_death`` says how
+    its last process died, and of what.
     """
 
     worker: int
@@ -51,6 +55,7 @@ class WorkerStatus:
     requests: int = 0
     in_flight: int = 0
     connections: int = -1
+    last_death: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,9 @@ class VersionStatus:
 
     ``state`` is the least advanced one. ``private_bytes`` and ``in_flight`` are sums; ``load_ms`` and ``mapped_bytes`` (shared
     by the workers) are the largest value; ``memory_bytes`` is private plus mapped. ``layout`` is the form of large weights,
-    and the reason for it. Counts are those of callers (arms default, candidate and pinned); latencies are in seconds.
+    and the reason for it; ``batching`` is the ground on which requests share runs, or why they do not. ``deaths`` counts
+    processes that died while they ran the version. Counts are those of callers (arms default, candidate and pinned);
+    latencies are in seconds.
     """
 
     version: int
@@ -82,6 +89,8 @@ class VersionStatus:
     private_bytes: int = 0
     mapped_bytes: int = 0
     layout: str = ""
+    batching: str = ""
+    deaths: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,20 +127,26 @@ def gateway_status(
     view: FleetView,
     merged: Merged,
     layouts: Mapping[tuple[str, int], str] = MappingProxyType({}),
+    facts: Mapping[tuple[str, int], Facts] = MappingProxyType({}),
+    crashes: CrashView = NO_CRASHES,
 ) -> GatewayStatus:
-    """Returns the status of all workers and of the models in ``plans``. ``layouts`` is by model and version."""
-    counts = _Counts(by_version(merged), _by_shadow(merged), layouts)
+    """
+    Returns the status of all workers and of the models in ``plans``. ``layouts`` and ``facts`` are by model and version.
+    """
+    counts = _Counts(by_version(merged), _by_shadow(merged), layouts, facts, crashes)
     models = tuple(_model(name, plan, view, counts) for name, plan in plans.items())
-    return GatewayStatus(_workers(view, merged), models, readiness(plans, view))
+    return GatewayStatus(_workers(view, merged, crashes), models, readiness(plans, view))
 
 
 @dataclass(frozen=True, slots=True)
 class _Counts:
-    """Counts and layouts by (model, version); shadow counts by the version that is the shadow."""
+    """Counts, layouts, facts and crashes by (model, version); shadow counts by the version that is the shadow."""
 
     arms: Mapping[tuple[str, int], Sequence[ArmCounts]]
     shadows: Mapping[tuple[str, int], Sequence[ShadowCounts]]
     layouts: Mapping[tuple[str, int], str]
+    facts: Mapping[tuple[str, int], Facts]
+    crashes: CrashView
 
 
 def _by_shadow(merged: Merged) -> dict[tuple[str, int], list[ShadowCounts]]:
@@ -141,13 +156,14 @@ def _by_shadow(merged: Merged) -> dict[tuple[str, int], list[ShadowCounts]]:
     return found
 
 
-def _workers(view: FleetView, merged: Merged) -> tuple[WorkerStatus, ...]:
+def _workers(view: FleetView, merged: Merged, crashes: CrashView) -> tuple[WorkerStatus, ...]:
     present = [_worker(worker, view, merged) for worker in view.lives()]
     absent = [
         WorkerStatus(number, "away", restarts=view.restarts.get(number, 0), requests=merged.worker_requests.get(number, 0))
         for number in view.away()
     ]
-    return tuple(sorted([*present, *absent], key=lambda worker: worker.worker))
+    workers = (replace(worker, last_death=crashes.last.get(worker.worker, "")) for worker in [*present, *absent])
+    return tuple(sorted(workers, key=lambda worker: worker.worker))
 
 
 def _worker(worker: WorkerView, view: FleetView, merged: Merged) -> WorkerStatus:
@@ -176,14 +192,19 @@ def _worker_state(worker: WorkerView) -> str:
 def _model(name: str, plan: ModelPlan, view: FleetView, counts: _Counts) -> ModelStatus:
     weights = plan.deployment.weights() if plan.deployment else {}
     versions = tuple(
-        _version(name, number, names, weights.get(number, 0) * 100 / PARTS, view, counts)
+        _version(name, number, names, weights.get(number, 0) * 100 / PARTS, view, counts, _batching(name, number, plan, counts))
         for number, names in sorted(roles(plan).items())
     )
     return ModelStatus(name, plan.deployment, versions)
 
 
+def _batching(model: str, number: int, plan: ModelPlan, counted: _Counts) -> str:
+    facts = counted.facts.get((model, number))
+    return batching_state(held(plan).get(number, Batching()), facts) if facts is not None else ""
+
+
 def _version(
-    model: str, number: int, names: tuple[str, ...], percent: float, view: FleetView, counted: _Counts
+    model: str, number: int, names: tuple[str, ...], percent: float, view: FleetView, counted: _Counts, batching: str
 ) -> VersionStatus:
     observed = [worker.version(model, number) for worker in view.attached.values()]
     seen = [version for version in observed if version is not None]
@@ -212,6 +233,8 @@ def _version(
         private_bytes=private_bytes,
         mapped_bytes=mapped_bytes,
         layout=counted.layouts.get((model, number), ""),
+        batching=batching,
+        deaths=counted.crashes.deaths.get((model, number), 0),
     )
 
 

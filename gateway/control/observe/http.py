@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import socket
-import socketserver
 import sys
 import threading
 import time
@@ -22,16 +21,22 @@ from typing import Any
 
 import structlog
 
+from gateway.process.wildcard import bound
+from gateway.settings.address import Address
+from gateway.telemetry.descriptor_limit import USED_UP, explained
+from gateway.telemetry.limited_log import LimitedLog
 from gateway.telemetry.prometheus import CONTENT_TYPE
 
 READ_TIMEOUT_S = 5.0  # s; longest wait for the next bytes of a request
 CONNECTION_TIMEOUT_S = 15.0  # s; longest duration of a connection, even if bytes still arrive
 MAX_CONNECTIONS = 64  # connections at a time, each with a thread; further ones get 503
+ACCEPT_PAUSE_S = 0.1  # s; between two attempts to accept a connection while descriptors are used up
 JSON_TYPE = "application/json"
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _BROKEN = b"HTTP/1.1 500 Internal Server Error\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 _log = structlog.get_logger("interlock.http")
+_limited = LimitedLog(_log)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +68,15 @@ class HttpServer:
 
     def start(self) -> str:
         """Listens, serves in a thread, and returns the bound address. Raises OSError, naming the address."""
-        host, port = _split(self._address)
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        address = Address.parse(self._address)
         try:
-            server = _Server((host, port), partial(_HttpHandler, self._pages), family)
+            server = _Server(address, partial(_HttpHandler, self._pages))
         except OSError as error:
             raise OSError(error.errno, f"cannot listen for HTTP on {self._address}: {error.strerror or error}") from error
         self._server = server
         self._thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="http", daemon=True)
         self._thread.start()
-        return f"[{host}]:{server.server_port}" if family == socket.AF_INET6 else f"{host}:{server.server_port}"
+        return str(Address(address.host, server.server_port))
 
     def stop(self) -> None:
         """Closes the port and every connection. Safe to call twice."""
@@ -104,31 +108,36 @@ def _json(status: int, facts: dict[str, object]) -> _HttpAnswer:
     return _HttpAnswer(status, JSON_TYPE, json.dumps(facts).encode() + b"\n")
 
 
-def _split(address: str) -> tuple[str, int]:
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65535:
-        raise ValueError(f"HTTP address: got {address!r}, expected host:port")
-    return host.strip("[]"), int(port)
-
-
 class _Server(ThreadingHTTPServer):
     """Bounds the number of connections and their time."""
 
     daemon_threads = True
-    allow_reuse_address = True
-    allow_reuse_port = True  # the supervisor keeps the port reserved while a restarted control binds it
     request_queue_size = MAX_CONNECTIONS
 
-    def __init__(self, address: tuple[str, int], handler: Any, family: socket.AddressFamily) -> None:
-        self.address_family = family
+    def __init__(self, address: Address, handler: Any) -> None:
         self._opened: dict[socket.socket, float] = {}
         self._guard = threading.Lock()
-        super().__init__(address, handler)
+        super().__init__((address.host, address.port), handler, bind_and_activate=False)
+        self.socket.close()  # the one that socketserver has made for one family
+        # The supervisor keeps the port reserved while a restarted control binds it: hence SO_REUSEPORT.
+        self.socket = bound(address, [socket.SO_REUSEADDR, socket.SO_REUSEPORT])
+        try:
+            self.server_address = self.socket.getsockname()
+            self.server_name, self.server_port = address.host, self.server_address[1]
+            self.server_activate()
+        except OSError:
+            self.server_close()
+            raise
 
-    def server_bind(self) -> None:
-        """Binds as TCPServer does: HTTPServer would ask DNS for this machine's name."""
-        socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+    def get_request(self) -> Any:
+        """Accepts a connection. Pauses if descriptors are used up, as the connection stays in the queue and wakes the loop."""
+        try:
+            return super().get_request()
+        except OSError as error:
+            if error.errno in USED_UP:
+                _limited.error("http_not_accepted", error=explained(error))
+                time.sleep(ACCEPT_PAUSE_S)
+            raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._guard:

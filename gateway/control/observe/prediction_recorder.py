@@ -10,12 +10,13 @@ import structlog
 from gateway.clock import Clock
 from gateway.contract.predictions import PredictionBatch
 from gateway.quality.prediction_store import PredictionStore
+from gateway.telemetry.limited_log import LimitedLog
 
 MAX_WAITING = 20_000  # batches in the queue; further ones are dropped and counted
 MAX_BATCHES = 512  # batches in one transaction
 TICK_S = 1.0  # s between two calls of the log's `tick`
 
-_log = structlog.get_logger("interlock.control")
+_limited = LimitedLog(structlog.get_logger("interlock.control"))
 
 
 class PredictionRecorder:
@@ -84,7 +85,7 @@ class PredictionRecorder:
                 self._tick_at = self._clock.monotonic() + TICK_S
                 self._log.tick()
         except Exception as error:  # the supervisor of this loop: a failure must not stop the batches that follow
-            _log.error("predictions_not_recorded", batches=len(batches), exc_info=error)
+            _limited.error("predictions_not_recorded", batches=len(batches), exc_info=error)
         with self._changed:
             self._recorded += len(batches)
             self._changed.notify_all()

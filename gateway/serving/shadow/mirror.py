@@ -203,4 +203,5 @@ def shadow_outputs(shadow: Arm, requests: Sequence[Routed]) -> dict[str, Array]:
             shadow.plan(request.received.signature)  # checks it
     is_joined = len(requests) > 1 or first.inputs is not None
     inputs = join_inputs(requests) if is_joined else decode_inputs(first.received, plan)
-    return dict(zip(plan.run_outputs, shadow.version.session.run(plan.run_outputs, inputs), strict=True))
+    arrays = shadow.version.run(plan.run_outputs, inputs, requests=len(requests), ids=first.received.id_field)
+    return dict(zip(plan.run_outputs, arrays, strict=True))

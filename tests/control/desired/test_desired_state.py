@@ -98,3 +98,14 @@ def test_a_damaged_artifact_stops_only_its_own_model(world: World, make_world: M
         "digits": [True],
         "other": [False],
     }
+
+
+def test_a_state_that_could_not_be_written_is_written_once_it_can_be(world: World) -> None:
+    world.deployed(1)
+    in_the_way = world.control.home.desired_state.with_suffix(".tmp")
+    in_the_way.mkdir()  # nothing can be written there
+    world.done(world.control.traffic.promote("digits", "2"))
+    assert on_disk(world) != world.control.desired.state()
+    in_the_way.rmdir()
+    world.control.tick()
+    assert on_disk(world) == world.control.desired.state()

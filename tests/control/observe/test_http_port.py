@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -154,7 +156,7 @@ def test_a_port_that_is_taken_is_named() -> None:
 
 @pytest.mark.parametrize("address", ["8002", "localhost", "h:99999", "h:x"])
 def test_an_address_without_host_and_port_is_refused(address: str) -> None:
-    with pytest.raises(ValueError, match="expected host:port"):
+    with pytest.raises(ValueError, match="is no address"):
         HttpServer(address, metrics=lambda: b"", is_live=lambda: True, is_ready=lambda: True).start()
 
 
@@ -174,4 +176,35 @@ def test_ipv6_works() -> None:
     except OSError:
         pytest.skip("this machine has no IPv6")
     assert ask(address, "/health/live")[0].status == 200
+    server.stop()
+
+
+def test_a_connection_that_cannot_be_accepted_is_answered_later(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused: list[float] = []
+    accept = socket.socket.accept
+
+    def refuse(listener: socket.socket) -> object:
+        if len(refused) < 3:
+            refused.append(time.monotonic())
+            raise OSError(errno.EMFILE, "Too many open files")
+        return accept(listener)
+
+    monkeypatch.setattr(socket.socket, "accept", refuse)
+    assert ask(address, "/health/live")[0].status == 200
+    assert refused[2] - refused[0] >= 2 * module.ACCEPT_PAUSE_S  # it does not spin
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]"])
+def test_every_interface_includes_both_loopbacks(host: str) -> None:
+    server = HttpServer(f"{host}:0", metrics=lambda: b"", is_live=lambda: True, is_ready=lambda: True)
+    bound = server.start()
+    assert bound.startswith(f"{host}:")
+    port = bound.rpartition(":")[2]
+    try:
+        socket.create_connection(("::1", int(port)), timeout=5).close()
+    except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL:
+            pytest.skip("this machine has no IPv6")
+        raise
+    assert [ask(f"{loopback}:{port}", "/health/live")[0].status for loopback in ("127.0.0.1", "[::1]")] == [200, 200]
     server.stop()
