@@ -50,11 +50,11 @@ class OnnxSession:
     """
 
     def __init__(self, path: Path, *, threads: int = 1, config: Mapping[str, str] = NO_CONFIG) -> None:
-        session = _opened(path, _options(threads, config))
+        self._folders = folders_of(path)
+        session = _opened(path, _options(threads, config), self._folders)
         if any(str(node.type).startswith("seq(map(") for node in session.get_outputs()):
             session = _with_scores(path, threads, config) or session
         self.signature = _signature(session)
-        self._folders = folders_of(path)
         # The binding below the Python wrapper: the wrapper checks again what the request path has checked.
         self._session: Any = session._sess
         specs = (*self.signature.inputs, *self.signature.outputs)
@@ -115,7 +115,8 @@ class ObservingSession:
     def __init__(self, content: bytes, folder: Path) -> None:
         options = _options(1, {"session.model_external_initializers_file_folder_path": str(folder)})
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        self._session: Any = _opened(content, options)._sess
+        self._folders = folders_of(folder / "model.onnx")
+        self._session: Any = _opened(content, options, self._folders)._sess
         outputs = {str(node.name): str(node.type) for node in self._session.outputs_meta}
         self.names = tuple(name for name, kind in outputs.items() if kind.startswith("tensor("))
         inputs = (*self._session.inputs_meta, *self._session.overridable_initializers)
@@ -131,7 +132,7 @@ class ObservingSession:
             values = {name: _value(array, is_bfloat16=name in self._bfloat16) for name, array in inputs.items()}
             return [_array(value) for value in self._session.run_with_ort_values(values, list(outputs), None)]
         except Exception as error:  # onnxruntime raises a dozen unrelated classes here
-            raise RunFailed(caller_text(str(error))) from None
+            raise RunFailed(caller_text(str(error), self._folders)) from None
 
 
 def save_optimized(path: Path, target: Path, *, is_packed: bool) -> None:
@@ -146,7 +147,7 @@ def save_optimized(path: Path, target: Path, *, is_packed: bool) -> None:
         "session.optimized_model_external_initializers_min_size_in_bytes": "1024",
     })  # fmt: skip
     options.optimized_model_filepath = str(target)
-    _opened(path, options)
+    _opened(path, options, folders_of(path))
 
 
 def _options(threads: int, config: Mapping[str, str]) -> Any:
@@ -170,7 +171,7 @@ def _with_scores(path: Path, threads: int, config: Mapping[str, str]) -> Any:
 
     content = with_scores(path)
     folder = {"session.model_external_initializers_file_folder_path": str(path.parent)}
-    return None if content is None else _opened(content, _options(threads, {**config, **folder}))
+    return None if content is None else _opened(content, _options(threads, {**config, **folder}), folders_of(path))
 
 
 @functools.cache
@@ -183,7 +184,8 @@ def _identity() -> Any:
     return session
 
 
-def _opened(model: Path | bytes, options: Any) -> Any:
+def _opened(model: Path | bytes, options: Any, folders: Sequence[str] = ()) -> Any:
+    """Opens a model, of whose ``folders`` callers are not told."""
     with _first:  # two at once would make the arena twice
         _identity()
     try:
@@ -191,7 +193,7 @@ def _opened(model: Path | bytes, options: Any) -> Any:
             model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # onnxruntime raises a dozen unrelated classes here
-        raise LoadRefused(caller_text(str(error), folders_of(model) if isinstance(model, Path) else ())) from None
+        raise LoadRefused(caller_text(str(error), folders)) from None
 
 
 def _value(array: Array, *, is_bfloat16: bool) -> Any:
