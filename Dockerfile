@@ -22,7 +22,9 @@ RUN /opt/builder/bin/python -m pip wheel -qq --no-deps --no-build-isolation -w /
 RUN /opt/interlock/bin/python -m pip install -qq --no-deps --no-index --find-links /opt/wheel interlock
 
 FROM python:3.11-slim
-RUN useradd --system --uid 10001 --home-dir /var/lib/interlock --create-home --shell /usr/sbin/nologin interlock
+# The home belongs to group 0, so that a platform may choose any user id (docker run --user 1234567:0, OpenShift).
+RUN useradd --system --uid 10001 --gid 0 --home-dir /var/lib/interlock --create-home --shell /usr/sbin/nologin interlock \
+    && chmod 0770 /var/lib/interlock
 COPY --from=build /opt/interlock /opt/interlock
 ENV PATH=/opt/interlock/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \

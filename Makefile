@@ -8,7 +8,7 @@ PYTEST_ARGS ?=
 IMAGE ?= interlock
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo serve test check proto bench bench-compare soak bench-peers loadtest image clean
+.PHONY: help setup lock demo serve test check proto bench fuzz bench-compare soak bench-peers loadtest image clean
 
 help: ## lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -52,6 +52,9 @@ check: $(READY) ## checks format, lint, strict types, architecture, and that gen
 
 proto: $(READY) ## generates gateway/protocol/pb from protos/
 	PYTHON=$(BIN)/python protos/generate.sh
+
+fuzz: $(READY) ## looks for a random model whose row proof is wrong (MODELS=20000)
+	RANDOM_MODELS=$(or $(MODELS),20000) $(BIN)/python -m pytest -q tests/runtime/proof/test_random_models.py
 
 bench: $(READY) ## measures the request path, swaps, overload and more against goals (SCENARIO=path runs one)
 	@$(BIN)/python -m loadtests.bench $(if $(SCENARIO),--scenario $(SCENARIO))

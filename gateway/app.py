@@ -17,7 +17,7 @@ import structlog
 
 from gateway import __version__
 from gateway.clock import SystemClock
-from gateway.process.home import write_note
+from gateway.process.home import remove_note, write_note
 from gateway.process.orders import Orders, SupervisorConnection
 from gateway.process.signals import Stop
 from gateway.settings.paths import Home
@@ -90,7 +90,7 @@ def run_in_process(settings: Settings, home: Home, *, on_ready: Callable[[], Non
     with ExitStack() as parts:
         control = build_control(settings, home, parts)
         worker = build_worker(Orders("worker", 0, 0, settings, line=-1), home, joined_to(control))
-        parts.callback(home.note.unlink, missing_ok=True)
+        parts.callback(remove_note, home)
         write_note(home, settings, control_pid=os.getpid(), workers=[(os.getpid(), 0, 0)])
         readiness = Readiness(settings.http_address, on_ready=on_ready, report=report)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 
 from registry.errors import InvalidValue
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
-_NUMBER_LIKE = re.compile(r"[0-9._-]+", re.ASCII)
+_NUMBER_LIKE = re.compile(r"[0-9._-]+|v[0-9]+", re.ASCII)
 _NAME_RULE = "1 to 128 of the letters A-Z a-z, digits, '.', '_' and '-', the first a letter or digit"
 LATEST = "latest"
 MAX_NUMBER = 2**31 - 1  # versions and revisions
@@ -20,6 +21,11 @@ def check_model_name(name: str) -> None:
     """Raises InvalidValue unless ``name`` may name a model."""
     if not _NAME.fullmatch(name):
         raise InvalidValue(f"model: expected {_NAME_RULE}; got {name!r}", field="model")
+
+
+def class_text(label: str) -> str:
+    """Returns the form in which classes are compared: Unicode's NFC, without blanks around it."""
+    return unicodedata.normalize("NFC", label).strip()
 
 
 def check_alias(alias: str) -> None:
@@ -52,12 +58,14 @@ def check_text(field: str, value: str, *, most: int = MAX_TEXT) -> None:
 
 def version_number(ref: str | int) -> int | None:
     """
-    Returns the number that ``ref`` writes out; None if it is a word (an alias or ``latest``). No version has the number 0.
+    Returns the number that ``ref`` writes out, as 5, 05 or v5; None if it is a word (an alias or ``latest``). No version has
+    the number 0. An alias such as v5 cannot be set any more, but one that is there goes before the number.
     """
     if isinstance(ref, str):
-        if not (ref.isascii() and ref.isdigit()):
+        digits = ref.removeprefix("v")
+        if not (digits.isascii() and digits.isdigit()):
             return None
-        ref = int(ref) if len(ref) < 20 else 0
+        ref = int(digits) if len(digits) < 20 else 0
     return ref if 1 <= ref <= MAX_NUMBER else 0
 
 

@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 from registry.errors import InvalidModel
 from registry.external_data import check_external_files
 from registry.signature import Signature, TensorSpec
+from registry.zip_maps import ScoreMap, score_maps
 
 _TENSOR = onnx.TensorProto
 _DATATYPES: dict[int, str] = {
@@ -52,6 +53,7 @@ class ModelFile:
     """
     The facts that an ONNX file states. ``sha256`` (hex) and ``size_bytes`` are of the very bytes that were read.
     ``external_files`` are the relative POSIX paths, below the file's folder, of the weights that it keeps elsewhere.
+    ``score_maps`` are outputs that are maps in the file and tensors of scores in the signature.
     """
 
     path: Path
@@ -59,6 +61,7 @@ class ModelFile:
     external_files: tuple[str, ...]
     sha256: str
     size_bytes: int
+    score_maps: tuple[ScoreMap, ...] = ()
 
 
 def read_model(path: Path) -> ModelFile:
@@ -70,13 +73,20 @@ def read_model(path: Path) -> ModelFile:
     model = _parsed(path.name, content)
     graph = model.graph
     inputs = tuple(_spec("input", value, _is_optional(model, value)) for value in _real_inputs(model))
-    outputs = tuple(_spec("output", value, is_optional=False) for value in graph.output)
+    maps = {one.output: one for one in score_maps(model)}
+    outputs = tuple(
+        TensorSpec(value.name, "FP32", (-1, len(maps[value.name].classes)))
+        if value.name in maps
+        else _spec("output", value, is_optional=False)
+        for value in graph.output
+    )
     return ModelFile(
         path=path,
         signature=Signature(inputs, outputs),
         external_files=check_external_files(path.parent, _external_tensors(model)),
         sha256=hashlib.sha256(content).hexdigest(),
         size_bytes=len(content),
+        score_maps=tuple(maps.values()),
     )
 
 
@@ -128,7 +138,7 @@ def _real_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
 
 
 def _is_optional(model: onnx.ModelProto, value: onnx.ValueInfoProto) -> bool:
-    return any(value.name == tensor.name for tensor in model.graph.initializer)
+    return value.name in _initializers(model)
 
 
 def _spec(role: str, value: onnx.ValueInfoProto, is_optional: bool) -> TensorSpec:
@@ -151,8 +161,8 @@ def _spec(role: str, value: onnx.ValueInfoProto, is_optional: bool) -> TensorSpe
 def _other_kind(value: onnx.TypeProto, kind: str | None) -> str:
     if kind == "sequence_type" and value.sequence_type.elem_type.WhichOneof("value") == "map_type":
         return (
-            "is a sequence of maps, for which the protocol has no form: export the classifier with "
-            "`options={id(model): {'zipmap': False}}` (skl2onnx) or zipmap=False to get a tensor of scores"
+            "is a sequence of maps that no ZipMap makes of scores, for which the protocol has no form: export the tensor that "
+            "the maps are made of"
         )
     advice = {
         "sequence_type": "is a sequence, for which the protocol has no form: export it as tensors (for maps: zipmap=False)",

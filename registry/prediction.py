@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 
 from registry.errors import InvalidValue
+from registry.names import class_text
 from registry.signature import Signature, TensorSpec
 from registry.versions import Prediction, PredictionKind
 
@@ -33,6 +36,19 @@ def guess_prediction(signature: Signature) -> Prediction | None:
     return None
 
 
+def named_scores(prediction: Prediction | None, classes: Mapping[str, tuple[str, ...]]) -> Prediction | None:
+    """
+    Returns the prediction with the class names that the file itself gives for outputs, by name: those of its scores if it
+    has no others, or, if nothing was said, of the only such output, which then is the prediction.
+    """
+    if prediction is None and len(classes) == 1:
+        ((output, names),) = classes.items()
+        return Prediction(output, PredictionKind.SCORES, names)
+    if prediction is None or prediction.kind is not PredictionKind.SCORES or prediction.classes:
+        return prediction
+    return replace(prediction, classes=classes.get(prediction.output, ()))
+
+
 def check_prediction(signature: Signature, prediction: Prediction) -> None:
     """Raises InvalidValue if the output does not exist or cannot be read as that kind."""
     spec = next((output for output in signature.outputs if output.name == prediction.output), None)
@@ -49,9 +65,14 @@ def check_prediction(signature: Signature, prediction: Prediction) -> None:
         )
 
 
+def columns_problem(classes: tuple[str, ...], columns: int) -> str:
+    """Returns why these class names cannot name ``columns`` scores (-1: not known); empty if they can, or there are none."""
+    return f"{len(classes)} class names for {columns} columns" if classes and columns not in (-1, len(classes)) else ""
+
+
 def _label_problem(spec: TensorSpec, prediction: Prediction) -> str:
-    if spec.datatype not in _INTEGERS | {"BYTES", "BOOL"}:
-        return "a label is an integer, a boolean or a string"
+    if spec.datatype not in _INTEGERS | _FLOATS | {"BYTES", "BOOL"}:
+        return "a label is a number, a boolean or a string"
     if prediction.classes:
         return "class names belong to scores only"
     return "" if _may_be_one_a_row(spec) else "expected one label a row"
@@ -60,14 +81,13 @@ def _label_problem(spec: TensorSpec, prediction: Prediction) -> str:
 def _scores_problem(spec: TensorSpec, prediction: Prediction) -> str:
     if spec.datatype not in _FLOATS:
         return "scores are floating-point numbers"
+    if len(set(map(class_text, prediction.classes))) < len(prediction.classes):
+        return "class names must differ"
     if not spec.is_ranked:
         return ""
     if len(spec.shape) != 2 or spec.shape[1] == 0:
         return "expected a shape of [rows, classes]"
-    names = len(prediction.classes)
-    if names and spec.shape[1] not in (-1, names):
-        return f"{names} class names for {spec.shape[1]} columns"
-    return "" if len(set(prediction.classes)) == names else "class names must differ"
+    return columns_problem(prediction.classes, spec.shape[1])
 
 
 def _value_problem(spec: TensorSpec, prediction: Prediction) -> str:

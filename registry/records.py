@@ -94,6 +94,10 @@ class Writer(Reader, Protocol):
         """Stores a version and makes it the model's latest."""
         ...
 
+    def replace_version(self, version: ModelVersion) -> None:
+        """Stores what is known of a version instead of what was."""
+        ...
+
     def set_alias(self, model: str, alias: str, number: int | None) -> None:
         """Points the alias at the version; None deletes it."""
         ...

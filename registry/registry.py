@@ -35,7 +35,7 @@ from registry.rules import (
 )
 from registry.stores.files import FileArtifacts
 from registry.stores.sql import open_sqlite
-from registry.versions import Facts, KeptExamples, Lineage, Model, ModelVersion
+from registry.versions import Facts, KeptExamples, Lineage, Model, ModelVersion, RowProof
 
 
 class Clock(Protocol):
@@ -188,6 +188,30 @@ class Registry:
             was = as_json(before) if before.latest else ""
             change = AuditRecord("register", model, before=was, after=as_json(version), author=author, reason=reason)
             self._record(writer, change, request_id, content, version)
+        return version
+
+    def set_row_proof(
+        self, model: str, number: int, proof: RowProof, *, reason: str, batched_inputs: tuple[tuple[str, ...], ...] = ()
+    ) -> ModelVersion:
+        """
+        Records what is known of the rows of a version's batches, and returns the version. Raises ModelUnknown,
+        VersionUnknown.
+        """
+        with self._store.write() as writer:
+            before = resolved(writer, known(writer, model), number)
+            is_proved = proof is RowProof.PROVED
+            facts = replace(
+                before.facts,
+                is_batchable=is_proved,
+                batching_reason=reason,
+                row_proof=proof,
+                batched_inputs=batched_inputs if is_proved else (),
+            )
+            version = replace(before, facts=facts)
+            writer.replace_version(version)
+            was, now = (as_json({"version": number, "row_proof": one.facts.row_proof}) for one in (before, version))
+            change = AuditRecord("prove_rows", model, before=was, after=now, reason=reason)
+            self._record(writer, change, "", "", None)
         return version
 
     # Aliases

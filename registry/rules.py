@@ -30,9 +30,7 @@ def known(reader: Reader, name: str) -> Model:
 
 def resolved(reader: Reader, model: Model, ref: str | int) -> ModelVersion:
     """Returns the version that a number, an alias or ``latest`` names. Raises VersionUnknown that says what there is."""
-    number = version_number(ref)
-    if number is None:
-        number = model.latest if ref == LATEST else model.aliases.get(str(ref), 0)
+    number = model.aliases.get(str(ref)) or (model.latest if ref == LATEST else version_number(ref))
     version = reader.version(model.name, number) if number else None
     if version is None:
         what = "version" if version_number(ref) is not None else "alias"

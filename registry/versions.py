@@ -12,7 +12,7 @@ from registry.signature import Signature
 class PredictionKind(StrEnum):
     """The way to read an output as the model's prediction."""
 
-    LABEL = "label"  # the output is the class itself, one element a row (integer or string)
+    LABEL = "label"  # the output is the class itself, one element a row (a number, a boolean or a string)
     SCORES = "scores"  # the output is a score per class, [rows, classes]: the largest is the class
     VALUE = "value"  # the output is a number a row: a regression
 
@@ -62,17 +62,30 @@ class Lineage:
     parent_version: int | None = None
 
 
+class RowProof(StrEnum):
+    """What is known of the rows of a batch: whether a row of the outputs depends on the same row of the inputs alone."""
+
+    PROVED = "proved"  # it does, for any number of rows
+    NOT_PROVED = "not proved"  # it may not: rows share a batch only if the operator declares that they are independent
+    IMPOSSIBLE = "impossible"  # the outputs do not have one row per row of the inputs, so no batch can be split
+    SAMPLED = "sampled"  # an earlier release compared a few random batches; proved at the next start
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """
-    The results of the trial at registration: the signature, the output that is the prediction, and whether the rows of a
-    batch were shown to be independent (``batching_reason`` says on what evidence).
+    The results of the trial at registration: the signature, the output that is the prediction, and what is known of the
+    rows of a batch. ``batching_reason`` says on what evidence; ``is_batchable``: the mode ``auto`` batches.
+    ``batched_inputs`` are the sets of optional inputs (each in alphabetical order) that were proved to carry rows: requests
+    with the same set may share a batch.
     """
 
     signature: Signature
     prediction: Prediction | None = None
     is_batchable: bool = False
     batching_reason: str = "not checked"
+    row_proof: RowProof = RowProof.SAMPLED
+    batched_inputs: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

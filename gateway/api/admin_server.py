@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import grpc
 import structlog
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from gateway.api.admin_service import AdminService
 from gateway.api.forwarded import INFERENCE_RPCS, Forwarded
+from gateway.api.health import health_servicer
 from gateway.api.status_codes import guarded
 from gateway.control.control import Control
+from gateway.protocol.grpc_server import grpc_server
 from gateway.protocol.services import ADMIN, INFERENCE, INFERENCE_NAME, handlers
 
 THREADS = 64  # every watched operation takes one
@@ -30,12 +30,9 @@ class AdminServer:
 
     def __init__(self, control: Control, address: str) -> None:
         self._address = address
-        made, generated, reflecting = _untyped(health), _untyped(health_pb2_grpc), _untyped(reflection)
-        self._health = made.HealthServicer()
-        self._server = grpc.server(
-            ThreadPoolExecutor(THREADS, thread_name_prefix="admin"),
-            options=[("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.so_reuseport", 1)],
-        )
+        generated, reflecting = _untyped(health_pb2_grpc), _untyped(reflection)
+        self._health = health_servicer()
+        self._server = grpc_server("admin", threads=THREADS, max_receive_bytes=MAX_MESSAGE_BYTES)
         forwarded = {name: guarded(_answered(control, rpc)) for name, rpc in INFERENCE_RPCS.items()}
         self._server.add_generic_rpc_handlers(
             (handlers(ADMIN, AdminService(control).behaviours()), handlers(INFERENCE, forwarded, name=INFERENCE_NAME))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import grpc
 
@@ -19,16 +19,22 @@ from gateway.api.forwarded import FEEDBACK_RPCS, INFERENCE_RPCS, Forwarded
 from gateway.api.model_messages import config_message, metadata_message
 from gateway.api.status_codes import guarded
 from gateway.contract.questions import AnyAnswerValue, AnyQuestion
-from gateway.errors import ModelNotFound, NotAllowed, NotReady
+from gateway.errors import ModelNotFound, NotAllowed, NotReady, Unsupported
 from gateway.protocol.pb import feedback_pb2, inference_pb2
 from gateway.protocol.services import FEEDBACK, INFERENCE, INFERENCE_NAME, WORKER_KEY, Behaviour, handlers
-from gateway.serving.resolve import resolve
+from gateway.serving.resolve import number_of, resolve
 from gateway.settings.sections import RequestSettings
 from gateway.versions.snapshot import Snapshot
-from registry.names import version_number
 
 SERVER_NAME = "interlock"
-EXTENSIONS = ("model_repository", "model_configuration", "statistics", "parameters", "binary_tensor_data")
+EXTENSIONS = (
+    "model_repository",
+    "model_configuration",
+    "statistics",
+    "parameters",
+    "binary_tensor_data",
+    "classification",
+)
 SHARED_MEMORY_EXTENSION = "system_shared_memory"
 ASK_TIMEOUT_S = 10.0
 LOAD_TIMEOUT_S = 120.0
@@ -40,6 +46,27 @@ MODEL_CONTROL_OFF = "changes what is served and is off on the data port: start t
 SHARED_MEMORY = ("SystemSharedMemoryStatus", "SystemSharedMemoryRegister", "SystemSharedMemoryUnregister")
 SHARED_MEMORY_OFF = "concerns this machine's memory and is off: start the gateway with {}"
 ASKED = ("ModelStatistics", "RepositoryIndex", "SendFeedback", *MODEL_CONTROL, *SHARED_MEMORY)
+
+
+def CudaSharedMemoryStatus(request: Any, context: Any) -> inference_pb2.CudaSharedMemoryStatusResponse:
+    """No region is registered."""
+    return inference_pb2.CudaSharedMemoryStatusResponse()
+
+
+def CudaSharedMemoryUnregister(request: Any, context: Any) -> inference_pb2.CudaSharedMemoryUnregisterResponse:
+    """Does nothing: clients call it before they register other regions, and an unknown name is no error."""
+    return inference_pb2.CudaSharedMemoryUnregisterResponse()
+
+
+def CudaSharedMemoryRegister(request: inference_pb2.CudaSharedMemoryRegisterRequest, context: Any) -> NoReturn:
+    """Refuses: models run on the processor."""
+    raise Unsupported(
+        f"CudaSharedMemoryRegister: region {request.name!r}: there is no CUDA memory here, register system shared memory",
+        region=request.name,
+    )
+
+
+NO_CUDA = (CudaSharedMemoryStatus, CudaSharedMemoryUnregister, CudaSharedMemoryRegister)
 
 
 class Backend(Protocol):
@@ -89,6 +116,7 @@ class DataServices:
         """Returns the handlers for the data port's server."""
         local = (self.ServerLive, self.ServerReady, self.ServerMetadata, self.ModelReady, self.ModelMetadata, self.ModelConfig)
         methods: dict[str, Callable[[Any, grpc.ServicerContext], Any]] = {method.__name__: method for method in local}
+        methods |= {method.__name__: method for method in NO_CUDA}
         methods["ModelStatistics"] = self.ModelStatistics
         methods["RepositoryIndex"] = self._forwarded(INFERENCE_RPCS["RepositoryIndex"])
         methods |= {name: self._if_allowed(name, self._model_control) for name in MODEL_CONTROL}
@@ -158,8 +186,9 @@ class DataServices:
 
     def ModelStatistics(self, request: inference_pb2.ModelStatisticsRequest, context: Any) -> Any:
         """Returns counts over all workers. Resolves an alias here, to the version that answers its callers now."""
-        if request.version and version_number(request.version) is None:
-            request.version = str(resolve(self._backend.snapshot, request.name, request.version))
+        if request.version:
+            snapshot, model = self._backend.snapshot, request.name
+            request.version = str(number_of(snapshot, model, request.version) or resolve(snapshot, model, request.version))
         return self._ask(INFERENCE_RPCS["ModelStatistics"], request, context)
 
     def StreamFeedback(self, requests: Iterator[Any], context: Any) -> feedback_pb2.StreamFeedbackResponse:

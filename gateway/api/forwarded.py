@@ -27,8 +27,11 @@ from gateway.contract.questions import (
     UnloadModelQuestion,
     UnregisterRegionQuestion,
 )
+from gateway.errors import InvalidRequest, Unsupported
 from gateway.protocol.pb import feedback_pb2
 from gateway.protocol.pb import inference_pb2 as pb
+
+CONFIG, FILE = "config", "file:"  # Triton's parameters of a load: a configuration, and the beginning of a file's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,18 @@ def _model(request: Any) -> str:
     return name
 
 
+def _load(request: pb.RepositoryModelLoadRequest) -> LoadModelQuestion:
+    for name in request.parameters:
+        if name == CONFIG or name.startswith(FILE):
+            raise Unsupported(
+                f"parameter {name!r}: a load takes neither a configuration nor files; register a version, and set batching "
+                "with `interlock configure`",
+                field=name,
+            )
+        raise InvalidRequest(f"parameter {name!r}: unknown, a load takes none", field=name)
+    return LoadModelQuestion(_model(request))
+
+
 def _feedback(request: Any) -> FeedbackQuestion:
     return FeedbackQuestion(tuple(item_of(item) for item in request.items))
 
@@ -77,7 +92,7 @@ INFERENCE_RPCS: Mapping[str, Forwarded] = MappingProxyType(
         "ModelStatistics": Forwarded(lambda request: StatisticsQuestion(request.name, request.version), _statistics),
         "RepositoryIndex": Forwarded(lambda request: IndexQuestion(request.ready), _index),
         "RepositoryModelLoad": Forwarded(
-            lambda request: LoadModelQuestion(_model(request)),
+            _load,
             lambda answer: pb.RepositoryModelLoadResponse(model_name=answer.model, is_loaded=True),
         ),
         "RepositoryModelUnload": Forwarded(

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from gateway.contract.desired import DesiredVersion
 from gateway.protocol.pb import inference_pb2
+from registry.batching import is_batched
 from registry.signature import TensorSpec
 
 PLATFORM = "onnxruntime_onnx"
@@ -62,10 +63,10 @@ def config_message(model: str, version: DesiredVersion) -> inference_pb2.ModelCo
 def max_batch_rows(version: DesiredVersion) -> int:
     """Returns the rows of the largest batch, 0 if this version is not batched."""
     batching = version.batching
-    is_on = batching.mode == "on" or (batching.mode == "auto" and version.is_batchable)
+    is_on = is_batched(batching, is_batchable=version.is_batchable, can_split=version.can_split)
     specs = (*version.signature.inputs, *version.signature.outputs)
     has_batch_axis = all(spec.shape and spec.shape[0] < 0 for spec in specs)
-    return batching.max_rows if is_on and has_batch_axis and batching.max_rows > 1 else 0
+    return batching.max_rows if is_on and has_batch_axis else 0
 
 
 def data_type(datatype: str) -> str:

@@ -14,13 +14,13 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
 from gateway import errors as gateway_errors
+from gateway.api.header_size import MAX_BODY_BYTES, MAX_MESSAGE_BYTES, shortened, shortened_facts
 from gateway.errors import AskRefused, Fenced, GatewayError, Overloaded
 from gateway.protocol.services import PUSHBACK_KEY
 from registry import errors as registry_errors
 from registry.errors import RegistryError
 
 DOMAIN = "interlock"
-MAX_MESSAGE = 2048  # characters; a longer message would not fit a trailer
 DETAILS_KEY = "grpc-status-details-bin"
 Code = grpc.StatusCode
 T = TypeVar("T")
@@ -80,7 +80,7 @@ def failure(error: BaseException) -> Failure:
     """Returns the form of an error that callers get. Nothing of an unexpected error is told."""
     if not isinstance(error, GatewayError | RegistryError):
         return Failure(Code.INTERNAL, "INTERNAL", "internal error", {})
-    return Failure(code_of(error), error.reason, str(error)[:MAX_MESSAGE], error.metadata)
+    return Failure(code_of(error), error.reason, shortened(str(error), MAX_BODY_BYTES), error.metadata)
 
 
 Refusal = tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]  # code, message, trailing metadata
@@ -88,13 +88,14 @@ Refusal = tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]  # co
 
 def describe(error: BaseException) -> Refusal:
     """
-    Returns (code, message, trailing metadata) of an error. Expected errors keep their message and carry ErrorInfo; any other
-    becomes INTERNAL "internal error" without details, and is logged with its traceback.
+    Returns (code, message, trailing metadata) of an error. Expected errors keep their message and carry ErrorInfo, both
+    shortened to what clients accept in headers; any other becomes INTERNAL "internal error" without details, and is logged
+    with its traceback.
     """
     if not isinstance(error, GatewayError | RegistryError):
         _log.error("internal_error", exc_info=error)
         return Code.INTERNAL, "internal error", ()
-    code, message = code_of(error), str(error)[:MAX_MESSAGE]
+    code, message = code_of(error), shortened(str(error), MAX_MESSAGE_BYTES)
     retry_after_s = error.retry_after_s if isinstance(error, Overloaded | AskRefused | Fenced) else None
     return code, message, trailers(code, message, error.reason, error.metadata, retry_after_s=retry_after_s)
 
@@ -110,7 +111,7 @@ def trailers(
 def _trailers(
     code: grpc.StatusCode, message: str, reason: str, facts: tuple[tuple[str, str], ...], retry_after_s: float | None
 ) -> tuple[tuple[str, str | bytes], ...]:
-    info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=dict(facts))
+    info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=shortened_facts(dict(facts)))
     details = [_packed(info)]
     pushback: tuple[tuple[str, str | bytes], ...] = ()
     if retry_after_s is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli.options import DEFAULT_ADMIN, Admin, AsJson, Etag, Model, Reason, seconds
-from gateway.cli.routing import change_deployment
+from gateway.cli.routing import change_deployment, described
 from registry.deployment import DEFAULT_ROLLBACK_WINDOW_S, ISOLATIONS, ON_CRASH, SWAP_ORDERS, Batching
 
 if TYPE_CHECKING:
@@ -99,7 +99,15 @@ def configure(
             reason=reason,
         )
 
-    change_deployment(admin, as_json, begin)
+    change_deployment(admin, as_json, begin, done=changes)
+
+
+def changes(operation: admin.Operation) -> str:
+    """Says which settings were changed, in one line: "echo: batching.max_rows 64 → 16  revision 4"."""
+    told = ", ".join(f"{one.name} {one.before} → {one.after}" for one in operation.changes)
+    if not told and all(step.name != "unchanged" for step in operation.steps):
+        return described(operation)  # an earlier release, which does not say what it changed
+    return f"{operation.model}: {told or 'nothing changed'}  [dim]revision {operation.deployment.revision}[/]"
 
 
 def _one_of(option: str, value: str | None, known: tuple[str, ...]) -> str | None:

@@ -88,8 +88,8 @@ def finish(
     ``resource`` (deployment or version) with the operation beside it. Raises CallError if it fails.
     """
     operation = (progress or ProgressDisplay()).follow(updates)
-    for missing in operation.missing:
-        say(f"warning: {missing}")
+    for warning in (*operation.missing, *operation.warnings):
+        say(f"warning: {warning}")
     if as_json:
         print_json(operation_json(operation, resource))
     else:
@@ -97,7 +97,7 @@ def finish(
 
 
 def operation_json(operation: admin.Operation, resource: str) -> dict[str, Any]:
-    """Returns the operation's resource, with the operation (name, steps, duration, what is missing) beside its fields."""
+    """Returns the operation's resource, with the operation (name, steps, duration, warnings, changes) beside its fields."""
     from gateway.protocol.messages import as_json
 
     about = as_json(operation)
@@ -110,7 +110,7 @@ def operation_facts(operation: admin.Operation) -> dict[str, Any]:
 
     about = as_json(operation)
     took_ms = (operation.end_time.ToNanoseconds() - operation.create_time.ToNanoseconds()) / 1e6
-    kept = {key: about[key] for key in ("name", "verb", "steps", "missing", "create_time", "end_time")}
+    kept = {key: about[key] for key in ("name", "verb", "steps", "missing", "warnings", "changes", "create_time", "end_time")}
     return {**kept, "duration_ms": max(0.0, took_ms)}
 
 

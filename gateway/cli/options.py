@@ -44,6 +44,16 @@ def byte_count(text: str) -> int:
     return int(float(match[1]) * step ** " kmgt".index(match[2] or " "))
 
 
+def number_of_version(text: str) -> int:
+    """Reads a version's number, written as 5 or v5; 0 for none. Raises a usage error."""
+    from registry.names import version_number
+
+    number = version_number(text)
+    if number is None:
+        raise typer.BadParameter(f"expected the number of a version, got {text!r}")
+    return number
+
+
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Name of the model.", autocompletion=_models, show_default=False)]
 Version = Annotated[str, typer.Argument(metavar="VERSION", help='A number, an alias, or "latest".', show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value on standard output.")]

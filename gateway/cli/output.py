@@ -42,8 +42,11 @@ def print_json(value: Any) -> None:
 
 
 def say(text: str) -> None:
-    """Prints a message that is not the result."""
-    sys.stderr.write(text + "\n")
+    """Prints a message that is not the result. Never raises: if nobody can read it, the command goes on."""
+    try:
+        sys.stderr.write(text + "\n")
+    except OSError:
+        pass
 
 
 def fail(

@@ -9,7 +9,7 @@ import typer
 
 from gateway.cli.example_files import ExampleOption, example_values, read_examples
 from gateway.cli.gateway_session import ProgressDisplay, connected, finish
-from gateway.cli.options import DEFAULT_ADMIN, Admin, AsJson, Etag, Model, Reason
+from gateway.cli.options import DEFAULT_ADMIN, Admin, AsJson, Etag, Model, Reason, number_of_version
 from gateway.cli.output import print_json, size, stdout
 
 if TYPE_CHECKING:
@@ -35,7 +35,9 @@ def register(
     commit: Annotated[str, typer.Option(metavar="SHA", help="Lineage: the source commit.")] = "",
     dataset: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Lineage: a data set; may be repeated.")] = None,
     example: ExampleOption = None,
-    parent: Annotated[int, typer.Option(metavar="N", min=0, help="Lineage: the version it was derived from.")] = 0,
+    parent: Annotated[
+        int, typer.Option(metavar="N", parser=number_of_version, help="Lineage: the version it was derived from.")
+    ] = 0,
     reason: Reason = "",
     admin: Admin = DEFAULT_ADMIN,
     as_json: AsJson = False,
@@ -72,12 +74,15 @@ def validate(
     """Check a model on this machine, as registration would, without a gateway. Reads and runs it."""
     from gateway.client.upload import Upload
     from gateway.runtime.trial import trial
+    from registry.batching import batching_state
+    from registry.deployment import Batching
     from registry.onnx_file import read_model
     from registry.versions import Prediction, PredictionKind
+    from registry.zip_maps import served_as
 
     upload = Upload.of(path)
     file = upload.root / upload.model_file
-    read_model(file)
+    maps = read_model(file).score_maps
     wanted = parse_prediction(prediction)
     told = None
     if wanted is not None:
@@ -94,10 +99,14 @@ def validate(
     for title, specs in (("inputs", facts.signature.inputs), ("outputs", facts.signature.outputs)):
         for spec in specs:
             console.print(f"  {title:8} {spec}", markup=False)
+    for one in maps:
+        console.print(f"  {served_as(one)}", markup=False)
     console.print(
         f"  predicts {f'{found.output} ({found.kind})' if found else 'not known: name it with --prediction'}", markup=False
     )
-    console.print(f"  batching {'yes' if facts.is_batchable else 'no'}: {facts.batching_reason}", markup=False)
+    console.print(f"  batching {batching_state(Batching(), facts)}", markup=False)
+    for names in facts.batched_inputs:
+        console.print(f"           also with {', '.join(names)}", markup=False)
 
 
 def alias(
@@ -194,4 +203,6 @@ def _facts_json(file: Path, facts: Any) -> dict[str, Any]:
         "prediction": told and {"output": told.output, "kind": str(told.kind), "classes": list(told.classes)},
         "batchable": facts.is_batchable,
         "batching_reason": facts.batching_reason,
+        "row_proof": str(facts.row_proof),
+        "batched_inputs": [list(names) for names in facts.batched_inputs],
     }

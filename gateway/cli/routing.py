@@ -84,10 +84,15 @@ def undeploy(model: Model, reason: Reason = "", etag: Etag = "", admin: Admin = 
     change_deployment(admin, as_json, lambda client: client.undeploy(model, etag=etag, reason=reason))
 
 
-def change_deployment(admin: str, as_json: bool, begin: Callable[[AdminClient], Updates]) -> None:
-    """Begins a change of a deployment, then shows its progress and its result."""
+def change_deployment(
+    admin: str,
+    as_json: bool,
+    begin: Callable[[AdminClient], Updates],
+    done: Callable[[admin.Operation], str] | None = None,
+) -> None:
+    """Begins a change of a deployment, then shows its progress and its result. ``done`` describes it in another way."""
     with connected(admin) as client:
-        finish(begin(client), as_json=as_json, done=described, resource="deployment")
+        finish(begin(client), as_json=as_json, done=done or described, resource="deployment")
 
 
 def parse_weights(texts: list[str]) -> dict[str, float]:

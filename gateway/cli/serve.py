@@ -12,29 +12,38 @@ import typer
 from gateway.cli.options import byte_count
 from gateway.cli.output import print_json, say
 from gateway.cli.problems import CommandError
+from gateway.settings.cpu_share import cpu_share
 from gateway.settings.paths import Home
 from gateway.settings.values import SECTIONS, CannotStart, Settings
 
 OPTIONS = frozenset(item.name for section in (Settings, *SECTIONS.values()) for item in fields(section))
 
 
-def _option(help_text: str, metavar: str | None = None) -> Any:
-    """Makes an option. `Settings` has its default, so typer shows none."""
-    return typer.Option(metavar=metavar, show_default=False, help=help_text.replace("[", r"\["))  # no markup of rich
+def _option(help_text: str, metavar: str | None = None, *, readable: bool = True) -> Any:
+    """
+    Makes an option. `Settings` has its default, so typer shows none. ``readable``: False leaves a path to the gateway, which
+    says what is missing.
+    """
+    text = help_text.replace("[", r"\[")  # no markup of rich
+    return typer.Option(metavar=metavar, show_default=False, readable=readable, help=text)
+
+
+HomeOption = Annotated[
+    Path | None, _option("Folder of the registry.  [default: ~/.local/share/interlock]", "DIR", readable=False)
+]
 
 
 def serve(
     context: typer.Context,
     home: Annotated[
-        Path | None,
-        _option("Folder of the registry.  [default: ~/.local/share/interlock]", "DIR"),
+        Path | None, _option("Folder of the registry.  [default: in ~/.local/share]", "DIR", readable=False)
     ] = None,
     data_address: Annotated[str | None, _option("Address of the data port.  [default: 0.0.0.0:8001]", "HOST:PORT")] = None,
     admin_address: Annotated[str | None, _option("Address of the admin port.  [default: 127.0.0.1:9001]", "HOST:PORT")] = None,
     http_address: Annotated[str | None, _option("Address of the HTTP port.  [default: 0.0.0.0:8002]", "HOST:PORT")] = None,
     workers: Annotated[
         int | None,
-        _option("Worker processes; 0 runs all in one process.  [default: one per core]", "N"),
+        _option("Worker processes; 0 runs all in one process.  [default: one per core of the CPU quota]", "N"),
     ] = None,
     lane: Annotated[str | None, _option("Request path: fast or standard.  [default: fast]")] = None,
     model_control: Annotated[
@@ -56,6 +65,7 @@ def serve(
     ] = None,
     grace_s: Annotated[float | None, _option("Seconds that calls in flight have to end at a stop.  [default: 30]")] = None,
     log_level: Annotated[str | None, _option("Log level: debug, info, warning or error.  [default: info]")] = None,
+    ready_models: Annotated[str | None, _option("For /health/ready: any, all, none or names.  [default: any]", "A,B")] = None,
     trace_ratio: Annotated[float | None, _option("Share of requests that are traced, 0 to 1.  [default: 0.01]")] = None,
     prediction_sample: Annotated[float | None, _option("Share of predictions that are recorded, 0 to 1.  [default: 1]")] = None,
     max_message_bytes: Annotated[int | None, _option("Largest request or response, in bytes.  [default: 64 MiB]")] = None,
@@ -115,6 +125,8 @@ def _settings(**options: Any) -> Settings:
 
 
 def _announce(settings: Settings, home: Path, pid: int, *, as_json: bool) -> None:
+    share = cpu_share()
+    reason = share.reason if settings.workers == share.usable else ""
     if as_json:
         print_json(
             {
@@ -122,11 +134,13 @@ def _announce(settings: Settings, home: Path, pid: int, *, as_json: bool) -> Non
                 **{name: str(address) for name, address in settings.addresses.items()},
                 "home": str(home),
                 "workers": settings.workers,
+                **({"workers_reason": reason} if reason else {}),
                 "pid": pid,
             }
         )
         return
     count = {0: "all in one process", 1: "1 worker"}.get(settings.workers, f"{settings.workers} workers")
+    count += f", as {reason}" if reason else ""
     typer.echo(
         f"ready: predictions on {settings.data_port.data_address}, admin on {settings.admin_address}, "
         f"metrics and health on http://{settings.http_address} ({count}, home {home}, pid {pid})"

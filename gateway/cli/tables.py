@@ -63,7 +63,7 @@ def versions_table(versions: Sequence[admin.Version]) -> RenderableType:
             when(version.create_time),
             size(version.size_bytes),
             f"{version.prediction.output} ({version.prediction.kind})" if version.HasField("prediction") else "",
-            "yes" if version.batchable else "no",
+            _ground(_batching(version)),
             str(version.example_count or ""),
             " ".join(f"{key}={value}" for key, value in sorted(version.tags.items())),
             version.digest[:12],
@@ -71,7 +71,22 @@ def versions_table(versions: Sequence[admin.Version]) -> RenderableType:
         for version in versions
     ]
     columns = ("version", "aliases", "registered", "size", "predicts", "batches", "examples", "tags", "digest")
-    return table("", columns, rows, empty="no versions")
+    told = [(version.version, _batching(version)) for version in versions]
+    return Group(table("", columns, rows, empty="no versions"), *_reasons(told))
+
+
+def _batching(version: admin.Version) -> str:
+    """Returns on what ground ``auto`` batches a version, or why it does not."""
+    return version.row_proof if version.batchable else f"off: {version.batching_reason}"
+
+
+def _ground(batching: str) -> str:
+    return batching.partition(":")[0]
+
+
+def _reasons(told: Iterable[tuple[int, str]]) -> list[RenderableType]:
+    """Returns a line for each version whose requests do not share runs, with the reason."""
+    return [Text(f"v{version} batching {batching}", style="dim") for version, batching in told if ":" in batching]
 
 
 def revisions_table(revisions: Sequence[admin.Deployment]) -> RenderableType:
@@ -141,6 +156,7 @@ def _model_view(model: admin.ModelStatus, workers: int) -> RenderableType:
         "version",
         "roles",
         "state",
+        "batching",
         "share",
         "workers",
         "requests",
@@ -155,7 +171,8 @@ def _model_view(model: admin.ModelStatus, workers: int) -> RenderableType:
     )
     told = settings(model.deployment) if model.deployment.default_version else ""
     title = f"{model.model}: {shown}{revision}" + (f"\n{told}" if told else "")
-    return table(title, columns, rows, empty=f"{model.model}: {shown}")
+    made = table(title, columns, rows, empty=f"{model.model}: {shown}")
+    return Group(made, *_reasons((version.version, version.batching) for version in model.versions))
 
 
 def _version_row(version: admin.VersionStatus, workers: int) -> tuple[str, ...]:
@@ -164,6 +181,7 @@ def _version_row(version: admin.VersionStatus, workers: int) -> tuple[str, ...]:
         str(version.version),
         ", ".join(version.roles),
         f"{version.state} {version.reason}".strip(),
+        _ground(version.batching),
         f"{version.percent:g} %" if version.percent else "",
         f"{version.workers_ready}/{workers}",
         str(version.requests),

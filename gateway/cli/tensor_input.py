@@ -2,22 +2,30 @@
 Reads the files of `predict --input`: .npy, .npz, or JSON, told apart by content, and fits them to the model's inputs.
 
 JSON: `{"input": [[…]]}`, the array itself if the model has one input, or the Open Inference Protocol's HTTP form `{"inputs":
-[{"name", "shape", "data"}]}`. Values are converted to the model's datatype if nothing but precision is lost.
+[{"name", "shape", "data"}]}`. Values are converted to the model's datatype if nothing but precision is lost: fractions are
+rounded, whole numbers that change are told on standard error, numbers that the datatype cannot hold are refused. NaN and
+infinities that are given as such are kept.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import math
 import zipfile
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 
+from gateway.cli.output import say
 from gateway.cli.problems import CommandError
 from gateway.client.inference import ModelInfo, TensorInfo
 from gateway.client.tensors import Array, dtype_of
+
+_LARGEST = {"FP16": 65504.0, "BF16": 3.3895314e38, "FP32": 3.4028235e38, "FP64": 1.7976931348623157e308}  # by datatype
+_FLOAT_MAX = Decimal(_LARGEST["FP64"])
 
 
 def read_inputs(content: bytes, info: ModelInfo, where: str) -> dict[str, Array]:
@@ -37,7 +45,7 @@ def describe(info: ModelInfo) -> str:
 def cast(value: Any, spec: TensorInfo) -> Array:
     """Converts the value to an array of the input's datatype. Raises CommandError that names the input."""
     try:
-        array = value if isinstance(value, np.ndarray) else _from_json(value, spec.datatype)
+        array = value if isinstance(value, np.ndarray) else _numbers(_from_json(value, spec.datatype), spec)
     except (ValueError, TypeError, OverflowError) as error:
         raise CommandError(f"input {spec.name!r}: not an array of {spec.datatype}: {error}") from error
     if array.dtype.kind in "SU" and spec.datatype != "BYTES":
@@ -60,7 +68,27 @@ def _converted(array: Array, spec: TensorInfo) -> Array:
     if wanted.kind == "b" and not np.isin(array, (0, 1)).all():
         raise CommandError(f"input {spec.name!r}: expected BOOL (true, false, 0 or 1), got other numbers")
     with np.errstate(over="ignore"):
-        return array.astype(wanted)
+        converted = array.astype(wanted)
+    if spec.datatype.startswith("FP") or wanted.name == "bfloat16":
+        _check_floats(array, converted, spec)
+    return converted
+
+
+def _check_floats(array: Array, converted: Array, spec: TensorInfo) -> None:
+    """Raises CommandError for a number that became infinite. Warns of a whole number that changed."""
+    lost = np.isfinite(array) & ~np.isfinite(converted)
+    if lost.any():
+        raise _beyond(array[lost].flat[0], spec)
+    if array.dtype.kind in "iu":
+        changed = converted.astype(np.longdouble) != array.astype(np.longdouble)
+        if changed.any():
+            before, after = array[changed].flat[0], converted[changed].flat[0]
+            say(f"warning: input {spec.name!r}: {spec.datatype} rounds {before} to {float(after):.17g}")
+
+
+def _beyond(value: Any, spec: TensorInfo) -> CommandError:
+    largest = _LARGEST[spec.datatype]
+    return CommandError(f"input {spec.name!r}: {spec.datatype} holds up to ±{largest:.8g}, got {value!s:.40}")
 
 
 def _check_integers(array: Array, spec: TensorInfo, wanted: np.dtype[Any]) -> None:
@@ -80,6 +108,19 @@ def _from_json(value: Any, datatype: str) -> Array:
     if datatype == "UINT64":
         return np.array(value, dtype=np.uint64) if _is_all_int(value) else np.asarray(value)
     return np.asarray(value)
+
+
+def _numbers(value: Any, spec: TensorInfo) -> Any:
+    """Returns floats for an array that numpy left as objects because of very large numbers. Raises CommandError for those."""
+    if not isinstance(value, np.ndarray) or value.dtype != object or spec.datatype not in _LARGEST:
+        return value
+    elements = value.reshape(-1).tolist()
+    if not all(isinstance(element, int | float | Decimal) for element in elements):
+        return value
+    for element in elements:
+        if isinstance(element, int | Decimal) and abs(Decimal(element)) > _FLOAT_MAX:
+            raise _beyond(element, spec)
+    return value.astype(np.float64)
 
 
 def _is_all_int(value: Any) -> bool:
@@ -102,6 +143,12 @@ def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
 
 def _dims(shape: tuple[int, ...]) -> str:
     return ", ".join("?" if dim < 0 else str(dim) for dim in shape)
+
+
+def _float(text: str) -> float | Decimal:
+    """Reads a number of a JSON file. One that no float can hold stays a Decimal, so that it can be refused by name."""
+    number = float(text)
+    return Decimal(text) if math.isinf(number) else number
 
 
 def _named(value: Any, info: ModelInfo, where: str) -> Mapping[str, Any]:
@@ -141,6 +188,6 @@ def _parse(content: bytes, where: str) -> Any:
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise CommandError(f"{where}: not a readable numpy file: {error}") from error
     try:
-        return json.loads(content)
+        return json.loads(content, parse_float=_float)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CommandError(f"{where}: expected .npy, .npz or JSON: {error}") from error

@@ -29,14 +29,14 @@ class Verdict(StrEnum):
 class Feedback:
     """
     The true outcome for one prediction, which is named by ``prediction_id`` or by the caller's own ``inference_id``. The
-    outcome is a ``label`` (a class) or a ``value`` (a number). ``row`` is the row in a request of several rows, ``source``
-    the origin of the truth. A repeat with the same ``idempotency_key`` is always a duplicate. Raises CannotSend that names
-    the wrong field.
+    outcome is a ``label`` (a class: text, a number or a bool) or a ``value`` (a number). ``row`` is the row in a request of
+    several rows, ``source`` the origin of the truth. A repeat with the same ``idempotency_key`` is always a duplicate.
+    Raises CannotSend that names the wrong field.
     """
 
     prediction_id: str | None = None
     inference_id: str | None = None
-    label: str | int | None = None
+    label: str | float | None = None
     value: float | None = None
     row: int = 0
     source: str = ""

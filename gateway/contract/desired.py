@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
+from gateway.contract.version_state import VersionState
 from registry.deployment import Batching, Segment, Shadow
 from registry.signature import Signature
 from registry.versions import Prediction
@@ -20,8 +21,11 @@ class DesiredVersion:
     A version that a worker should have loaded. ``path`` is the ONNX file to load on this machine: the registered one, or
     that of its serving layout, for which the runtime needs ``session_config``. ``digest`` is the artifact's either way.
     ``examples`` is the file with example requests to warm it up with (`registry.examples`), empty if there is none.
-    ``isolation``: ``none`` loads it in the worker, ``process`` in a child process of its own.
-    ``is_suspect``: it has ended a worker, so a load without isolation must not serve a moment longer.
+    ``is_batchable``: the mode ``auto`` batches it; ``batched_inputs``: the sets of optional inputs with which requests may
+    share a batch; ``can_split``: False if its outputs do not have one row per row of the inputs. ``isolation``: ``none`` loads
+    it in the worker, ``process`` in a child process of its own. ``is_suspect``: it has ended a worker, so a load without
+    isolation must not serve a moment longer. ``attempt`` grows when a load that failed is to be tried again; a version that
+    did not fail is the same under every attempt.
     """
 
     number: int
@@ -33,8 +37,15 @@ class DesiredVersion:
     batching: Batching
     examples: str = ""
     session_config: tuple[tuple[str, str], ...] = ()
+    batched_inputs: tuple[tuple[str, ...], ...] = ()
+    can_split: bool = True
     isolation: str = "none"
     is_suspect: bool = False
+    attempt: int = 0
+
+    def is_met_by(self, other: DesiredVersion, state: VersionState) -> bool:
+        """Whether a version that was loaded as ``other`` and is in this state is the desired one."""
+        return self == other or (state is not VersionState.FAILED and self == replace(other, attempt=self.attempt))
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,9 +35,13 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """Control has attached the worker. ``protocol`` is control's."""
+    """
+    Control has attached the worker. ``protocol`` is control's. ``failed`` are the versions (model and number) that another
+    process of the same worker has FAILED: the one that this process is to replace.
+    """
 
     protocol: int
+    failed: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

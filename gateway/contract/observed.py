@@ -13,7 +13,7 @@ class ObservedVersion:
     """
     The state of one version in one worker. Memory is what the process grew by while it loaded and warmed up the version. It
     is an estimate, since requests are served meanwhile: ``private_bytes`` of its own, ``mapped_bytes`` of files, which
-    workers share; ``memory_bytes`` is both.
+    workers share; ``memory_bytes`` is both. ``batch_failure`` says why the worker stopped to batch it, empty if it did not.
     """
 
     model: str
@@ -25,6 +25,7 @@ class ObservedVersion:
     in_flight: int = 0
     private_bytes: int = 0
     mapped_bytes: int = 0
+    batch_failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)

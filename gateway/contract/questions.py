@@ -37,7 +37,7 @@ class IndexQuestion(Question, frozen=True):
 
 
 class LoadModelQuestion(Question, frozen=True):
-    """Deploys the latest version of a model, if nothing is deployed."""
+    """Has the newest version of a model serve: deploys it if nothing is deployed, promotes it if it is new."""
 
     model: str
 

@@ -38,15 +38,18 @@ from gateway.contract.questions import (
 from gateway.contract.version_state import VersionState
 from gateway.control.catalog.on_demand_loading import OnDemandLoading
 from gateway.control.catalog.shared_regions import SharedRegions
+from gateway.control.changes.deployment_settings import DeploymentSettings
+from gateway.control.changes.newest_version import check_may_follow
 from gateway.control.changes.operations import Operation, Operations
-from gateway.control.changes.traffic import Traffic
+from gateway.control.changes.traffic import Change, Traffic
 from gateway.control.desired.reconcile import ON_DEMAND
 from gateway.control.fleet.workers import Fleet
 from gateway.control.observe.gateway_status import GatewayStatus, ModelStatus, VersionStatus
 from gateway.control.observe.statistics import version_statistics
-from gateway.errors import InvalidRequest, NotReady
+from gateway.errors import InvalidRequest
 from gateway.quality.prediction_store import PredictionStore
 from gateway.telemetry.merged_counts import Merged
+from registry.deployment import Deployment
 from registry.errors import ExpectedError
 from registry.names import version_number
 from registry.registry import Registry
@@ -131,9 +134,8 @@ class Answering:
     def _statistics(self, model: str, version: str) -> Statistics:
         """Exact counts over all workers at this moment. Raises ModelNotFound, VersionUnknown."""
         self._fleet.report(self._report_timeout_s)
-        number = version_number(version) if version else 0
-        if model and number is None:
-            number = self._registry.version(model, version).number
+        is_named = bool(model and version)
+        number = self._registry.version(model, version).number if is_named else version_number(version)
         models = self._status().models
         served = {one.model: [version.version for version in one.versions] for one in models}
         memory = {(one.model, version.version): version.memory_bytes for one in models for version in one.versions}
@@ -155,18 +157,29 @@ class Answering:
                 yield IndexEntry(model.name, model.latest, "UNAVAILABLE", "not deployed")
 
     def _load(self, name: str) -> Done:
-        deployment = self._registry.deployment(name)
+        """Has the newest version serve. Raises ForbiddenNow where a load must not change the deployment."""
+        newest, deployment = self._registry.model(name).latest, self._registry.deployment(name)
         if deployment is None or deployment.default is None:
-            self._wait(self._traffic.deploy(name, "latest"))
-        else:
-            self._check_ready(name)
+            self._wait(self._traffic.deploy(name, str(newest)))
+        elif deployment.default != newest:
+            check_may_follow(deployment, newest, self._revisions(name))
+            self._wait(self._traffic.promote(name, str(newest), change=Change(etag=deployment.etag)))
+        elif not self._is_ready(name):
+            self._wait(self._traffic.configure(name, DeploymentSettings()))  # changes nothing, and loads what has failed
         return Done(name)
 
-    def _check_ready(self, name: str) -> None:
+    def _revisions(self, name: str) -> Iterator[Deployment]:
+        token = ""
+        while True:
+            revisions, token = self._registry.revisions(name, page_token=token)
+            yield from revisions
+            if not token:
+                return
+
+    def _is_ready(self, name: str) -> bool:
         loaded = (one.versions for one in self._status().models if one.model == name)
-        for version in (version for versions in loaded for version in versions if "default" in version.roles):
-            if version.state != VersionState.READY:
-                raise NotReady(f"{name} v{version.version} is {version.state} {version.reason}".strip(), model=name)
+        defaults = (version for versions in loaded for version in versions if "default" in version.roles)
+        return all(version.state == VersionState.READY for version in defaults)
 
     def _unload(self, name: str) -> Done:
         deployment = self._registry.deployment(name)

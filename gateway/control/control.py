@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import structlog
@@ -23,6 +24,7 @@ from gateway.control.catalog.machine import layout_key, memory_bytes
 from gateway.control.catalog.memory_budget import MemoryBudget, limit_of
 from gateway.control.catalog.on_demand_loading import OnDemandLoading
 from gateway.control.catalog.registration import Registrations, Trial
+from gateway.control.catalog.row_proofs import RowProofs
 from gateway.control.catalog.shared_regions import SharedRegions
 from gateway.control.changes.aliases import Aliases
 from gateway.control.changes.operations import Operation, Operations
@@ -35,17 +37,27 @@ from gateway.control.fleet.workers import Fleet
 from gateway.control.limits import ControlLimits
 from gateway.control.observe.gateway_status import GatewayStatus, gateway_status, readiness
 from gateway.control.observe.http import HealthReport
-from gateway.control.observe.metrics_facts import SWAPS, QualityCache, route_facts, version_facts, worker_facts
+from gateway.control.observe.metrics_facts import (
+    SWAPS,
+    QualityCache,
+    known_versions,
+    route_facts,
+    version_facts,
+    worker_facts,
+)
 from gateway.control.observe.prediction_recorder import PredictionRecorder
-from gateway.errors import NotReady
 from gateway.quality.prediction_store import PredictionStore
+from gateway.quality.vocabulary import vocabulary_of
 from gateway.runtime.layout_rewrite import build
 from gateway.settings.paths import Home
 from gateway.settings.values import Settings
 from gateway.telemetry.aggregate import Aggregate
+from gateway.telemetry.descriptor_limit import explained
 from gateway.telemetry.facts import FeedbackCounts, MetricsFacts, SwapRecorder
+from gateway.telemetry.limited_log import LimitedLog
 from gateway.telemetry.otel import TraceExport
 from gateway.telemetry.prometheus import render_metrics
+from gateway.telemetry.series_life import SeriesLife
 from registry.errors import RegistryError
 from registry.examples import Example
 from registry.registry import Registry
@@ -53,8 +65,10 @@ from registry.versions import Facts, ModelVersion, Prediction
 
 REFRESH_S = 5.0  # seconds between two reads of the registry, in which other processes may have written
 STOP_S = 5.0
+ACCEPT_PAUSE_S = 0.1  # seconds between two attempts to accept a worker while the system refuses it
 
 _log = structlog.get_logger("interlock.control")
+_limited = LimitedLog(_log)
 
 
 def run_trial(path: Path, prediction: Prediction | None, examples: Sequence[Example]) -> Facts:
@@ -62,6 +76,13 @@ def run_trial(path: Path, prediction: Prediction | None, examples: Sequence[Exam
     from gateway.runtime.trial import trial
 
     return trial(path, prediction=prediction, examples=examples)
+
+
+def run_trial_later(path: Path, prediction: Prediction | None, examples: Sequence[Example]) -> Facts:
+    """Runs the trial in a process of its own that leaves the processor to others."""
+    from gateway.runtime.trial import trial
+
+    return trial(path, prediction=prediction, examples=examples, is_urgent=False)
 
 
 class Control:
@@ -100,7 +121,7 @@ class Control:
             clock,
             home.desired_state,
             broadcast=self.fleet.broadcast,
-            on_new_version=self._learn_classes,
+            on_new_version=self._learn_vocabulary,
             keeps_regions=settings.requests.shared_memory and is_restarted,
             layouts=self.layouts,
         )
@@ -119,11 +140,13 @@ class Control:
         self.registering = Registrations(
             home, limits, registry, self.operations, self.aliases, trial=trial, lay_out=self.desired.lay_out
         )
+        self.row_proofs = RowProofs(registry, self.desired, run_trial_later if trial is run_trial else trial)
         self.loading = OnDemandLoading(
             settings.requests.on_demand, registry, self.fleet, self.desired, clock, load_timeout_s=loading.load_timeout_s
         )
         self.answers = self._answering()
         self._recorder = PredictionRecorder(prediction_log, clock)
+        self._series = SeriesLife(clock.monotonic)
         self._trace_export = trace_export or TraceExport(environ={})
         self._stopping = threading.Event()
         self._listener: socket.socket | None = None
@@ -156,6 +179,7 @@ class Control:
         self._listener.settimeout(None)
         threading.Thread(target=self._accept, args=(self._listener,), name="accept", daemon=True).start()
         self.loading.start()
+        self.row_proofs.start()
         threading.Thread(target=self._tick_on, name="control-tick", daemon=True).start()
         _log.info("control_started", models=len(state.models), revision=state.revision, socket=str(self.home.control_socket))
 
@@ -170,6 +194,7 @@ class Control:
             self._listener.close()
             self._listener = None
         self.loading.stop()
+        self.row_proofs.stop()
         self.fleet.close()
         self.restarts.stop()
         self.operations.close(STOP_S)
@@ -180,8 +205,12 @@ class Control:
         while not self._stopping.is_set():
             try:
                 connection, _ = listener.accept()
-            except OSError:
-                return  # closed by stop
+            except OSError as error:
+                if self._stopping.is_set():
+                    return  # closed by `stop`
+                _limited.error("worker_not_accepted", error=explained(error))  # it tries again
+                self._stopping.wait(ACCEPT_PAUSE_S)
+                continue
             worker = link.Link(connection)
             threading.Thread(target=self.fleet.attach, args=(worker,), name="attached-worker", daemon=True).start()
 
@@ -190,9 +219,9 @@ class Control:
             try:
                 self.tick()
             except RegistryError as error:
-                _log.error("registry_unavailable", error=str(error))
+                _limited.error("registry_unavailable", error=str(error))
             except Exception as error:  # the edge of this loop
-                _log.error("tick_failed", exc_info=error)
+                _limited.error("tick_failed", exc_info=error)
 
     def tick(self) -> None:
         """Ends rollback windows that are over, and reads what other processes wrote to the registry."""
@@ -200,32 +229,44 @@ class Control:
             self._refreshed_at = self.clock.monotonic()
             self.desired.refresh()
         self.desired.publish()
+        self.row_proofs.take_in(self.fleet.view())
 
     # ---- what it shows ---------------------------------------------------------------------------------------------
 
     def status(self) -> GatewayStatus:
         """Returns the gateway's status at this moment."""
-        crashes = self.containment.view()
-        return gateway_status(self.desired.plans(), self.fleet.view(), self.counts.merged(), self.desired.layouts(), crashes)
+        desired = self.desired
+        return gateway_status(
+            desired.plans(),
+            self.fleet.view(),
+            self.counts.merged(),
+            desired.layouts(),
+            desired.facts(),
+            self.containment.view(),
+            self.settings.ready_models,
+        )
 
     def is_live(self) -> HealthReport:
         """Returns that control lives, because it answers."""
         return HealthReport(True)
 
-    def is_ready(self) -> HealthReport:
-        """Returns whether callers of every deployed model are answered, and what is missing."""
-        found = readiness(self.desired.plans(), self.fleet.view())
-        return HealthReport(found.is_ready, found.problems)
+    def is_ready(self, models: str = "") -> HealthReport:
+        """
+        Returns whether callers of enough models are answered, and what is missing. ``models`` says which are enough, in the
+        words of the setting ready_models; empty for the setting's own.
+        """
+        found = readiness(self.desired.plans(), self.fleet.view(), models or self.settings.ready_models)
+        return HealthReport(found.is_ready, found.problems, tuple(asdict(one) for one in found.unready))
 
     def metrics(self) -> bytes:
         """Renders the page for Prometheus."""
         counts = self.prediction_log.counts()
-        view = self.fleet.view()
+        plans, view = self.desired.plans(), self.fleet.view()
         facts = MetricsFacts(
-            merged=self.counts.merged(),
+            merged=self._series.shown(self.counts.merged(), known_versions(plans, view)),
             workers=worker_facts(view),
             versions=version_facts(view),
-            routes=route_facts(self.desired.plans()),
+            routes=route_facts(plans),
             deaths=self.containment.counts(),
             isolated_deaths=self.containment.isolated_counts(),
             swaps=self._swaps.counts(),
@@ -257,10 +298,7 @@ class Control:
     def joined(self, hello: Hello) -> None:
         """Announces the worker's epoch to the prediction log."""
         self.containment.joined(hello)
-        try:
-            self.prediction_log.know_epoch(hello.epoch, hello.incarnation)
-        except NotReady as error:  # a full disk: ground truth for these predictions will be UNKNOWN, serving goes on
-            _log.error("epoch_not_kept", worker=hello.worker, error=str(error))
+        self._recorder.announce(lambda log: log.know_epoch(hello.epoch, hello.incarnation))
 
     def counted(self, worker: int, telemetry: Telemetry) -> None:
         """Merges its counts."""
@@ -283,10 +321,7 @@ class Control:
         """Answers a worker's question."""
         return self.answers.reply(ask)
 
-    def _learn_classes(self, version: ModelVersion) -> None:
-        prediction = version.facts.prediction
-        if prediction is not None and prediction.classes:
-            try:
-                self.prediction_log.know_classes(version.model, version.number, prediction.classes)
-            except NotReady as error:  # a full disk: labels by index will be refused, serving goes on
-                _log.error("classes_not_kept", model=version.model, version=version.number, error=str(error))
+    def _learn_vocabulary(self, version: ModelVersion) -> None:
+        known = vocabulary_of(version.facts.signature, version.facts.prediction)
+        if known is not None:
+            self._recorder.announce(lambda log: log.know_vocabulary(version.model, version.number, known))

@@ -29,6 +29,11 @@ def after_death(deaths: Deaths, *, lived_s: float, served: bool, is_explained: b
     return replace(deaths, total=deaths.total + 1, in_a_row=in_a_row, has_served=deaths.has_served or served)
 
 
+def after_failed_start(deaths: Deaths) -> Deaths:
+    """Returns the record after a start that the system refused: no death, but the next one waits as after one."""
+    return replace(deaths, in_a_row=deaths.in_a_row + 1)
+
+
 def delay_s(deaths: Deaths) -> float:
     """Returns the seconds to wait before the next start: none after a first death, then 0.1 doubling to 10."""
     if deaths.in_a_row <= 1:

@@ -104,7 +104,7 @@ class Child:
     def spawn(self, *, must_be_ready: bool = False) -> None:
         """
         Starts a process: a new interpreter in its own process group, so that a terminal's Ctrl-C reaches the supervisor
-        alone.
+        alone. Raises OSError if the system refuses one, for lack of descriptors, processes or memory.
         """
         ours, theirs = socket.socketpair()
         ours.setblocking(False)

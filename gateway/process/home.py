@@ -15,10 +15,14 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import structlog
+
 from gateway.settings.paths import Home
 from gateway.settings.values import CannotStart, Settings
+from gateway.telemetry.limited_log import LimitedLog
 
 POLL_S = 0.05
+_log = LimitedLog(structlog.get_logger("interlock.home"))
 
 
 def prepare(folder: Path) -> Home:
@@ -31,10 +35,23 @@ def prepare(folder: Path) -> Home:
         trial.write_bytes(b"")
         trial.unlink()
     except OSError as error:
-        raise CannotStart(
-            f"--home {folder}: cannot be written ({error.strerror or error}); choose a folder that this user can write"
-        ) from error
+        raise CannotStart(_unwritable(home, folder, error)) from error
     return home
+
+
+def _unwritable(home: Home, folder: Path, error: OSError) -> str:
+    text = f"--home {folder}: cannot be written ({error.strerror or error})"
+    if error.errno == errno.EROFS:
+        return f"{text}; mount a volume there, or choose another folder"
+    for path in (home.run, home.folder, *home.folder.parents):
+        try:
+            found = path.stat()
+        except OSError:
+            continue
+        owner = f"belongs to user {found.st_uid} and group {found.st_gid} with mode {found.st_mode & 0o7777:04o}"
+        us = f"this is user {os.geteuid()} in group {os.getegid()}"
+        return f"{text}: {path} {owner}, and {us}; choose a folder that it can write"
+    return text
 
 
 def lock(home: Home, *, timeout_s: float, report: Callable[[str], None] | None = None) -> int:
@@ -43,7 +60,10 @@ def lock(home: Home, *, timeout_s: float, report: Callable[[str], None] | None =
     the gateway that had it was killed, waits up to ``timeout_s`` for its children to end (``report(text)`` says so).
     Raises CannotStart naming the process that has it.
     """
-    handle = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        handle = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise CannotStart(f"{home.lock}: cannot be opened ({error.strerror}); did another user run a gateway here?") from error
     deadline, told = time.monotonic() + timeout_s, False
     while not _try_lock(handle):
         owner = _owner(handle)
@@ -54,17 +74,21 @@ def lock(home: Home, *, timeout_s: float, report: Callable[[str], None] | None =
             told = True
             report(f"waiting for the last processes of a gateway that was killed (pid {owner}) to end")
         time.sleep(POLL_S)
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+    try:
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:  # the lock holds without it; only messages of others lack the process id
+        _log.error("lock_owner_not_written", path=str(home.lock), error=str(error))
     return handle
 
 
 def write_note(
     home: Home, settings: Settings, *, control_pid: int | None, workers: Sequence[tuple[int | None, int, int]]
-) -> None:
+) -> bool:
     """
     Writes the note in one step: a reader finds the old or the new one, whole. ``workers`` are (pid, restarts, replacements),
-    with None for the pid of one that does not run.
+    with None for the pid of one that does not run. Returns False if it cannot be written, for example on a full disk: the
+    log says why, and nothing depends on it.
     """
     facts = {
         "pid": os.getpid(),
@@ -76,8 +100,21 @@ def write_note(
         ],
     }
     trial = home.note.with_suffix(".tmp")
-    trial.write_text(json.dumps(facts, indent=1) + "\n")
-    trial.replace(home.note)
+    try:
+        trial.write_text(json.dumps(facts, indent=1) + "\n")
+        trial.replace(home.note)
+    except OSError as error:
+        _log.error("note_not_written", path=str(home.note), error=str(error))
+        return False
+    return True
+
+
+def remove_note(home: Home) -> None:
+    """Removes the note, as the gateway that wrote it ends. Never raises."""
+    try:
+        home.note.unlink(missing_ok=True)
+    except OSError as error:
+        _log.error("note_not_removed", path=str(home.note), error=str(error))
 
 
 def _try_lock(handle: int) -> bool:

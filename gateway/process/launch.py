@@ -6,6 +6,7 @@ this process.
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -29,6 +30,7 @@ def run_gateway(settings: Settings, *, announce: Announce, report: Report, run_i
     runs all parts in this process (`gateway.app.run_in_process`). Raises CannotStart.
     """
     with ExitStack() as held:
+        _allow_open_files()
         home = prepare(settings.home)
         # A killed gateway leaves children that drain first. Its home is not free until they end.
         handle = lock(home, timeout_s=settings.data_port.drain_delay_s + settings.grace_s + 5, report=report)
@@ -42,6 +44,16 @@ def run_gateway(settings: Settings, *, announce: Announce, report: Report, run_i
             os.environ.update(environment("worker"))  # before gRPC is imported
             return run_in_process(ready, home, on_ready, report)
         return _supervised(ready, home, handle, on_ready, report)
+
+
+def _allow_open_files() -> None:
+    """Raises the soft limit of open files to the hard one, for this process and its children: each connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError):
+            pass  # the system does not permit it: the soft limit stays
 
 
 def _with_ports(settings: Settings, home: Home, held: ExitStack) -> Settings:

@@ -33,9 +33,9 @@ class Orders:
     """
     What a child starts with. ``role`` is control or worker; ``number`` counts workers from 0; ``restarts`` how often it
     was started again, ``replacements`` how often another process took its place; ``settings`` have real ports; ``line`` is
-    the file descriptor of its end of the line. ``must_be_ready``: a worker that ends rather than serve without all that
-    is routed, because another one serves in its place until then. ``notes`` is the file descriptor of the memory in which a
-    worker notes its runs. ``isolate`` are versions (model, number) that have just ended workers.
+    the file descriptor of its end of the line. ``must_be_ready``: a worker that ends rather than serve less than the
+    process that serves in its place until then. ``notes`` is the file descriptor of the memory in which a worker notes its
+    runs. ``isolate`` are versions (model, number) that have just ended workers.
     """
 
     role: str
@@ -108,7 +108,10 @@ class SupervisorConnection:
 
     def failed(self, text: str) -> None:
         """Tells why this process ends, also on standard error."""
-        print(text, file=sys.stderr, flush=True)
+        try:
+            print(text, file=sys.stderr, flush=True)
+        except OSError:
+            pass  # a full disk, or nobody reads it: the supervisor still hears it
         self._send(text.encode()[:MAX_WORDS])
 
     def _send(self, data: bytes) -> None:

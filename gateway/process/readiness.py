@@ -25,13 +25,16 @@ class Readiness:
         self._ask_at_s = 0.0
         self._report_at_s = self._began_s + FIRST_REPORT_S
         self.is_ready = False
+        self.is_up = False  # every process has served at some time, whatever the health page says
 
     def tick(self, serving: Mapping[str, bool]) -> None:
         """Checks once, at most ten times a second. ``serving`` tells of each process whether it has said that it serves."""
         now_s = time.monotonic()
         if now_s < self._ask_at_s:
             return
-        missing = [f"{name} starts" for name, is_serving in serving.items() if not is_serving] or problems(self._address)
+        missing = [f"{name} starts" for name, is_serving in serving.items() if not is_serving]
+        self.is_up = self.is_up or not missing
+        missing = missing or problems(self._address)
         self._ask_at_s = time.monotonic() + ASK_EVERY_S
         if not missing:
             self.is_ready = True

@@ -1,9 +1,9 @@
 """
 A rolling restart: replaces every worker, one after the other, so that every worker number always has a process that serves.
 
-The replacement is started beside the old process, on the same port. Only when it serves, with everything that is routed
-ready, is the old one told to stop. If it does not start, nothing changes: the old one stays, and the restart ends. The
-supervisor's loop steps it; it serves nothing and waits for nothing itself.
+The replacement is started beside the old process, on the same port. Only when it serves, and nothing that is routed got
+worse (what the old one has FAILED may stay so), is the old one told to stop. If it does not start, nothing changes: the old
+one stays, and the restart ends. The supervisor's loop steps it; it serves nothing and waits for nothing itself.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import structlog
 from gateway.process.handle import Child, end_of
 from gateway.process.orders import REPLACED
 from gateway.process.rolling_messages import RestartNews
+from gateway.telemetry.descriptor_limit import explained
 
 _log = structlog.get_logger("interlock.supervisor")
 
@@ -66,11 +67,16 @@ class RollingRestart:
         return False
 
     def _start(self, old: Child) -> None:
-        self._arriving = old.successor()
-        self._arriving.spawn(must_be_ready=True)
-        self._deadline_s = time.monotonic() + self._limits.start_s
         self._old_pid = old.pid or 0
-        self._say("starting", self._arriving)
+        arriving = old.successor()
+        try:
+            arriving.spawn(must_be_ready=True)
+        except OSError as error:
+            self._give_up(f"it cannot be started: {explained(error)}")
+            return
+        self._arriving = arriving
+        self._deadline_s = time.monotonic() + self._limits.start_s
+        self._say("starting", arriving)
 
     def _look_at_arriving(self, arriving: Child) -> bool:
         code = arriving.reap()

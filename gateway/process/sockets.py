@@ -14,6 +14,7 @@ import resource
 import socket
 import stat
 
+from gateway.process.wildcard import bound
 from gateway.settings.address import Address
 from gateway.settings.values import CannotStart
 
@@ -26,11 +27,13 @@ def reserve(option: str, address: Address) -> tuple[Address, socket.socket]:
     Returns the address with its real port, and the socket that keeps it until closed. ``option`` names the setting in
     errors. Raises CannotStart if the port is in use or not permitted, or if the host is not of this machine.
     """
-    family, target = _resolve(option, address)
     try:
-        with _bound(family, target, exclusive=True) as probe:
+        # The probe ignores connections of an earlier gateway that linger (TIME_WAIT), but neither listeners nor keepers.
+        with bound(address, [socket.SO_REUSEADDR]) as probe:
             port = probe.getsockname()[1]
-        keeper = _bound(family, (target[0], port, *target[2:]), exclusive=False)
+        keeper = bound(Address(address.host, port), [socket.SO_REUSEPORT])
+    except (socket.gaierror, UnicodeError) as error:
+        raise CannotStart(f"{_named(option, address)}: the host {address.host!r} is unknown") from error
     except OSError as error:
         raise CannotStart(_explain(option, address, error)) from error
     return Address(address.host, port), keeper
@@ -76,27 +79,6 @@ def _listens_on(descriptor: int, port: int) -> bool:
         return False  # the descriptor of the listing itself, closed meanwhile
 
 
-def _resolve(option: str, address: Address) -> tuple[socket.AddressFamily, tuple[str | int, ...]]:
-    try:
-        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (socket.gaierror, UnicodeError) as error:
-        raise CannotStart(f"{_named(option, address)}: the host {address.host!r} is unknown") from error
-    family, _kind, _protocol, _name, target = found[0]
-    return family, tuple(part for part in target if not isinstance(part, bytes))
-
-
-def _bound(family: socket.AddressFamily, target: tuple[str | int, ...], *, exclusive: bool) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        # The probe ignores connections of an earlier gateway that linger (TIME_WAIT), but neither listeners nor keepers.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR if exclusive else socket.SO_REUSEPORT, 1)
-        sock.bind(target)
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
 def _named(option: str, address: Address) -> str:
     return f"--{option.replace('_', '-')} {address}"
 
@@ -106,5 +88,6 @@ def _explain(option: str, address: Address, error: OSError) -> str:
         errno.EADDRINUSE: "the port is in use by another program; stop it or choose another port (0 = any free one)",
         errno.EACCES: "not permitted; ports below 1024 need privileges, choose a higher one",
         errno.EADDRNOTAVAIL: "this machine has no such address",
+        errno.EAFNOSUPPORT: "this machine has no IPv6; use an IPv4 address",
     }.get(error.errno or 0, str(error))
     return f"{_named(option, address)}: {text}"

@@ -22,7 +22,7 @@ from gateway.contract.deaths import WorkerDeath, blamed, is_explained, recent
 from gateway.process import backoff as restarts
 from gateway.process.death_messages import death_line
 from gateway.process.handle import Child, end_of, signal_of
-from gateway.process.home import write_note
+from gateway.process.home import remove_note, write_note
 from gateway.process.orders import Orders
 from gateway.process.readiness import Readiness
 from gateway.process.rolling import ReplacementLimits, RollingRestart
@@ -30,6 +30,7 @@ from gateway.process.rolling_messages import RestartNews, line_of
 from gateway.process.signals import Terminal
 from gateway.settings.paths import Home
 from gateway.settings.values import CannotStart, Settings
+from gateway.telemetry.descriptor_limit import explained
 
 KILL_WAIT_S = 5.0  # seconds that killed processes have to be gone
 MARGIN_S = 5.0  # seconds beyond a child's own grace before it is killed
@@ -59,6 +60,7 @@ class Supervisor:
         self._control = _child(plan, "control", 0)
         self._workers = [_child(plan, "worker", number) for number in range(plan.settings.workers)]
         self._rolling: RollingRestart | None = None
+        self._is_note_due = False
         self._deaths: tuple[WorkerDeath, ...] = ()  # recent ones, of all workers
         self._untold: list[WorkerDeath] = []  # those that control has not been told of
         self._signals = _Signals()
@@ -86,15 +88,16 @@ class Supervisor:
                 return self._stop()
             finally:
                 self._kill([*self._children, *self._beside])
-                self._plan.home.note.unlink(missing_ok=True)
+                remove_note(self._plan.home)
 
     def _tick(self) -> None:
         changed = [child for child in self._children if self._look_after(child)]
         self._tell_deaths()
         self._restart_if_asked()
         has_swapped = self._rolling is not None and self._rolling.tick()
-        if changed or has_swapped:
-            self._note()
+        self._is_note_due = self._is_note_due or bool(changed) or has_swapped
+        if self._is_note_due:
+            self._is_note_due = not self._note()
         if self._rolling is not None and self._rolling.is_over and not _running(self._beside):
             self._rolling = None
         if not self._readiness.is_ready:
@@ -104,7 +107,7 @@ class Supervisor:
         is_asked = self._control.take_request()
         if not (self._signals.take_restart() or is_asked):
             return
-        if self._rolling is not None or not self._readiness.is_ready:
+        if self._rolling is not None or not self._readiness.is_up:
             reason = "the gateway is still starting" if self._rolling is None else "the workers are being restarted already"
             _log.warning("restart_refused", reason=reason)
             if is_asked:
@@ -124,22 +127,38 @@ class Supervisor:
         if code is not None:
             self._died(child, code)
         if child.pid is None and time.monotonic() >= child.start_at_s:
-            child.isolate = tuple(sorted(blamed(recent(self._deaths, time.time()))))
-            child.spawn()
-            _log.info("child_started", child=child.name, child_pid=child.pid, restarts=child.deaths.total)
-            return True
+            return self._start(child)
         return False
+
+    def _start(self, child: Child) -> bool:
+        """Starts a process. If the system refuses one, it is tried again later, as after a death; the others go on."""
+        child.isolate = tuple(sorted(blamed(recent(self._deaths, time.time()))))
+        try:
+            child.spawn()
+        except OSError as error:
+            child.deaths = restarts.after_failed_start(child.deaths)
+            delay_s = self._wait_to_start(child, f"{child.name} cannot be started: {explained(error)}")
+            _log.error("child_not_started", child=child.name, error=explained(error), retry_in_s=delay_s)
+            return False
+        _log.info("child_started", child=child.name, child_pid=child.pid, restarts=child.deaths.total)
+        return True
 
     def _died(self, child: Child, code: int) -> None:
         lived_s, served, words = child.lived_s, child.has_served, child.last_words
-        is_known, suspects = self._note_death(child, code) if child.role == "worker" else (False, ())
+        is_known, suspects = self._note_death(child, code) if child.role == "worker" else (False, [])
         child.deaths = restarts.after_death(child.deaths, lived_s=lived_s, served=served, is_explained=is_known)
-        if restarts.is_hopeless(child.deaths, exit_code=code):
-            raise CannotStart(words or f"{child.name} {end_of(code)} {child.deaths.in_a_row} times before it served")
-        delay_s = restarts.delay_s(child.deaths)
-        child.start_at_s = time.monotonic() + delay_s
+        words = words or f"{child.name} {end_of(code)} {child.deaths.in_a_row} times before it served"
+        delay_s = self._wait_to_start(child, words, code)
         facts = {"ran": suspects} if suspects else {}
         _log.warning("child_died", child=child.name, how=end_of(code), lived_s=round(lived_s, 3), restart_in_s=delay_s, **facts)
+
+    def _wait_to_start(self, child: Child, words: str, code: int | None = None) -> float:
+        """Sets the time of the next start; returns the seconds until then. Raises CannotStart with ``words`` if hopeless."""
+        if restarts.is_hopeless(child.deaths, exit_code=code):
+            raise CannotStart(words)
+        delay_s = restarts.delay_s(child.deaths)
+        child.start_at_s = time.monotonic() + delay_s
+        return delay_s
 
     def _note_death(self, child: Child, code: int) -> tuple[bool, list[str]]:
         """Keeps a death for control. Returns whether a version is known to have caused it, and the suspects in words."""
@@ -158,9 +177,9 @@ class Supervisor:
         is_idle = self._readiness.is_ready and self._rolling is None
         return max(0.0, min([*due, IDLE_S if is_idle else POLL_S]))
 
-    def _note(self) -> None:
+    def _note(self) -> bool:
         workers = [(child.pid, child.deaths.total, child.replacements) for child in self._workers]
-        write_note(self._plan.home, self._plan.settings, control_pid=self._control.pid, workers=workers)
+        return write_note(self._plan.home, self._plan.settings, control_pid=self._control.pid, workers=workers)
 
     def _stop(self) -> int:
         """Stops the workers first, which drain while control still takes their last counts and predictions; then control."""

@@ -31,14 +31,3 @@ def _too_long(item: Feedback) -> str:
         if len(text) > MAX_TEXT:
             return f"{field}: expected at most {MAX_TEXT} characters, got {len(text)}"
     return ""
-
-
-def named_label(label: str, classes: tuple[str, ...]) -> str:
-    """
-    Returns the class that a label stands for. A label that is not in ``classes`` but is the index of a class stands for that
-    class; any other label stands for itself.
-    """
-    if label in classes or not (label.isascii() and label.isdecimal()):
-        return label
-    index = int(label)
-    return classes[index] if index < len(classes) else label

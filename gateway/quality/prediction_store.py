@@ -12,6 +12,7 @@ from gateway.contract.feedback import Feedback, Verdict
 from gateway.contract.predictions import PredictionBatch
 from gateway.quality.log.log_values import LogCounts
 from gateway.quality.metrics import VersionQuality
+from gateway.quality.vocabulary import Vocabulary
 
 
 class PredictionStore(Protocol):
@@ -24,8 +25,8 @@ class PredictionStore(Protocol):
         """Announces that a worker's incarnation issues prediction ids of this epoch. Other epochs are UNKNOWN."""
         ...
 
-    def know_classes(self, model: str, version: int, classes: Sequence[str]) -> None:
-        """Stores the names of a version's classes, so that a label may also be the index of a class."""
+    def know_vocabulary(self, model: str, version: int, vocabulary: Vocabulary) -> None:
+        """Stores the classes that a version can predict, with which labels are checked. Survives restarts."""
         ...
 
     def record(self, batches: Sequence[PredictionBatch]) -> None:

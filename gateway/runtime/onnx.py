@@ -18,6 +18,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
 from gateway.runtime.halt import Halt
+from gateway.runtime.runtime_text import caller_text, folders_of
 from gateway.runtime.session import Array, InputsRefused, LoadRefused, RunFailed, RunStopped
 from gateway.runtime.watchdog import Watchdog
 from registry.signature import Signature, TensorSpec
@@ -49,7 +50,10 @@ class OnnxSession:
     """
 
     def __init__(self, path: Path, *, threads: int = 1, config: Mapping[str, str] = NO_CONFIG) -> None:
-        session = _opened(path, _options(threads, config))
+        self._folders = folders_of(path)
+        session = _opened(path, _options(threads, config), self._folders)
+        if any(str(node.type).startswith("seq(map(") for node in session.get_outputs()):
+            session = _with_scores(path, threads, config) or session
         self.signature = _signature(session)
         # The binding below the Python wrapper: the wrapper checks again what the request path has checked.
         self._session: Any = session._sess
@@ -86,18 +90,12 @@ class OnnxSession:
             results: list[Array] = self._session.run(outputs, inputs, options)
         except Exception as error:  # onnxruntime raises a dozen unrelated classes here
             refused = InputsRefused if type(error).__name__ == "InvalidArgument" else RunFailed
-            raise refused(_text(error)) from None
+            raise refused(caller_text(str(error), self._folders)) from None
         return results
 
     def _run_values(self, outputs: Sequence[str], inputs: Mapping[str, Array], options: Any) -> list[Array]:
         """The same through OrtValues: numpy has no bfloat16, so its bits travel as uint16."""
-        values = {}
-        for name, array in inputs.items():
-            if name in self._bfloat16_inputs:
-                value = ort.OrtValue.ortvalue_from_numpy_with_onnx_type(np.ascontiguousarray(array), _BFLOAT16)
-            else:
-                value = ort.OrtValue.ortvalue_from_numpy(array)
-            values[name] = value._get_c_value()
+        values = {name: _value(array, is_bfloat16=name in self._bfloat16_inputs) for name, array in inputs.items()}
         results = self._session.run_with_ort_values(values, list(outputs), options)
         return [_array(value) for value in results]
 
@@ -106,6 +104,35 @@ class OnnxSession:
         options = ort.RunOptions()
         options.add_run_config_entry(*_SHRINK)
         _identity().run(["y"], {"x": np.empty(0, np.bool_)}, options)  # needs no memory itself
+
+
+class ObservingSession:
+    """
+    A model, given as the bytes of its ONNX file, that runs exactly as it is written, so that every tensor can be an output.
+    ``names`` are the outputs that are tensors. Its external data lies in ``folder``. Raises LoadRefused.
+    """
+
+    def __init__(self, content: bytes, folder: Path) -> None:
+        options = _options(1, {"session.model_external_initializers_file_folder_path": str(folder)})
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        self._folders = folders_of(folder / "model.onnx")
+        self._session: Any = _opened(content, options, self._folders)._sess
+        outputs = {str(node.name): str(node.type) for node in self._session.outputs_meta}
+        self.names = tuple(name for name, kind in outputs.items() if kind.startswith("tensor("))
+        inputs = (*self._session.inputs_meta, *self._session.overridable_initializers)
+        kinds = outputs | {str(node.name): str(node.type) for node in inputs}
+        self._bfloat16 = frozenset(name for name, kind in kinds.items() if kind == "tensor(bfloat16)")
+
+    def run(self, outputs: Sequence[str], inputs: Mapping[str, Array]) -> list[Array]:
+        """Returns the named tensors for these inputs; bfloat16 as uint16. Raises RunFailed."""
+        try:
+            if self._bfloat16.isdisjoint((*outputs, *inputs)):
+                results: list[Array] = self._session.run(outputs, inputs, None)
+                return results
+            values = {name: _value(array, is_bfloat16=name in self._bfloat16) for name, array in inputs.items()}
+            return [_array(value) for value in self._session.run_with_ort_values(values, list(outputs), None)]
+        except Exception as error:  # onnxruntime raises a dozen unrelated classes here
+            raise RunFailed(caller_text(str(error), self._folders)) from None
 
 
 def save_optimized(path: Path, target: Path, *, is_packed: bool) -> None:
@@ -120,7 +147,7 @@ def save_optimized(path: Path, target: Path, *, is_packed: bool) -> None:
         "session.optimized_model_external_initializers_min_size_in_bytes": "1024",
     })  # fmt: skip
     options.optimized_model_filepath = str(target)
-    _opened(path, options)
+    _opened(path, options, folders_of(path))
 
 
 def _options(threads: int, config: Mapping[str, str]) -> Any:
@@ -138,6 +165,15 @@ def _options(threads: int, config: Mapping[str, str]) -> Any:
     return options
 
 
+def _with_scores(path: Path, threads: int, config: Mapping[str, str]) -> Any:
+    """Returns a session of the model with tensors of scores in place of its score maps; None if it has none."""
+    from registry.zip_maps import with_scores  # imports onnx, which few models need
+
+    content = with_scores(path)
+    folder = {"session.model_external_initializers_file_folder_path": str(path.parent)}
+    return None if content is None else _opened(content, _options(threads, {**config, **folder}), folders_of(path))
+
+
 @functools.cache
 def _identity() -> Any:
     """Makes a session in the shared arena, which creates the arena and its first region."""
@@ -148,13 +184,24 @@ def _identity() -> Any:
     return session
 
 
-def _opened(path: Path, options: Any) -> Any:
+def _opened(model: Path | bytes, options: Any, folders: Sequence[str] = ()) -> Any:
+    """Opens a model, of whose ``folders`` callers are not told."""
     with _first:  # two at once would make the arena twice
         _identity()
     try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(
+            model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]
+        )
     except Exception as error:  # onnxruntime raises a dozen unrelated classes here
-        raise LoadRefused(_text(error)) from None
+        raise LoadRefused(caller_text(str(error), folders)) from None
+
+
+def _value(array: Array, *, is_bfloat16: bool) -> Any:
+    if is_bfloat16:
+        value = ort.OrtValue.ortvalue_from_numpy_with_onnx_type(np.ascontiguousarray(array), _BFLOAT16)
+    else:
+        value = ort.OrtValue.ortvalue_from_numpy(array)
+    return value._get_c_value()
 
 
 def _array(value: Any) -> Array:
@@ -182,11 +229,3 @@ def _spec(node: Any, *, is_optional: bool = False) -> TensorSpec:
         raise LoadRefused(f"{node.name!r} is {node.type}, for which the inference protocol has no form")
     shape = tuple(dim if isinstance(dim, int) and dim >= 0 else -1 for dim in node.shape)
     return TensorSpec(str(node.name), datatype, shape, is_optional)
-
-
-def _text(error: Exception) -> str:
-    """Returns ONNX Runtime's message without its prefix of library and code numbers."""
-    text = str(error).strip()
-    if text.startswith("[ONNXRuntimeError]"):
-        text = text.split(" : ", 3)[-1]
-    return text

@@ -14,6 +14,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 # mallopt(3)'s number, the variable that sets it from the start, what holds without one, and what holds while something loads.
 _SETTINGS = (
@@ -40,17 +42,22 @@ class Resident:
 
 
 def resident(pid: int | None = None) -> Resident:
-    """Returns the resident memory of this process now, or of another. Nothing of a process that is gone."""
+    """
+    Returns the resident memory of this process now, or of another; 0 where the system does not tell or the process is gone.
+    Never raises.
+    """
     try:
-        return _resident("self" if pid is None else str(pid))
-    except FileNotFoundError:
+        text = os.pread(_status_file(), 65536, 0) if pid is None else Path(f"/proc/{pid}/status").read_bytes()
+    except OSError:
         return Resident()
-
-
-def _resident(process: str) -> Resident:
-    with open(f"/proc/{process}/status", encoding="ascii", errors="replace") as file:
-        found = dict(line.split(":", 1) for line in file if line.startswith("Rss"))
+    found = dict(line.split(":", 1) for line in text.decode("ascii", "replace").splitlines() if line.startswith("Rss"))
     return Resident(_bytes(found.get("RssAnon", "")), _bytes(found.get("RssFile", "")))
+
+
+@cache
+def _status_file() -> int:
+    """Returns a descriptor that stays open, so that the figure can be read while descriptors are used up."""
+    return os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _bytes(text: str) -> int:

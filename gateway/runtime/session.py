@@ -42,8 +42,8 @@ class Session(Protocol):
         self, outputs: Sequence[str], inputs: Mapping[str, Array], until: float | None = None, halt: Halt | None = None
     ) -> list[Array]:
         """
-        Returns the named outputs for these inputs, in that order. Raises RunFailed, and RunStopped if the Unix time
-        ``until`` passes meanwhile (None: no deadline) or ``halt`` is asked for.
+        Returns the named outputs for these inputs, in that order. Raises RunFailed, and RunStopped if ``until``
+        (monotonic seconds; None: no deadline) passes meanwhile or ``halt`` is asked for.
         """
         ...
 

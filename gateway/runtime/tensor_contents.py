@@ -23,6 +23,7 @@ NUMPY = {
     "FP16": np.float16, "BF16": np.uint16, "FP32": np.float32, "FP64": np.float64, "BYTES": np.object_,
 }  # fmt: skip
 DTYPES: dict[str, np.dtype[Any]] = {name: np.dtype(kind) for name, kind in NUMPY.items()}
+MAX_VARINT_BYTES = 10  # bytes of a number of 64 bits in protobuf's encoding
 _LENGTH = struct.Struct("<I")
 
 
@@ -63,12 +64,12 @@ def bytes_elements(name: str, raw: Buffer) -> list[bytes]:
     return elements
 
 
-def from_typed(name: str, datatype: str, shape: tuple[int, ...], values: bytes | list[bytes]) -> Array:
+def from_typed(name: str, datatype: str, shape: tuple[int, ...], values: Buffer | list[bytes]) -> Array:
     """
     Returns the tensor in typed contents: the elements of BYTES, else protobuf's packed form of the field. Raises
     InvalidRequest that names the input.
     """
-    if not isinstance(values, bytes):
+    if isinstance(values, list):
         return _strings(name, shape, values)
     array = _unpacked(name, datatype, values)
     if len(array) != element_count(shape):
@@ -78,7 +79,7 @@ def from_typed(name: str, datatype: str, shape: tuple[int, ...], values: bytes |
     return array.reshape(shape)
 
 
-def _unpacked(name: str, datatype: str, packed: bytes) -> Array:
+def _unpacked(name: str, datatype: str, packed: Buffer) -> Array:
     """
     Unpacks numbers: fixed-width floats, varints of everything else
     (https://protobuf.dev/programming-guides/encoding/#packed).
@@ -86,7 +87,7 @@ def _unpacked(name: str, datatype: str, packed: bytes) -> Array:
     dtype = DTYPES[datatype]
     if dtype.kind == "f":
         return np.frombuffer(packed, dtype)
-    values = _varints(packed)
+    values = _varints(name, packed)
     if dtype.kind == "b":
         truths: Array = values != 0
         return truths
@@ -97,13 +98,15 @@ def _unpacked(name: str, datatype: str, packed: bytes) -> Array:
     return wide.astype(dtype)
 
 
-def _varints(packed: bytes) -> NDArray[np.uint64]:
+def _varints(name: str, packed: Buffer) -> NDArray[np.uint64]:
     parts = np.frombuffer(packed, np.uint8)
     ends = np.flatnonzero(parts < 0x80)
     if len(ends) == len(parts):  # one byte each
         return parts.astype(np.uint64)
     starts = np.concatenate(([0], ends[:-1] + 1))
     place = np.arange(len(parts)) - np.repeat(starts, ends - starts + 1)
+    if place.max() >= MAX_VARINT_BYTES:
+        raise InvalidRequest(f"input {name!r}: a number of more than {MAX_VARINT_BYTES} bytes", field=name)
     bits = (parts & 0x7F).astype(np.uint64) << (7 * place).astype(np.uint64)
     values: NDArray[np.uint64] = np.bitwise_or.reduceat(bits, starts)
     return values

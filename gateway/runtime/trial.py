@@ -7,16 +7,18 @@ kills the child and not the gateway.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gateway.runtime.runtime_text import caller_text, folders_of
 from gateway.runtime.sandbox import Limits, SandboxFailed, answer, ask
 from registry.errors import InvalidModel, InvalidValue
 from registry.examples import Example, misfit, title
-from registry.prediction import check_prediction, guess_prediction
-from registry.versions import Facts, Prediction
+from registry.prediction import check_prediction, columns_problem, guess_prediction, named_scores
+from registry.versions import Facts, Prediction, RowProof
 
 if TYPE_CHECKING:
     from gateway.runtime.session import Session
@@ -37,6 +39,7 @@ class TrialOrder:
     memory_bytes: int
     cpu_s: int
     examples: tuple[Example, ...] = ()
+    is_urgent: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +58,21 @@ def trial(
     examples: Sequence[Example] = (),
     timeout_s: float = DEFAULT_TIMEOUT_S,
     memory_bytes: int = DEFAULT_MEMORY_BYTES,
+    is_urgent: bool = True,
 ) -> Facts:
     """
     Returns the facts about the model in an ONNX file, found by running it. ``prediction`` names the output that is the
-    prediction; None reads it from the signature. ``examples`` are requests that it must answer. Raises InvalidModel that
+    prediction; None reads it from the signature. ``examples`` are requests that it must answer. If it is not ``is_urgent``,
+    it leaves the processor to others. Raises InvalidModel that
     says what failed, InvalidValue for a wrong ``prediction``, and InvalidValue that names the example that the model does
     not run on.
     """
-    order = TrialOrder(str(path), prediction, memory_bytes, max(1, int(timeout_s)), tuple(examples))
+    order = TrialOrder(str(path), prediction, memory_bytes, max(1, int(timeout_s)), tuple(examples), is_urgent)
     try:
         outcome = ask("gateway.runtime.trial", order, Outcome, timeout_s=timeout_s)
     except SandboxFailed as failed:
-        raise InvalidModel(f"the trial run {failed}", **{"limit_s": timeout_s} if failed.is_late else {}) from None
+        text = caller_text(str(failed), folders_of(path))
+        raise InvalidModel(f"the trial run {text}", **{"limit_s": timeout_s} if failed.is_late else {}) from None
     if outcome.field:
         raise InvalidValue(outcome.refusal, field=outcome.field)
     if outcome.facts is None:
@@ -78,13 +84,17 @@ def trial(
 
 def examine(order: TrialOrder) -> Outcome:
     """Loads and runs a model in this process."""
+    if not order.is_urgent:
+        os.nice(19)
     from gateway.runtime.onnx import OnnxSession
+    from gateway.runtime.proof.verdict import row_verdict
     from gateway.runtime.session import LoadRefused
-    from gateway.runtime.synthetic import has_free_dimensions, row_independence, runnable_inputs
+    from gateway.runtime.synthetic import has_free_dimensions, runnable_inputs
     from registry.onnx_file import read_model
 
     try:
-        signature = read_model(Path(order.path)).signature
+        model = read_model(Path(order.path))
+        signature = model.signature
         session = OnnxSession(Path(order.path))
     except InvalidModel as error:
         return Outcome(refusal=str(error))
@@ -94,11 +104,21 @@ def examine(order: TrialOrder) -> Outcome:
         problem = misfit(example, signature) or _failure(session, example)
         if problem:
             return Outcome(refusal=f"{title(index, example)}: {problem}", field=f"examples[{index}]")
-    if not order.examples and runnable_inputs(session, 1) is None and not has_free_dimensions(signature):
-        return Outcome(refusal="the model failed on every made-up input that fits its signature: register it with an example")
-    is_batchable, reason = row_independence(session, examples=order.examples)
-    prediction = order.prediction or guess_prediction(signature)
-    return Outcome(Facts(signature, prediction, is_batchable, reason))
+    failures: list[str] = []
+    runs = bool(order.examples) or runnable_inputs(session, 1, failures=failures) is not None
+    if not runs and not has_free_dimensions(signature):
+        return Outcome(
+            refusal="the model failed on every made-up input that fits its signature: register it with an example; "
+            f"the runtime says: {failures[0]}"
+        )
+    misnamed = _misnamed(session, order)
+    if misnamed:
+        return Outcome(refusal=misnamed, field="prediction.classes")
+    verdict = row_verdict(Path(order.path), session, order.examples)
+    classes = {one.output: one.classes for one in model.score_maps}
+    prediction = named_scores(order.prediction, classes) or guess_prediction(signature)
+    is_proved = verdict.proof is RowProof.PROVED
+    return Outcome(Facts(signature, prediction, is_proved, verdict.reason, verdict.proof, verdict.batched_inputs))
 
 
 def _failure(session: Session, example: Example) -> str:
@@ -114,6 +134,22 @@ def _failure(session: Session, example: Example) -> str:
     except RunFailed as error:
         return f"the model does not run on it: {error}"
     return ""
+
+
+def _misnamed(session: Session, order: TrialOrder) -> str:
+    """Returns why the class names do not fit the scores of a run, whatever shape the file declares; empty if they do."""
+    from gateway.runtime.example_inputs import arrays
+    from gateway.runtime.synthetic import runnable_inputs
+
+    told = order.prediction
+    if told is None or not told.classes or told.output not in {spec.name for spec in session.signature.outputs}:
+        return ""
+    inputs = arrays(order.examples[0]) if order.examples else runnable_inputs(session, 1)
+    if inputs is None:
+        return ""
+    (scores,) = session.run([told.output], inputs)
+    problem = columns_problem(told.classes, scores.shape[1] if scores.ndim == 2 else -1)
+    return f"prediction.classes: output {told.output!r}: {problem}" if problem else ""
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ class Watchdog:
 
     @contextmanager
     def watching(self, until: float, stop: Callable[[], None]) -> Iterator[None]:
-        """Calls ``stop`` if the Unix time ``until`` passes inside the block; never after it."""
+        """Calls ``stop`` if the monotonic time ``until`` (seconds) passes inside the block; never after it."""
         key = object()
         with self._changed:
             self._watched[key] = (until, stop)
@@ -43,8 +43,8 @@ class Watchdog:
     def _loop(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait(min(max(self._earliest - time.time(), 0.0), IDLE_S))
-                now = time.time()
+                self._changed.wait(min(max(self._earliest - time.monotonic(), 0.0), IDLE_S))
+                now = time.monotonic()
                 for key, (until, stop) in list(self._watched.items()):
                     if until <= now:
                         stop()

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections import Counter
 
 from gateway.contract.counts import LATENCY_BOUNDS_S, ArmCounts
-from gateway.runtime.tensor_contents import to_raw
+from gateway.runtime.tensor_contents import bfloat16_values, to_raw
 from gateway.serving.batch import join_inputs
 from gateway.serving.prediction_records import Executed, Records, has_row_each
 from gateway.serving.request_traces import request_trace
@@ -44,6 +44,8 @@ class Accounting:
             return
         outputs = answers.outputs
         array = outputs.arrays[outputs.requests[0].plan.run_outputs.index(prediction.output)]
+        if version.datatypes[prediction.output] == "BF16":
+            array = bfloat16_values(array)
         if has_row_each(prediction, array, outputs.rows):
             self._records.offer(
                 Executed(

@@ -12,10 +12,11 @@ from gateway.runtime.session import Array
 from gateway.runtime.tensor_contents import to_raw, to_typed
 from gateway.serving.arm import Shapes
 from gateway.serving.batch import LARGE_BYTES, Raw, raw_bytes, split_raw, split_rows
+from gateway.serving.composed import composed_payloads
 from gateway.serving.lane.call import Call, Lane
 from gateway.serving.oip.encode import raw_frame, typed_response
 from gateway.serving.prediction_records import PredictionIds
-from gateway.serving.shared_memory.placing import place_outputs, placed_payloads
+from gateway.serving.shared_memory.placing import place_outputs
 from gateway.serving.stages import Answers, Outputs, Routed
 
 Payload = tuple[Call, bytes]
@@ -33,8 +34,8 @@ def encode(outputs: Outputs, ids: PredictionIds) -> Answers:
     time_ms = int(time.time() * 1000)
     counters = ids.draw(len(requests))
     id_head = prefix(time_ms, ids.epoch)
-    if plan.placements:
-        payloads = placed_payloads(requests, outputs.arrays, id_head, counters)
+    if plan.is_composed:
+        payloads = composed_payloads(requests, outputs.arrays, id_head, counters)
     else:
         payloads = _encoded(outputs, outputs.arrays[: len(plan.outputs)], id_head.encode(), counters)
     answers = Answers(outputs, payloads, time_ms, id_head, counters)
@@ -57,7 +58,7 @@ def _obey(answers: Answers, index: int) -> None:
     """Gives one request the form of response that it asks for: typed contents, trailing metadata."""
     outputs = answers.outputs
     request, prediction_id = outputs.requests[index], f"{answers.id_head}{answers.counters[index]:012x}"
-    if not (request.received.parameters.is_binary or request.plan.placements):
+    if not (request.received.parameters.is_binary or request.plan.is_composed):
         arrays = outputs.arrays[: len(request.plan.outputs)]
         own = [split_rows(array, outputs.rows)[index] if len(outputs.requests) > 1 else array for array in arrays]
         answers.payloads[index] = _typed(request, own, prediction_id)

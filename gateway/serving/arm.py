@@ -26,7 +26,7 @@ class RunPlans:
         self.find = self._plans.get  # the plan that is kept for a signature, or None
 
     def make(self, signature: RequestSignature) -> RunPlan:
-        """Returns the plan of a signature, and keeps it if the signature may repeat. Raises InvalidRequest."""
+        """Returns the plan of a signature, and keeps it. Raises InvalidRequest."""
         version = self._version
         plan = plan_run(
             signature,
@@ -34,11 +34,11 @@ class RunPlans:
             version.prediction,
             is_batched=version.is_batched,
             max_rows=version.max_rows,
+            batched_inputs=version.batched_inputs,
         )
-        if not signature.is_typed:
-            if len(self._plans) >= MAX_SIGNATURES:
-                self._plans.clear()
-            self._plans[signature] = plan
+        if len(self._plans) >= MAX_SIGNATURES:
+            self._plans.clear()
+        self._plans[signature] = plan
         return plan
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.runtime.tensor_contents import from_raw, from_typed
+from gateway.serving.oip.typed_contents import typed_values
 from gateway.serving.run_plan import Feed, RunPlan
 from gateway.serving.stages import Received, Routed
 
@@ -108,8 +109,9 @@ def decode_inputs(request: Received, plan: RunPlan) -> dict[str, Array]:
 def decode_input(request: Received, feed: Feed) -> Array:
     """Returns one input from the message itself. Raises InvalidRequest naming it."""
     if request.signature.raw_sizes:
-        return from_raw(feed.name, feed.datatype, feed.shape, request.raw[feed.index])
-    return from_typed(feed.name, feed.datatype, feed.shape, request.signature.inputs[feed.index].typed or b"")
+        return from_raw(feed.name, feed.datatype, feed.shape, request.contents[feed.index])
+    values = typed_values(feed.name, feed.datatype, request.contents[feed.index])
+    return from_typed(feed.name, feed.datatype, feed.shape, values)
 
 
 def join_inputs(requests: Sequence[Routed]) -> dict[str, Array]:
@@ -119,13 +121,16 @@ def join_inputs(requests: Sequence[Routed]) -> dict[str, Array]:
     if len(requests) == 1:
         return first.inputs if first.inputs is not None else decode_inputs(first.received, plan)
     if plan.is_eager:
+        for request in requests:
+            if request.inputs is None:
+                request.inputs = decode_inputs(request.received, request.plan)
         return {
             feed.name: np.concatenate([request.inputs[feed.name] for request in requests if request.inputs])
             for feed in plan.feeds
         }
     rows = sum([request.plan.rows for request in requests])
     return {
-        feed.name: join_raw([request.received.raw[feed.index] for request in requests], feed.dtype, rows, feed.shape[1:])
+        feed.name: join_raw([request.received.contents[feed.index] for request in requests], feed.dtype, rows, feed.shape[1:])
         for feed in plan.feeds
     }
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from gateway.errors import ModelNotFound, NotReady
 from gateway.serving.arm import Arm
-from gateway.serving.batch import decode_inputs
+from gateway.serving.batch import LARGE_BYTES, decode_inputs
 from gateway.serving.lane.call import Call
 from gateway.serving.oip.decode import NO_PARAMETERS, Decoder, Parameters
 from gateway.serving.oip.encode import check_typed
@@ -64,8 +64,8 @@ class Intake:
             arm = self._choose(request, table)
             signature = request.signature
             routed = Routed(request, arm, arm.plans.find(signature) or arm.plans.make(signature))
-            if routed.plan.is_eager:
-                self._decode(routed)
+            if routed.plan.is_eager and (arm.version.pace.is_inline or routed.plan.regions):
+                self._decode(routed)  # else the version's own thread does, as it may take long
             if request.parameters is not NO_PARAMETERS:
                 _obey(routed, request.parameters)
             if request.trace is not None:
@@ -108,8 +108,12 @@ class Intake:
     def _decode(self, routed: Routed) -> None:
         if routed.plan.regions:
             take_inputs(routed, self._regions)
-        else:
+        elif len(routed.received.call.message) < LARGE_BYTES:
             routed.inputs = decode_inputs(routed.received, routed.plan)
+        else:
+            began_ns = time.thread_time_ns()
+            routed.inputs = decode_inputs(routed.received, routed.plan)
+            routed.arm.version.pace.decoded(time.thread_time_ns() - began_ns)
 
     def _not_routed(self, request: Received, error: Exception) -> None:
         if self._park is not None and request.signature.version and isinstance(error, ABSENT):
@@ -128,4 +132,4 @@ def _obey(routed: Routed, parameters: Parameters) -> None:
             check_typed(name, routed.arm.version.datatypes[name])
     if parameters.timeout_us:
         request = routed.received
-        request.expires_at = min(request.expires_at, time.time() + parameters.timeout_us / 1e6)
+        request.expires_at = min(request.expires_at, time.monotonic() + parameters.timeout_us / 1e6)

@@ -19,8 +19,9 @@ from gateway.serving.answer import encode, send
 from gateway.serving.lane.call import Lane
 from gateway.serving.prediction_records import PredictionIds
 from gateway.serving.refusals import EXPIRED, Refusals
-from gateway.serving.run import caller_error, run_batch
+from gateway.serving.run import BatchNotSplit, caller_error, run_batch
 from gateway.serving.stages import Answers, Batch, Routed
+from gateway.versions.loaded import LoadedVersion
 
 STOPPED_GONE = CallerGone("the caller was gone while the model ran; it was stopped")
 STOPPED_LATE = DeadlinePassed("the deadline passed while the model ran; it was stopped")
@@ -63,7 +64,7 @@ class Pipeline:
     def _answer(self, batch: Batch) -> list[Answers]:
         """Answers the requests with one run, or each with its own if that run fails. Returns the answers of every run."""
         taken_ns, requests = time.perf_counter_ns(), batch.requests
-        expiries, now = [request.received.expires_at for request in requests], time.time()
+        expiries, now = [request.received.expires_at for request in requests], time.monotonic()
         if min(expiries) <= now:
             requests = self._unexpired(requests, now)
             if not requests:
@@ -76,6 +77,8 @@ class Pipeline:
                 self._refuse(request, STOPPED_GONE if request.received.call.is_gone else STOPPED_LATE)
             return []
         except (RunFailed, InvalidRequest) as error:
+            if isinstance(error, BatchNotSplit):
+                _stop_batching(batch.lease.version, error)
             if len(requests) > 1:  # one caller's data must not fail the others' requests: each runs alone
                 alone = (Batch([request], batch.lease) for request in requests)
                 return [answers for one in alone for answers in self._answer(one)]
@@ -97,3 +100,9 @@ class Pipeline:
 
     def _refuse(self, request: Routed, error: Exception) -> None:
         self._refusals.refuse(request.received, request.arm, error)
+
+
+def _stop_batching(version: LoadedVersion, error: BatchNotSplit) -> None:
+    if not version.batch_failure:
+        _log.error("batching_stopped", model=version.model, version=version.number, reason=str(error))
+    version.stop_batching(str(error))

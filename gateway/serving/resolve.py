@@ -27,9 +27,7 @@ def resolve(snapshot: Snapshot, model: str, version: str) -> int:
     states = snapshot.states.get(model)
     if not states:
         raise unrouted(snapshot, model)
-    number = version_number(version)
-    if number is None:
-        number = _aliases(snapshot, model).get(version, 0)
+    number = number_of(snapshot, model, version)
     ready = snapshot.ready.get(model, {})
     if number in ready:
         return number
@@ -39,6 +37,11 @@ def resolve(snapshot: Snapshot, model: str, version: str) -> int:
     raise ModelNotFound(
         f"model {model!r} has no version or alias {version!r} loaded here, there is {known}", model=model, version=version
     )
+
+
+def number_of(snapshot: Snapshot, model: str, version: str) -> int:
+    """Returns the number that an alias or a number names, whether or not it is loaded; 0 for what can name no version."""
+    return _aliases(snapshot, model).get(version) or version_number(version) or 0
 
 
 def aliases_of(snapshot: Snapshot, model: str) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -12,19 +13,21 @@ from gateway.serving.batch import join_inputs
 from gateway.serving.stages import Outputs, Routed
 from gateway.versions.loaded import LoadedVersion
 
-NO_DEADLINE_S = 32_503_680_000.0  # Unix seconds, the year 3000: gRPC's "no deadline" lies beyond
+
+class BatchNotSplit(RunFailed):
+    """The outputs of a batch do not have its number of rows, so nobody knows whose they are."""
 
 
 def run_batch(requests: list[Routed], halt: Halt | None, expires_at: float, taken_ns: int) -> Outputs:
     """
     Returns the outputs of one run over all rows of the requests, which are of one group. ``expires_at`` is their last
-    deadline (Unix seconds), ``taken_ns`` when the batch was taken up. Raises InvalidRequest naming the input, RunFailed, and
-    RunStopped when the last deadline passes or ``halt`` is requested.
+    deadline (monotonic seconds), ``taken_ns`` when the batch was taken up. Raises InvalidRequest naming the input,
+    RunFailed, and RunStopped when the last deadline passes or ``halt`` is requested.
     """
     first = requests[0]
     plan, version = first.plan, first.arm.version
     inputs = join_inputs(requests)
-    until = expires_at if expires_at < NO_DEADLINE_S else None
+    until = expires_at if math.isfinite(expires_at) else None
     is_doubted = version.pace.is_doubted
     processor_ns = time.thread_time_ns() if is_doubted else 0
     joined_ns = time.perf_counter_ns()
@@ -54,4 +57,4 @@ def caller_error(version: LoadedVersion, error: RunFailed | InvalidRequest) -> E
 def _check_rows(arrays: Sequence[Array], rows: int) -> None:
     for array in arrays:
         if not array.ndim or len(array) != rows:
-            raise RunFailed(f"an output of shape {list(array.shape)} does not have the {rows} rows of the batch")
+            raise BatchNotSplit(f"an output of shape {list(array.shape)} does not have the {rows} rows of its batch")

@@ -24,7 +24,7 @@ class Received(InferRequest):
     """
     A decoded request with its call. The decoder makes it, `intake` sets the rest at once.
 
-    ``expires_at`` (Unix seconds) is when the caller stops waiting. ``unit_id`` is the key of sticky routing, "" for none.
+    ``expires_at`` (monotonic seconds) is when the caller stops waiting. ``unit_id`` is the key of sticky routing, "" for none.
     ``trace`` is set for requests that are traced; ``traceparent`` is the caller's header.
     """
 
@@ -33,12 +33,12 @@ class Received(InferRequest):
     def __init__(
         self,
         signature: RequestSignature,
-        raw: list[bytes | memoryview],
+        contents: list[bytes | memoryview],
         id_field: bytes,
         parameters: Parameters = NO_PARAMETERS,
     ) -> None:
         self.signature = signature  # the base class would set these four in a call of its own
-        self.raw = raw
+        self.contents = contents
         self.id_field = id_field
         self.parameters = parameters
         self.unit_id = parameters.unit_id
@@ -54,8 +54,8 @@ class Routed:
     """
     A request with the arm that answers it and the plan of its run.
 
-    ``inputs`` are its inputs as arrays if they had to be decoded before batching, else None. ``memory`` is the shared
-    memory that it uses, None for most requests.
+    ``inputs`` are its inputs as arrays if they had to be decoded by themselves and are by now, else None. ``memory`` is the
+    shared memory that it uses, None for most requests.
     """
 
     __slots__ = ("arm", "inputs", "memory", "plan", "received", "routed_ns")

@@ -10,7 +10,10 @@ _ADDRESS = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.%]+)\]|(?P<host>[^:\[\]\s]*)):(
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Host and TCP port. An empty host means every IPv4 interface; port 0 means any free port."""
+    """
+    Host and TCP port. The hosts ``0.0.0.0`` and ``::``, and none, mean every interface, by IPv4 and by IPv6 where the machine
+    has it. Port 0 means any free port.
+    """
 
     host: str
     port: int
@@ -30,6 +33,11 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
+    def is_wildcard(self) -> bool:
+        """Whether the host means every interface."""
+        return self.host in ("0.0.0.0", "::")
+
+    @property
     def reachable(self) -> Address:
         """The address to connect to from this machine: loopback if the host means every interface."""
-        return Address({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host), self.port)
+        return Address("127.0.0.1", self.port) if self.is_wildcard else self  # IPv6 may be disabled

@@ -7,12 +7,14 @@ Plain values only, because every worker imports this. `gateway.settings.environm
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from gateway.settings.address import Address
+from gateway.settings.cpu_share import cpu_share
 from gateway.settings.sections import DataPortSettings, LoadingSettings, PredictionSettings, RequestSettings, check_range
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -23,13 +25,19 @@ class CannotStart(ValueError):
 
 
 def default_home() -> Path:
-    """Returns ``interlock`` in the user's data folder (XDG_DATA_HOME, else ``~/.local/share``)."""
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "interlock"
+    """
+    Returns ``interlock`` in the user's data folder (XDG_DATA_HOME, else ``~/.local/share``); /var/lib/interlock for a user
+    without a home, such as a container's user id without a name.
+    """
+    try:
+        return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "interlock"
+    except RuntimeError:
+        return Path("/var/lib/interlock")
 
 
 def cores() -> int:
-    """Returns the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Returns the number of cores that this process may use, by its affinity and its CPU quota."""
+    return cpu_share().usable
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +49,12 @@ class Settings:
     home: folder of the registry, the artifacts and the prediction log; made if missing.
     admin_address: where administration is served; default 127.0.0.1:9001.
     http_address: where metrics and health are served; default 0.0.0.0:8002.
-    workers: worker processes; default one per core, 0 for control and one worker in one process.
+    workers: worker processes; default one per core that the affinity and the CPU quota permit, 0 for control and one worker
+        in one process.
     grace_s: seconds that calls in flight have at a stop, then they are cancelled; default 30.
     log_level: debug, info, warning or error.
+    ready_models: deployed models that must be answered before /health/ready says ready: any (one of them; the default), all,
+        none, or names with commas between them.
     """
 
     home: Path = field(default_factory=default_home)
@@ -52,6 +63,7 @@ class Settings:
     workers: int = field(default_factory=cores)
     grace_s: float = 30.0
     log_level: str = "info"
+    ready_models: str = "any"
     data_port: DataPortSettings = DataPortSettings()
     requests: RequestSettings = RequestSettings()
     predictions: PredictionSettings = PredictionSettings()
@@ -76,6 +88,8 @@ class Settings:
         check_range("grace_s", self.grace_s, 0, 3600)
         if self.log_level not in LOG_LEVELS:
             raise ValueError(f"log_level: {self.log_level!r} is unknown, expected one of {', '.join(LOG_LEVELS)}")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*(,[A-Za-z0-9][A-Za-z0-9._-]*)*", self.ready_models):
+            raise ValueError(f"ready_models: expected any, all, none or names like a,b; got {self.ready_models!r}")
         for problem in self._same_ports():
             raise ValueError(problem)
 

@@ -5,7 +5,8 @@ Workers only record the facts of a traced request (`gateway.telemetry.worker_tra
 takes 0.2 ms of a core, which a worker would take from its requests. The standard variables configure it:
 
     OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT   where to send; either one switches tracing on
-    OTEL_TRACES_EXPORTER         otlp (default), console, none
+    OTEL_TRACES_EXPORTER         otlp (default), console, none; or several, as otlp,console
+    OTEL_EXPORTER_OTLP_PROTOCOL, OTEL_EXPORTER_OTLP_TRACES_PROTOCOL   grpc (default), http/protobuf
     OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_BSP_*, OTEL_EXPORTER_OTLP_*   read by the SDK
     OTEL_TRACES_SAMPLER(_ARG)    replaces the configured ratio
     OTEL_SDK_DISABLED            true: off
@@ -17,15 +18,18 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from gateway.contract.handshake import Hello
 from gateway.contract.traces import SAMPLED, RequestTrace, Traces
-from gateway.telemetry.trace_sampling import exporter_of
+from gateway.telemetry.trace_sampling import exporters_of
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
@@ -41,14 +45,14 @@ _log = structlog.get_logger("interlock.tracing")
 
 class TraceExport:
     """
-    Sends the workers' traces. ``exporter`` replaces the one that ``environ`` (default: the process' variables) configures.
+    Sends the workers' traces. ``exporter`` replaces those that ``environ`` (default: the process' variables) configures.
     Without an exporter, nothing is sent and the SDK is not imported. Thread-safe.
     """
 
     def __init__(self, *, exporter: SpanExporter | None = None, environ: Mapping[str, str] | None = None) -> None:
         environ = os.environ if environ is None else environ
-        chosen = exporter or _exporter(environ)
-        self._sink = _Sink(chosen, environ) if chosen is not None else None
+        chosen = [exporter] if exporter is not None else _exporters(environ)
+        self._sink = _Sink(chosen, environ) if chosen else None
 
     def put(self, source: Hello, traces: Traces) -> None:
         """
@@ -68,9 +72,9 @@ class TraceExport:
 
 
 class _Sink:
-    """Makes spans and hands them to the SDK's batch processor. Imports the SDK, which takes time and memory."""
+    """Makes spans and hands them to the SDK's batch processors. Imports the SDK, which takes time and memory."""
 
-    def __init__(self, exporter: SpanExporter, environ: Mapping[str, str]) -> None:
+    def __init__(self, exporters: Sequence[SpanExporter], environ: Mapping[str, str]) -> None:
         from opentelemetry.sdk.trace import ReadableSpan
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
         from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -87,7 +91,7 @@ class _Sink:
         self._status = Status
         self._flags = TraceFlags(SAMPLED)
         self._bits = random.Random().getrandbits
-        self._processor = BatchSpanProcessor(exporter)
+        self._processors = [BatchSpanProcessor(exporter) for exporter in exporters]
 
     def put(self, source: Hello, trace: RequestTrace) -> None:
 
@@ -126,7 +130,9 @@ class _Sink:
         return self._context(trace_id, span_id, is_remote=is_remote, trace_flags=self._flags)
 
     def _end(self, **facts: Any) -> None:
-        self._processor.on_end(self._span(**facts, instrumentation_scope=self._scope))
+        span = self._span(**facts, instrumentation_scope=self._scope)
+        for processor in self._processors:
+            processor.on_end(span)
 
     def _resource(self, source: Hello) -> Resource:
         known = self._resources.get(source.worker)
@@ -143,11 +149,16 @@ class _Sink:
         return Resource.create(own)
 
     def shutdown(self, timeout_s: float) -> None:
-        """Flushes in a thread, to keep the bound: the processor's own shutdown waits for its exporter's retries."""
-        closing = threading.Thread(target=self._processor.shutdown, name="tracing-shutdown", daemon=True)
-        closing.start()
-        closing.join(timeout_s)
-        if closing.is_alive():
+        """Flushes in threads, to keep the bound: a processor's own shutdown waits for its exporter's retries."""
+        closing = [
+            threading.Thread(target=processor.shutdown, name="tracing-shutdown", daemon=True) for processor in self._processors
+        ]
+        for thread in closing:
+            thread.start()
+        deadline_s = time.monotonic() + timeout_s
+        for thread in closing:
+            thread.join(max(0.0, deadline_s - time.monotonic()))
+        if any(thread.is_alive() for thread in closing):
             _log.warning("traces_lost", reason=f"the exporter took longer than {timeout_s} s at shutdown")
 
 
@@ -178,19 +189,29 @@ def _stage_attributes(trace: RequestTrace, stage: str) -> dict[str, Any]:
     return {}
 
 
-def _exporter(environ: Mapping[str, str]) -> SpanExporter | None:
-    """The configured exporter; None if there is none, or (with a warning) for one that is not built in."""
-    try:
-        kind = exporter_of(environ)
-    except ValueError as error:
-        _log.warning("tracing_off", reason=str(error))
-        return None
+def _exporters(environ: Mapping[str, str]) -> list[SpanExporter]:
+    """Returns the configured exporters. Warns of those that are not there; the others are used."""
+    configured = exporters_of(environ)
+    made, problems = [], list(configured.problems)
+    for kind in configured.kinds:
+        try:
+            made.append(_made(kind))
+        except ImportError as error:
+            problems.append(f"{kind}: {error}; install the package opentelemetry-exporter-otlp-proto-http")
+    for problem in problems:
+        _log.warning("traces_not_exported" if made else "tracing_off", reason=problem)
+    return made
+
+
+def _made(kind: str) -> SpanExporter:
+    """Returns an exporter, which reads its own variables. Raises ImportError."""
     if kind == "console":
         from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 
-        return ConsoleSpanExporter()
-    if kind == "otlp":
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+        return ConsoleSpanExporter(out=sys.stdout)
+    if kind == "otlp-http":
+        made: SpanExporter = import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter").OTLPSpanExporter()
+        return made
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
-        return OTLPSpanExporter()
-    return None
+    return OTLPSpanExporter()

@@ -83,21 +83,47 @@ def sampling_of(name: str, argument: str) -> Sampling:
         raise ValueError(f"OTEL_TRACES_SAMPLER_ARG: got {argument!r}, expected a ratio from 0 to 1") from None
 
 
-def exporter_of(environ: Mapping[str, str]) -> str:
+@dataclass(frozen=True, slots=True)
+class Exporters:
+    """``kinds``: the exporters to use, of console, otlp-grpc and otlp-http. ``problems``: what is asked for and not there."""
+
+    kinds: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+_OTLP_KINDS = {"grpc": "otlp-grpc", "http/protobuf": "otlp-http"}  # by the value of OTEL_EXPORTER_OTLP_PROTOCOL
+
+
+def exporters_of(environ: Mapping[str, str]) -> Exporters:
     """
-    Returns the exporter that OpenTelemetry's variables configure: otlp, console, or "" for none. Raises ValueError, naming
-    the variable, for an exporter that is not built in.
+    Returns the exporters that OpenTelemetry's variables configure. Each known one of a list is used; a problem names the
+    variable.
     """
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        return ""
-    kind = environ.get("OTEL_TRACES_EXPORTER", "").strip() or "otlp"
-    if kind in ("none", "console"):
-        return "" if kind == "none" else kind
-    if kind != "otlp":
-        raise ValueError(f"OTEL_TRACES_EXPORTER: got {kind!r}, expected otlp, console or none")
+        return Exporters()
+    names = dict.fromkeys(name.strip() for name in environ.get("OTEL_TRACES_EXPORTER", "").split(",") if name.strip())
+    kinds: list[str] = []
+    problems: list[str] = []
+    for name in names or ("otlp",):
+        if name == "console":
+            kinds.append(name)
+        elif name == "otlp":
+            _add_otlp(environ, kinds, problems)
+        elif name != "none":
+            problems.append(f"OTEL_TRACES_EXPORTER: got {name!r}, expected otlp, console or none")
+    return Exporters(tuple(kinds), tuple(problems))
+
+
+def _add_otlp(environ: Mapping[str, str], kinds: list[str], problems: list[str]) -> None:
     if not (environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")):
-        return ""
-    protocol = environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL") or "grpc"
-    if protocol != "grpc":
-        raise ValueError(f"OTEL_EXPORTER_OTLP_PROTOCOL: got {protocol!r}, only grpc is built in")
-    return kind
+        return
+    variable, protocol = "OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"
+    for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+        if environ.get(name, "").strip():
+            variable, protocol = name, environ[name].strip()
+            break
+    kind = _OTLP_KINDS.get(protocol)
+    if kind is None:
+        problems.append(f"{variable}: got {protocol!r}, expected {' or '.join(_OTLP_KINDS)}")
+    else:
+        kinds.append(kind)

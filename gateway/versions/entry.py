@@ -16,6 +16,7 @@ from gateway.clock import Clock
 from gateway.contract.desired import DesiredVersion
 from gateway.contract.observed import ObservedVersion
 from gateway.contract.version_state import VersionState
+from gateway.telemetry.descriptor_limit import explained
 from gateway.versions.loaded import LoadedVersion, Loader
 from gateway.versions.policy import EntryView
 from gateway.versions.states import VersionEvent, advance
@@ -68,6 +69,7 @@ class VersionEntry:
             mapped_bytes=self.mapped_bytes,
             load_ms=self.load_ms,
             in_flight=self.loaded.in_flight if self.loaded else 0,
+            batch_failure=self.loaded.batch_failure if self.loaded else "",
         )
 
 
@@ -136,4 +138,5 @@ def _reason(error: Exception, doing: str) -> str:
     if isinstance(error, LoadFailed):
         return error.reason
     _log.error("unexpected_load_error", doing=doing, exc_info=error)
-    return f"unexpected error while {doing}: {type(error).__name__}: {error}"
+    text = explained(error) if isinstance(error, OSError) else str(error)
+    return f"unexpected error while {doing}: {type(error).__name__}: {text}"

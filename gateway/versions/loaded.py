@@ -12,8 +12,9 @@ from gateway.runtime.halt import Halt
 from gateway.runtime.isolated.isolated_session import IsolatedSession
 from gateway.runtime.process_memory import Resident, freed_is_given_back, give_back, resident
 from gateway.runtime.session import Array, Session
-from gateway.versions.pace import Pace
+from gateway.versions.pace import MAX_INLINE_INPUTS, Pace
 from gateway.versions.warm_up import NO_REHEARSAL, Rehearsal, WarmUp, emitted_sizes
+from registry.batching import is_batched
 
 NOBODYS_NOTES = RunNotes()
 LARGE_BYTES = 16 * 1024**2  # memory of a version; below it, giving memory back is not worth the heap's lock
@@ -32,11 +33,12 @@ class LoadedVersion:
     One version in memory. Requests use it under a lease; `gateway.serving.lease` alone calls `acquire_leases` and
     `release_leases`. `retire` and `reinstate` never block; `warm_up`, `settle` and `close` do.
 
-    ``is_batched``: requests may share a run; ``max_rows`` bounds a batch. ``datatypes`` are those of all tensors by name.
-    ``private_bytes`` and ``mapped_bytes`` are known after `settle`. ``example_due_ns``: when inputs of a request are
-    remembered again, in nanoseconds of the performance counter (`gateway.versions.recent_inputs`). ``fenced_until``: until
-    when (Unix seconds) calls are refused because it crashes. ``notes`` tell what runs
-    if this process dies of it.
+    ``is_batched``: requests may share a run; ``max_rows`` bounds a batch; ``batched_inputs`` are the sets of optional inputs
+    with which requests may share one; ``batch_failure`` says why the version is not batched any more. ``datatypes`` are those
+    of all tensors by name. ``private_bytes`` and ``mapped_bytes`` are known after `settle`. ``example_due_ns``: when inputs of
+    a request are remembered again, in nanoseconds of the performance counter (`gateway.versions.recent_inputs`).
+    ``fenced_until``: until when (Unix seconds) calls are refused because it crashes. ``notes`` tell what runs if this process
+    dies of it.
     """
 
     def __init__(
@@ -53,8 +55,9 @@ class LoadedVersion:
         self.prediction = desired.prediction
         self.batching = desired.batching
         self.session = session
-        is_on = desired.batching.mode == "on" or (desired.batching.mode == "auto" and desired.is_batchable)
-        self.is_batched = is_on and desired.batching.max_rows > 1
+        self.is_batched = is_batched(desired.batching, is_batchable=desired.is_batchable, can_split=desired.can_split)
+        self.batched_inputs = frozenset(desired.batched_inputs)
+        self.batch_failure = ""
         self.max_rows = desired.batching.max_rows if self.is_batched else 1
         self.pace = Pace(self.max_rows, is_batched=self.is_batched)
         self.datatypes = {spec.name: spec.datatype for spec in (*self.signature.outputs, *self.signature.inputs)}
@@ -104,6 +107,8 @@ class LoadedVersion:
         with self._lock:
             self._is_retired = False
 
+    # ---- running ----------------------------------------------------------------------------------------------------
+
     def run(
         self,
         outputs: Sequence[str],
@@ -122,6 +127,11 @@ class LoadedVersion:
         finally:
             notes.end()
 
+    def stop_batching(self, reason: str) -> None:
+        """Has every request run alone from now on: the outputs of a batch could not be split."""
+        self.batch_failure = self.batch_failure or reason
+        self.is_batched, self.max_rows = False, 1
+
     # ---- from load to unload ----------------------------------------------------------------------------------------
 
     def warm_up(self) -> None:
@@ -133,7 +143,8 @@ class LoadedVersion:
             warmth = warm_up.run(emitted_sizes(self.max_rows, self.batching.preferred_rows))
         finally:
             self._notes.end()
-        may_be_inline = warmth.is_complete and not self.batching.queue_delay_us and self._isolated is None
+        is_short = not self.batching.queue_delay_us and len(self.signature.inputs) <= MAX_INLINE_INPUTS
+        may_be_inline = warmth.is_complete and is_short and self._isolated is None
         self.pace.learn_warm_up(warmth.runs, may_be_inline=may_be_inline)
 
     def settle(self) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -109,7 +109,7 @@ class VersionManager:
     def observed(self) -> Observed:
         """Returns the observed state, one value per version; ``is_serving`` is not known here and False."""
         with self._lock:
-            versions = tuple(one for entries in self._entries.values() for one in observed_versions(entries.values()))
+            versions = tuple(one for name in self._entries for one in observed_versions(self._reportable(name)))
             routes = {name: view.route.revision for name, view in self._views.items() if view.route is not None}
             return Observed(self._revision, versions, routes, is_serving=False)
 
@@ -124,8 +124,11 @@ class VersionManager:
                 if number in policy.named(model.route)
             )
 
-    def lacking(self) -> tuple[str, ...]:
-        """Returns why callers of a desired route would not be answered here: its versions that are not READY, with reasons."""
+    def lacking(self, excused: Collection[tuple[str, int]] = ()) -> tuple[str, ...]:
+        """
+        Returns why callers of a desired route would not be answered here: its versions that are not READY, with reasons,
+        without the ``excused`` ones (model and number).
+        """
         with self._lock:
             reasons = {(version.model, version.number): version.reason for version in self.observed().versions}
             return tuple(
@@ -133,7 +136,9 @@ class VersionManager:
                 for model in self._desired.values()
                 if model.route
                 for number, state in self._states(model).items()
-                if number in policy.needed(model.route) and state is not VersionState.READY
+                if number in policy.needed(model.route)
+                and state is not VersionState.READY
+                and (model.name, number) not in excused
             )
 
     def loads(self) -> dict[str, int]:
@@ -209,6 +214,17 @@ class VersionManager:
 
     def _of(self, model: str) -> Iterator[VersionEntry]:
         yield from self._entries.get(model, {}).values()
+
+    def _reportable(self, model: str) -> Iterator[VersionEntry]:
+        """
+        Yields all entries but failed ones that are no longer desired. Those are about to be forgotten, and control would take
+        them for the outcome of the load that it asked for now.
+        """
+        found = self._desired.get(model)
+        desired = {version.number: version for version in found.versions} if found else {}
+        for entry in self._of(model):
+            if entry.state is not VersionState.FAILED or policy.is_as_desired(entry.view(), desired):
+                yield entry
 
     def _route(self, model: str) -> DesiredRoute | None:
         return self._views.get(model, NOTHING).route
@@ -310,7 +326,7 @@ class VersionManager:
         desired = {version.number: version for version in model.versions}
         states = dict.fromkeys(desired, VersionState.LOADING)
         for entry in self._of(model.name):
-            if not entry.is_spent and desired.get(entry.desired.number) == entry.desired:
+            if not entry.is_spent and policy.is_as_desired(entry.view(), desired):
                 states[entry.desired.number] = entry.state
         return states
 

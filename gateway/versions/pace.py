@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from gateway.versions.run_times import RunTimes
 
 MAX_INLINE_RUN_S = 300e-6  # longest run of a full batch in the lane's thread: it holds up the requests of all other models
+MAX_INLINE_INPUTS = 64  # inputs of a model; decoding one takes some microseconds of the lane's thread
 SLOW_RUN_NS = 5_000_000  # nanoseconds; a longer run of an inline version is slow
-MAX_SLOW_RUNS = 3  # slow runs, by processor time, after which a version no longer runs inline
+MAX_SLOW_RUNS = 3  # slow runs or decodings, by processor time, after which a version no longer runs inline
 
 
 class Pace:
@@ -31,8 +32,8 @@ class Pace:
 
     def learn_warm_up(self, runs: Sequence[tuple[int, float]], *, may_be_inline: bool) -> None:
         """
-        Learns from the (rows, seconds) of a warm-up. ``may_be_inline``: every batch size was run, and no deployment setting
-        has requests wait for a fuller batch.
+        Learns from the (rows, seconds) of a warm-up. ``may_be_inline``: every batch size was run, no deployment setting has
+        requests wait for a fuller batch, and there are at most MAX_INLINE_INPUTS inputs.
         """
         for rows, run_s in runs:
             self.run_times.learn(rows, run_s)
@@ -49,7 +50,15 @@ class Pace:
         if not self.is_inline:
             self.run_times.learn(sum(rows) if self._is_batched else 1, run_ns * 1e-9)
         elif processor_ns > SLOW_RUN_NS:
-            self._slow_runs += 1
-            self.is_inline = self._slow_runs < MAX_SLOW_RUNS
+            self._was_slow()
         elif run_ns > SLOW_RUN_NS:
             self.is_doubted = True
+
+    def decoded(self, processor_ns: int) -> None:
+        """Learns the processor time for which a request's inputs were decoded in the lane's thread."""
+        if processor_ns > SLOW_RUN_NS:
+            self._was_slow()
+
+    def _was_slow(self) -> None:
+        self._slow_runs += 1
+        self.is_inline = self.is_inline and self._slow_runs < MAX_SLOW_RUNS

@@ -100,8 +100,9 @@ def _loads(desired: Mapping[int, DesiredVersion], entries: Collection[EntryView]
 
 
 def is_as_desired(entry: EntryView, desired: Mapping[int, DesiredVersion]) -> bool:
-    """Whether the entry is a desired version: the same number with the same digest and settings."""
-    return desired.get(entry.desired.number) == entry.desired
+    """Whether the entry is a desired version: the same number with the same digest and settings, and no load to repeat."""
+    wanted = desired.get(entry.desired.number)
+    return wanted is not None and wanted.is_met_by(entry.desired, entry.state)
 
 
 def named(route: DesiredRoute) -> frozenset[int]:

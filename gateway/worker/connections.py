@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import structlog
+
 from gateway.clock import Clock
 from gateway.serving.lane.tcp_connections import connections
+from gateway.telemetry.descriptor_limit import explained, shortage
+from gateway.telemetry.limited_log import LimitedLog
 
 SCAN_EVERY_S = 5.0  # seconds between two scans, as a scan takes time of the interpreter that serves
+_log = LimitedLog(structlog.get_logger("interlock.worker"))
 
 
 class Connections:
@@ -30,4 +35,9 @@ class Connections:
 
     def _scan(self) -> int:
         found = connections()
-        return -1 if found is None else sum(connection.own_port == self._port for connection in found)
+        if found is not None:
+            return sum(connection.own_port == self._port for connection in found)
+        error = shortage()
+        if error is not None:  # new clients wait meanwhile, and gRPC names no limit
+            _log.error("descriptors_used_up", error=explained(error))
+        return -1

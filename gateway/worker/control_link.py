@@ -54,6 +54,7 @@ class ControlLink:
         self._link: Link | None = None
         self._opening: Link | None = None  # a connection before its handshake has ended
         self.refusal = ""
+        self.failed_before: frozenset[tuple[str, int]] = frozenset()  # versions, in the process that this one replaces
         self._waiting: dict[int, _WaitingQuestion] = {}
         self._tokens = itertools.count(1)
         self._stopping = threading.Event()
@@ -159,7 +160,8 @@ class ControlLink:
     def _check(self, first: Message) -> None:
         """Raises LinkClosed unless the first message of control is a welcome in the same protocol."""
         match first:
-            case Welcome(protocol) if protocol == PROTOCOL:
+            case Welcome(protocol, failed) if protocol == PROTOCOL:
+                self.failed_before = frozenset(failed)
                 return
             case Welcome(protocol):
                 self._refused(mismatch(PROTOCOL, protocol))

@@ -23,6 +23,7 @@ from gateway.contract.observed import Observed, Report, Reported
 from gateway.contract.predictions import PredictionBatch
 from gateway.contract.traces import RequestTrace, Traces
 from gateway.serving.lane.call import Lane
+from gateway.telemetry.limited_log import LimitedLog
 from gateway.versions.loaded import Loader
 from gateway.versions.manager import Executor, VersionManager
 from gateway.versions.snapshot import Snapshot
@@ -32,7 +33,7 @@ from gateway.worker.prediction_buffer import PredictionBuffer
 
 DRAIN_POLL_S = 0.01  # seconds between two ticks while versions drain, as the last lease does not notify the manager
 STOP_TIMEOUT_S = 5.0  # seconds that the loop has to end
-_log = structlog.get_logger("interlock.worker")
+_limited = LimitedLog(structlog.get_logger("interlock.worker"))
 
 
 class Plane(Protocol):
@@ -165,7 +166,7 @@ class Upkeep:
             try:
                 pause_s = self.step()
             except Exception as error:  # the loop's supervisor: the next step tries again
-                _log.error("upkeep_failed", exc_info=error)
+                _limited.error("upkeep_failed", exc_info=error)
                 pause_s = self._period_s
         self.link.send(self._observed(self.manager.observed()))
         self._report_counts()

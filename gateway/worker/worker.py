@@ -56,7 +56,7 @@ class WorkerLife:
     """
     What this worker process is told beside the settings. ``number`` tells the workers of a gateway apart. ``restarts``
     counts the deaths after which it was started again, ``replacements`` the rolling restarts that put another process in its
-    place. ``must_be_ready``: it ends instead of serving without every routed version, as another one serves until then.
+    place. ``must_be_ready``: it ends instead of serving without a routed version that the process before it has not FAILED.
     ``isolate``: versions that have just ended workers; they are kept apart also if control is away and cannot say so.
     """
 
@@ -161,8 +161,8 @@ class Worker:
     def start(self) -> None:
         """
         Follows control, and opens the port once the routed versions are ready. Raises CannotListen; NotReady if there is no
-        desired state, or (``must_be_ready``) if a routed version is not ready. Returns without serving if it is stopped
-        meanwhile.
+        desired state, or (``must_be_ready``) if a routed version is not ready that was before. Returns without serving if it
+        is stopped meanwhile.
         """
         self._upkeep.start()
         try:
@@ -219,7 +219,9 @@ class Worker:
             raise NotReady(f"control did not answer and there is no state in {self._state_file}: nothing to serve")
         if not self._wait(upkeep.is_settled, timeout_s):
             _log.error("versions_not_ready_in_time", timeout_s=timeout_s)
-        lacking = upkeep.manager.lacking() if life.must_be_ready and not self._stopping.is_set() else ()
+        if not life.must_be_ready or self._stopping.is_set():
+            return
+        lacking = upkeep.manager.lacking(upkeep.link.failed_before)
         if lacking:
             raise NotReady(f"not everything that is routed is ready: {'; '.join(lacking)}")
 

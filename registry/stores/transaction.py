@@ -96,6 +96,11 @@ class SqlTransaction:
         self._connection.execute(insert(VERSIONS).values(**row, document=document, created_at=version.created_at))
         self._connection.execute(update(MODELS).where(MODELS.c.name == version.model).values(latest=version.number))
 
+    def replace_version(self, version: ModelVersion) -> None:
+        is_it = (VERSIONS.c.model == version.model) & (VERSIONS.c.number == version.number)
+        document = msgspec.json.encode(version).decode()
+        self._connection.execute(update(VERSIONS).where(is_it).values(document=document))
+
     def set_alias(self, model: str, alias: str, number: int | None) -> None:
         self._connection.execute(delete(ALIASES).where(ALIASES.c.model == model, ALIASES.c.name == alias))
         if number is not None:

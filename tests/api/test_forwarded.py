@@ -22,6 +22,7 @@ from gateway.contract.questions import (
     Verdicts,
     VersionStatistics,
 )
+from gateway.errors import GatewayError, InvalidRequest, Unsupported
 from gateway.protocol.pb import feedback_pb2
 from gateway.protocol.pb import inference_pb2 as pb
 from gateway.protocol.services import FEEDBACK, INFERENCE
@@ -33,6 +34,16 @@ def test_a_model_to_load_is_named_in_both_dialects(field: str) -> None:
     assert rpc.question(pb.RepositoryModelLoadRequest(**{field: "digits"})) == LoadModelQuestion("digits")
     response = rpc.response(Done("digits"))
     assert (response.model_name, response.is_loaded) == ("digits", True)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("config", Unsupported), ("file:1/model.onnx", Unsupported), ("strict", InvalidRequest)]
+)
+def test_parameters_that_a_load_would_not_obey_are_refused_by_name(name: str, kind: type[GatewayError]) -> None:
+    request = pb.RepositoryModelLoadRequest(model_name="digits")
+    request.parameters[name].string_param = "{}"
+    with pytest.raises(kind, match=f"parameter '{name}'"):
+        INFERENCE_RPCS["RepositoryModelLoad"].question(request)
 
 
 def test_every_response_is_of_its_rpc() -> None:

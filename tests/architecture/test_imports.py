@@ -29,11 +29,11 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "gateway.contract.run_notes",
     ),
     "gateway.telemetry": ("gateway.contract",),
-    "gateway.quality": ("gateway.contract", "gateway.settings", "registry"),
+    "gateway.quality": ("gateway.contract", "gateway.settings", "gateway.telemetry", "registry"),
     "gateway.runtime": ("registry",),
     "gateway.versions": SHARED,
     "gateway.serving": (*SHARED, "gateway.versions", "gateway.protocol"),
-    "gateway.control": (*SHARED, "gateway.process.rolling_messages"),
+    "gateway.control": (*SHARED, "gateway.process.rolling_messages", "gateway.process.wildcard"),
     "gateway.api": (*SHARED, *CONTROL_SIDE, *WORKER_SIDE, "gateway.protocol"),
     "gateway.worker": (*SHARED, *WORKER_SIDE, "gateway.api"),
     "gateway.app": ("gateway", "registry"),
@@ -58,6 +58,7 @@ COMPOSITION = ("gateway.app", "gateway.worker")
 CYCLE_DEBTS: tuple[tuple[str, str], ...] = ()
 # What may be known of the registry outside control: its values.
 REGISTRY_VALUES = (
+    "registry.batching",
     "registry.deployment",
     "registry.errors",
     "registry.examples",
@@ -72,17 +73,22 @@ REGISTRY_READERS = (
     "gateway.control",
     "gateway.api",
     "gateway.runtime.layout_rewrite",
+    "gateway.runtime.onnx",
+    "gateway.runtime.proof.onnx_graph",
     "gateway.runtime.trial",
 )
 
 ONLY_IN = {
-    "grpc": ("gateway.api", "gateway.client", "gateway.protocol.services", "gateway.serving.lane"),
+    "grpc": ("gateway.api", "gateway.client", "gateway.protocol", "gateway.serving.lane"),
     "grpc_health": ("gateway.api",),
     "grpc_reflection": ("gateway.api",),
     "grpc_status": ("gateway.client",),
     "google": ("gateway.api", "gateway.client", "gateway.protocol", "gateway.serving.oip", "registry.onnx_file"),
     "onnxruntime": ("gateway.runtime.onnx",),
-    "onnx": ("registry.onnx_file", "registry.serving_layout", "registry.weight_pieces"),  # reads a model; rewrite one
+    "onnx": (  # reads a signature; rewrite a model; reads its graph
+        *("registry.onnx_file", "registry.serving_layout", "registry.weight_pieces", "registry.zip_maps"),
+        "gateway.runtime.proof.onnx_graph",
+    ),
     "sqlalchemy": ("registry.stores", "registry.migrations"),
     "alembic": ("registry.stores", "registry.migrations"),
     "sqlite3": ("gateway.quality.log",),
@@ -101,16 +107,23 @@ PURE = """
     gateway.process.rolling_messages gateway.versions.states gateway.versions.policy gateway.serving.route
     gateway.versions.run_times gateway.versions.pace
     gateway.serving.overload.delay_control gateway.serving.overload.adaptive_limit
-    gateway.quality.metrics gateway.quality.compare gateway.quality.feedback_rules gateway.quality.prediction_id
+    gateway.quality.metrics gateway.quality.compare gateway.quality.feedback_rules gateway.quality.vocabulary
+    gateway.quality.class_match gateway.quality.prediction_id gateway.control.changes.newest_version
     gateway.control.desired.reconcile gateway.control.changes.deployment_settings gateway.serving.oip.fields
-    gateway.serving.oip.decode gateway.serving.oip.encode gateway.serving.oip.placement gateway.serving.oip.placed_response
+    gateway.serving.oip.decode gateway.serving.oip.encode gateway.serving.oip.placement gateway.serving.oip.composed_response
+    gateway.serving.oip.classification gateway.serving.oip.typed_contents
     gateway.client.tensors gateway.client.inference gateway.client.feedback
-    registry.signature registry.versions registry.deployment registry.examples registry.names
-    gateway.api.model_messages gateway.cli.changes gateway.client.call_errors gateway.client.spread
+    registry.signature registry.versions registry.deployment registry.examples registry.names registry.batching
+    gateway.runtime.proof.sizes gateway.runtime.proof.forms gateway.runtime.proof.graph gateway.runtime.proof.step
+    gateway.runtime.proof.elementwise gateway.runtime.proof.axes gateway.runtime.proof.reshaping
+    gateway.runtime.proof.picking gateway.runtime.proof.linear gateway.runtime.proof.recurrent gateway.runtime.proof.learned
+    gateway.runtime.proof.contrib gateway.runtime.proof.lengths gateway.runtime.proof.subgraphs gateway.runtime.proof.walk
+    gateway.api.model_messages gateway.api.header_size
+    gateway.cli.changes gateway.client.call_errors gateway.client.spread
     gateway.control.catalog.eviction gateway.control.fleet.progress gateway.process.backoff
     gateway.quality.log.log_values gateway.runtime.layout_choice gateway.runtime.tensor_contents
     gateway.telemetry.trace_sampling gateway.telemetry.merged_counts
-    gateway.control.observe.gateway_status gateway.control.observe.statistics
+    gateway.control.observe.gateway_status gateway.control.observe.model_readiness gateway.control.observe.statistics
     registry.paging registry.prediction registry.records registry.requests
 """.split()
 # Errors and messages: values too, though not the project's decisions.

@@ -93,7 +93,7 @@ def test_large_files_go_in_pieces_of_one_mebibyte(run, gateway, model_file):
 
 def test_registering_tells_tags_lineage_and_the_prediction(run, gateway, model_file):
     what = "--tag a=b --tag c=d=e --prediction out:0:scores --class cat --class dog"
-    whence = "--run-id r1 --commit abc --dataset d1 --parent 2 --reason better"
+    whence = "--run-id r1 --commit abc --dataset d1 --parent v2 --reason better"
     assert run("register", "digits", model_file, *what.split(), *whence.split()).code == 0
     header = gateway.uploads["digits"][0]
     assert dict(header.tags) == {"a": "b", "c": "d=e"}

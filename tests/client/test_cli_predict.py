@@ -25,6 +25,12 @@ def read(value, model=ECHO):
     return read_inputs(value if isinstance(value, bytes) else json.dumps(value).encode(), model, "in.json")
 
 
+def npy(*numbers):
+    file = io.BytesIO()
+    np.save(file, np.array(numbers, np.float64))
+    return file.getvalue()
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -107,6 +113,52 @@ def test_what_does_not_fit_is_refused_with_the_reason(value, model, text):
     with pytest.raises(CommandError) as caught:
         read(value, model)
     assert text in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "value", "text"),
+    [
+        ("FP32", b"[1e39]", "input 'x': FP32 holds up to ±3.4028235e+38, got 1e+39"),
+        ("FP32", npy(-1e39), "input 'x': FP32 holds up to ±3.4028235e+38, got -1e+39"),
+        ("FP16", b"[70000]", "input 'x': FP16 holds up to ±65504, got 70000"),
+        ("FP64", b"[1e400]", "input 'x': FP64 holds up to ±1.7976931e+308, got 1E+400"),
+        ("FP32", b"[0.5, 1e400]", "input 'x': FP32 holds up to ±3.4028235e+38, got 1E+400"),
+        ("FP32", b"[1" + b"0" * 400 + b"]", "input 'x': FP32 holds up to ±3.4028235e+38, got 1000"),
+        ("BF16", b"[3.4e38]", "input 'x': BF16 holds up to ±3.3895314e+38, got 3.4e+38"),
+    ],
+)
+def test_a_number_that_the_datatype_cannot_hold_is_refused_with_the_limit(datatype, value, text):
+    from gateway.cli.problems import CommandError
+
+    with pytest.raises(CommandError) as caught:
+        read(value, info(("x", datatype, (-1,))))
+    assert str(caught.value).startswith(text)
+
+
+def test_a_number_that_does_not_fit_is_never_sent(run, gateway, tmp_path):
+    (tmp_path / "in.json").write_text("[[1, 2, 3, 1e39]]")
+    done = run("predict", "echo", "--input", tmp_path / "in.json")
+    assert (done.code, done.err) == (1, "error: input 'x': FP32 holds up to ±3.4028235e+38, got 1e+39\n")
+    assert not gateway.requests["ModelInfer"]
+
+
+@pytest.mark.parametrize("value", [b"[Infinity, NaN, -Infinity]", npy(np.inf, np.nan, -np.inf)])
+def test_infinities_and_nan_that_are_given_as_such_are_kept(value, capsys):
+    array = read(value, info(("x", "FP32", (-1,))))["x"]
+    assert [str(number) for number in array] == ["inf", "nan", "-inf"]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_large_number_in_json_that_fits_is_taken():
+    assert read(b"[1" + b"0" * 30 + b"]", info(("x", "FP32", (-1,))))["x"].tolist() == [np.float32(1e30)]
+
+
+def test_a_whole_number_that_changes_is_told_and_a_fraction_is_rounded(capsys):
+    spec = info(("x", "FP32", (-1,)))
+    assert read(b"[1, 16777217]", spec)["x"].tolist() == [1.0, 16777216.0]
+    assert capsys.readouterr().err == "warning: input 'x': FP32 rounds 16777217 to 16777216\n"
+    assert read(b"[0.1, 16777216]", spec)["x"].dtype == np.float32
+    assert capsys.readouterr().err == ""
 
 
 def test_a_file_that_is_not_there_is_named(run, tmp_path):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from gateway.api.status_codes import code_of
 from gateway.contract import link
 from gateway.contract.counts import Telemetry
-from gateway.contract.desired import DesiredRoute, DesiredState
+from gateway.contract.desired import DesiredRoute, DesiredState, DesiredVersion
 from gateway.contract.feedback import Feedback, Verdict, VerdictKind
 from gateway.contract.handshake import PROTOCOL, Hello
 from gateway.contract.observed import Observed, ObservedVersion, Report, Reported
@@ -24,6 +25,7 @@ from gateway.quality.feedback_rules import problem
 from gateway.quality.log.log_values import LogCounts
 from gateway.quality.metrics import VersionQuality
 from gateway.quality.prediction_id import parse
+from gateway.quality.vocabulary import Vocabulary
 from gateway.versions.policy import next_route
 
 
@@ -52,10 +54,11 @@ class FakeWorker:
         dies_at: Callable[[DesiredState], bool] = lambda _: False,
         is_awaited: bool = True,
         hello: Hello | None = None,
+        failing: Mapping[int, str] = MappingProxyType({}),
     ) -> None:
         self.control, self.number, self.dies_at = control, number, dies_at
         self.hello = hello or Hello(number, 1000 + number, uuid.uuid4().hex, 7 + number, "fast", protocol=PROTOCOL)
-        self.failing: dict[int, str] = {}
+        self.failing = dict(failing)
         self.gate = threading.Event()
         self.gate.set()
         self.loaded: list[tuple[str, int]] = []
@@ -66,6 +69,7 @@ class FakeWorker:
         self.is_silent = False  # takes states, says nothing
         self.private_bytes = 0  # what it says that each version takes
         self._held: dict[tuple[str, int], ObservedVersion] = {}
+        self._wanted: dict[tuple[str, int], DesiredVersion] = {}
         self._routes: dict[str, DesiredRoute] = {}
         self._answered = threading.Condition()
         self._link, theirs = link.pair()
@@ -145,9 +149,15 @@ class FakeWorker:
                     self._answered.notify_all()
 
     def _follow(self, state: DesiredState) -> None:
-        wanted = {(model.name, version.number) for model in state.models for version in model.versions}
-        self._held = {key: version for key, version in self._held.items() if key in wanted}
-        missing = sorted(wanted - set(self._held))
+        wanted = {(model.name, version.number): version for model in state.models for version in model.versions}
+        before, self._wanted = self._wanted, wanted
+        is_kept = {
+            key: key in before and wanted[key].is_met_by(before[key], held.state)
+            for key, held in self._held.items()
+            if key in wanted
+        }
+        self._held = {key: version for key, version in self._held.items() if is_kept.get(key)}
+        missing = sorted(set(wanted) - set(self._held))
         for model, number in missing:
             self._held[model, number] = ObservedVersion(model, number, VersionState.LOADING)
         if missing:
@@ -185,7 +195,7 @@ class FakeLog:
     def __init__(self, *, share: float = 1.0, waiting: int = 0) -> None:
         self.epochs: list[tuple[int, str]] = []
         self.batches: list[PredictionBatch] = []
-        self.classes: dict[tuple[str, int], tuple[str, ...]] = {}
+        self.vocabularies: dict[tuple[str, int], Vocabulary] = {}
         self.accepted: list[Feedback] = []
         self.log_counts = LogCounts()
         self.share, self.waiting = share, waiting
@@ -196,8 +206,8 @@ class FakeLog:
     def know_epoch(self, epoch: int, incarnation: str) -> None:
         self.epochs.append((epoch, incarnation))
 
-    def know_classes(self, model: str, version: int, classes: Sequence[str]) -> None:
-        self.classes[model, version] = tuple(classes)
+    def know_vocabulary(self, model: str, version: int, vocabulary: Vocabulary) -> None:
+        self.vocabularies[model, version] = vocabulary
 
     def record(self, batches: Sequence[PredictionBatch]) -> None:
         if self.failures:
@@ -249,13 +259,19 @@ class FakeLog:
 
 
 class SetClock:
-    """Wall time as it is set; monotonic time as it is."""
+    """Wall time as it is set; monotonic time as it is, and moved by `advance`."""
 
     def __init__(self, now: float = 1_800_000_000.0) -> None:
         self.time = now
+        self._advanced_s = 0.0
+
+    def advance(self, seconds: float) -> None:
+        """Lets time pass, on both clocks."""
+        self.time += seconds
+        self._advanced_s += seconds
 
     def now(self) -> float:
         return self.time
 
     def monotonic(self) -> float:
-        return time.monotonic()
+        return time.monotonic() + self._advanced_s

@@ -11,6 +11,7 @@ from control_fakes import FakeLog
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from keepalive import PINGS, pings_answered
 from world import World, model_bytes
 
 from gateway.api.admin_server import AdminServer
@@ -501,3 +502,29 @@ def test_the_model_control_calls_are_answered_on_the_admin_port(channel: grpc.Ch
     stub.RepositoryModelLoad(inference_pb2.RepositoryModelLoadRequest(model_name="digits"))
     index = stub.RepositoryIndex(inference_pb2.RepositoryIndexRequest())
     assert [(one.name, one.version, one.state) for one in index.models] == [("digits", "1", "READY")]
+
+
+def test_a_client_that_keeps_its_connection_alive_by_pings_is_not_sent_away(world: World) -> None:
+    server = AdminServer(world.control, "127.0.0.1:0")
+    assert pings_answered(server.start()) == PINGS
+    server.stop(1)
+
+
+def test_health_of_an_unknown_service_is_not_found_in_words(channel: grpc.Channel) -> None:
+    error = refusal(lambda: health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service="nobody")))
+    assert error.code() is grpc.StatusCode.NOT_FOUND
+    assert "service 'nobody': not found" in error.details()
+
+
+@pytest.mark.parametrize("letter", ["x", "я"])
+def test_a_long_name_is_refused_by_its_own_code(admin: Stub, channel: grpc.Channel, letter: str) -> None:
+    long = letter * 20_000
+    oip = Stub(channel, INFERENCE, name=INFERENCE_NAME)
+    for call in (
+        lambda: admin.GetVersion(pb.GetVersionRequest(model=long, version="1")),
+        lambda: oip.RepositoryModelLoad(inference_pb2.RepositoryModelLoadRequest(model_name=long)),
+        lambda: list(admin.RegisterVersion(upload(Header(model=long), {"m.onnx": b""}))),
+    ):
+        error = refusal(call)
+        assert error.code() in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT), error.details()
+        assert "characters left out" in error.details()

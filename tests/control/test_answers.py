@@ -18,6 +18,7 @@ from gateway.contract.questions import (
     UnloadModelQuestion,
 )
 from gateway.control.answers import MAX_FEEDBACK_ITEMS
+from gateway.control.changes.deployment_settings import DeploymentSettings
 
 
 @pytest.mark.parametrize("config", [{"log": FakeLog()}])
@@ -40,7 +41,7 @@ def test_statistics_are_fresh(world: World) -> None:
     assert (statistics.model, statistics.version, statistics.counts.rows) == ("digits", 1, 6)
 
 
-@pytest.mark.parametrize("version", ["1", "01", "0000001"])
+@pytest.mark.parametrize("version", ["1", "01", "0000001", "v1"])
 def test_statistics_take_a_number_in_any_spelling(world: World, version: str) -> None:
     (worker,) = world.deployed(1)
     (statistics,) = worker.ask(StatisticsQuestion("digits", version)).value.versions
@@ -82,9 +83,45 @@ def test_load_deploys_the_latest_version(world: World) -> None:
 
 
 def test_load_of_what_is_deployed_changes_nothing(world: World) -> None:
-    (worker,) = world.deployed(1)
-    worker.ask(LoadModelQuestion("digits"))
+    worker = world.worker()
+    world.register()
+    for token in (1, 2):
+        assert worker.ask(LoadModelQuestion("digits"), token=token).value == Done("digits")
     assert world.registry.deployment("digits").revision == 1
+
+
+def test_load_promotes_a_version_that_is_newer_than_the_default(world: World) -> None:
+    (worker,) = world.deployed(1)
+    world.done(world.control.traffic.configure("digits", DeploymentSettings(rollback_window_s=7.0)))
+    assert worker.ask(LoadModelQuestion("digits")).value == Done("digits")
+    assert worker.route_default == {"digits": 2}
+    assert world.registry.deployment("digits").rollback_window_s == 7.0
+
+
+def test_load_does_not_bring_back_what_was_taken_away(world: World) -> None:
+    (worker,) = world.deployed(1)
+    world.done(world.control.traffic.promote("digits", "2"))
+    world.done(world.control.traffic.rollback("digits"))
+    code, _, text = told(worker.ask(LoadModelQuestion("digits")))
+    assert code == "FAILED_PRECONDITION"
+    assert text == (
+        "digits v2 is the newest version, but revision 2 had it, and revision 3 (rollback to 1) serves v1 instead: "
+        "promote v2 to have it serve"
+    )
+    assert worker.route_default == {"digits": 1}
+    world.register()
+    worker.ask(LoadModelQuestion("digits"), token=2)
+    assert worker.route_default == {"digits": 3}
+
+
+@pytest.mark.parametrize("kind", ["split", "shadow"])
+def test_load_does_not_end_an_experiment(world: World, kind: str) -> None:
+    (worker,) = world.deployed(1)
+    traffic = world.control.traffic
+    world.done(traffic.split("digits", {"1": 90, "2": 10}) if kind == "split" else traffic.shadow("digits", "2"))
+    code, _, text = told(worker.ask(LoadModelQuestion("digits")))
+    assert (code, f"does not end a {kind}: promote v2" in text) == ("FAILED_PRECONDITION", True)
+    assert worker.route_default == {"digits": 1}
 
 
 def test_unload_undeploys_and_load_brings_back(world: World) -> None:

@@ -61,6 +61,47 @@ def classifier(path: Path) -> Path:
     return _saved(graph, path)
 
 
+def cast_label(path: Path, datatype: int) -> Path:
+    """[N] float32 ``x`` is ``label`` of another datatype (`TensorProto.BOOL` etc.)."""
+    graph = helper.make_graph(
+        [helper.make_node("Cast", ["x"], ["label"], to=datatype)],
+        "cast_label",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N"])],
+        [helper.make_tensor_value_info("label", datatype, ["N"])],
+    )
+    return _saved(graph, path)
+
+
+def false_scores(path: Path, *, declared: int, columns: int) -> Path:
+    """[N, 2] float32 ``x`` to ``probs``, whose file says [N, declared] although it has another number of columns."""
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "weights"], ["probs"])],
+        "false_scores",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 2])],
+        [helper.make_tensor_value_info("probs", TensorProto.FLOAT, ["N", declared])],
+        [numpy_helper.from_array(np.ones((2, columns), np.float32), "weights")],
+    )
+    return _saved(graph, path)
+
+
+def fraud(path: Path, *, shift: float = 0.0, words: tuple[str, ...] = (), scores: str = "probabilities") -> Path:
+    """
+    [N, 2] float32 ``x`` and a shift of the first column are the scores; ``label`` is the position of the largest, or its
+    word. Without a name for the scores they are not given.
+    """
+    constants = [numpy_helper.from_array(np.array([shift, 0], np.float32), "shift")]
+    nodes = [helper.make_node("Add", ["x", "shift"], [scores or "hidden"])]
+    outputs = [helper.make_tensor_value_info(scores, TensorProto.FLOAT, ["N", 2])] if scores else []
+    nodes.append(helper.make_node("ArgMax", [scores or "hidden"], ["at" if words else "label"], axis=1, keepdims=0))
+    if words:
+        constants.append(helper.make_tensor("words", TensorProto.STRING, [len(words)], [word.encode() for word in words]))
+        nodes.append(helper.make_node("Gather", ["words", "at"], ["label"]))
+    kind = TensorProto.STRING if words else TensorProto.INT64
+    outputs.append(helper.make_tensor_value_info("label", kind, ["N"]))
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 2])]
+    return _saved(helper.make_graph(nodes, "fraud", inputs, outputs, constants), path)
+
+
 def ratio(path: Path) -> Path:
     """[N] int32 ``a`` divided by ``b`` is ``y``. The least int32 by -1 ends the process that runs it: SIGFPE."""
     tensors = {name: helper.make_tensor_value_info(name, TensorProto.INT32, ["N"]) for name in ("a", "b", "y")}

@@ -10,6 +10,7 @@ from gateway.process.backoff import (
     LONGEST_DELAY_S,
     Deaths,
     after_death,
+    after_failed_start,
     delay_s,
     is_hopeless,
 )
@@ -57,3 +58,8 @@ def test_a_child_that_has_served_is_never_given_up() -> None:
     for _ in range(100):
         deaths = after_death(deaths, lived_s=0.1, served=False)
     assert not is_hopeless(deaths, exit_code=EXIT_MISCONFIGURED)
+
+
+def test_a_start_that_the_system_refuses_waits_as_after_a_death_and_is_none() -> None:
+    refused = after_failed_start(after_failed_start(_deaths(1, served=True)))
+    assert (refused.total, delay_s(refused), is_hopeless(refused, exit_code=None)) == (1, 0.2, False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import signal
 
@@ -140,3 +141,14 @@ def test_news_travel_as_one_line(news: RestartNews) -> None:
     line = line_of(news)
     assert (line.count(b"\n"), line[-1:]) == (1, b"\n")
     assert news_of(line) == news
+
+
+def test_a_replacement_that_the_system_does_not_start_leaves_the_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(child: FakeChild, *, must_be_ready: bool = False) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    bench = Bench()
+    monkeypatch.setattr(FakeChild, "spawn", refuse)
+    assert bench.tick(2) == ["failed"]
+    assert "Too many open files" in bench.news[0].reason
+    assert (bench.workers, bench.old[0].heard, bench.restart.beside) == (bench.old, [], [])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from quality_makers import EPOCH, START_S, MovableClock, batch_of, classes, id_at, kinds, values, verdict
@@ -10,10 +13,18 @@ from quality_makers import EPOCH, START_S, MovableClock, batch_of, classes, id_a
 from gateway.contract.feedback import Feedback, VerdictKind
 from gateway.errors import Overloaded
 from gateway.quality.log import PredictionLog
+from gateway.quality.vocabulary import Vocabulary
 
 JOINED, PENDING, DUPLICATE = VerdictKind.JOINED, VerdictKind.PENDING, VerdictKind.DUPLICATE
 CONFLICT, EXPIRED, UNKNOWN, INVALID = VerdictKind.CONFLICT, VerdictKind.EXPIRED, VerdictKind.UNKNOWN, VerdictKind.INVALID
 Open = Callable[..., PredictionLog]
+
+
+def cells(log: PredictionLog) -> Mapping[tuple[str, str], int]:
+    """The confusion counts of the only version, by (truth, predicted)."""
+    (quality,) = log.quality("m")
+    assert quality.confusion is not None
+    return quality.confusion.cells
 
 
 def test_a_label_joins_its_prediction(log: PredictionLog) -> None:
@@ -187,14 +198,70 @@ def test_rows_of_one_request_are_labelled_apart(log: PredictionLog) -> None:
 
 def test_a_label_may_be_the_index_of_a_named_class(open_log: Open) -> None:
     log = open_log()
-    log.know_classes("m", 1, ["cat", "dog"])
+    log.know_vocabulary("m", 1, Vocabulary("", ("cat", "dog"), 2))
     log = open_log()
-    log.record([classes([id_at(1), id_at(2)], ["dog", "dog"])])
+    log.record([classes([id_at(1)], ["dog"])])
     items = [Feedback(prediction_id=id_at(1), label="1"), Feedback(prediction_id=id_at(1), label="dog")]
-    assert kinds(log, [*items, Feedback(prediction_id=id_at(2), label="7")]) == [JOINED, DUPLICATE, JOINED]
-    (quality,) = log.quality("m")
-    assert quality.confusion is not None
-    assert quality.confusion.cells == {("dog", "dog"): 1, ("7", "dog"): 1}
+    assert kinds(log, items) == [JOINED, DUPLICATE]
+    assert cells(log) == {("dog", "dog"): 1}
+
+
+def test_a_class_that_the_version_cannot_predict_is_refused_with_what_is_expected(log: PredictionLog) -> None:
+    log.know_vocabulary("m", 1, Vocabulary("", ("cat", "dog"), 2))
+    log.record([classes([id_at(1)], ["dog"])])
+    (found,) = log.accept([Feedback(prediction_id=id_at(1), label="7")])
+    expected = "label: m version 1: expected a class of 'cat', 'dog' or its index, got '7'"
+    assert (found.kind, found.detail) == (INVALID, expected)
+    assert log.quality("m")[0].labelled == 0
+
+
+def test_one_class_in_many_forms_is_one_class(log: PredictionLog) -> None:
+    log.know_vocabulary("m", 1, Vocabulary("INT64"))
+    forms = ["1", "1.0", " 1", "01", "true", "1e0"]
+    log.record([classes([id_at(i) for i in range(len(forms))], ["1"] * len(forms))])
+    items = [Feedback(prediction_id=id_at(i), label=form) for i, form in enumerate(forms)]
+    assert kinds(log, items) == [JOINED] * len(forms)
+    assert cells(log) == {("1", "1"): len(forms)}
+
+
+def test_another_form_of_the_same_class_is_a_duplicate(log: PredictionLog) -> None:
+    log.know_vocabulary("m", 1, Vocabulary("INT64"))
+    log.record([classes([id_at(1)], ["1"])])
+    items = [Feedback(prediction_id=id_at(1), label=form) for form in ("1", "1.0", "2")]
+    assert kinds(log, items) == [JOINED, DUPLICATE, CONFLICT]
+
+
+def test_a_waiting_label_is_joined_in_the_same_form_or_refused(log: PredictionLog) -> None:
+    log.know_vocabulary("m", 1, Vocabulary("INT64"))
+    items = [Feedback(prediction_id=id_at(1), label="1.0"), Feedback(prediction_id=id_at(2), label="one")]
+    assert kinds(log, items) == [PENDING, PENDING]
+    log.record([classes([id_at(1), id_at(2)], ["1", "1"])])
+    assert cells(log) == {("1", "1"): 1}
+    assert log.counts().refused_late == 1
+
+
+def test_what_an_earlier_release_recorded_is_counted_and_joined_in_the_same_form(open_log: Open) -> None:
+    log = open_log()
+    log.record([classes([id_at(1), id_at(2), id_at(3)], ["1", "1", "1"])])
+    forms = [Feedback(prediction_id=id_at(i + 1), label=form) for i, form in enumerate(("1.0", "01"))]
+    assert kinds(log, forms) == [JOINED, JOINED]  # without a vocabulary, these are classes of their own
+    assert cells(log) == {("1.0", "1"): 1, ("01", "1"): 1}
+    log = open_log()
+    log.know_vocabulary("m", 1, Vocabulary("INT64"))
+    assert kinds(log, [*forms, Feedback(prediction_id=id_at(3), label="1")]) == [DUPLICATE, DUPLICATE, JOINED]
+    assert cells(log) == {("1", "1"): 3}
+
+
+def test_class_names_that_an_earlier_release_stored_are_still_known(open_log: Open, tmp_path: Path) -> None:
+    open_log().close()
+    with closing(sqlite3.connect(tmp_path / "predictions.db")) as db:
+        db.execute("DROP TABLE vocabularies")
+        db.execute("INSERT INTO classes VALUES ('m', 1, '[\"cat\", \"dog\"]')")
+        db.commit()
+    log = open_log()
+    log.record([classes([id_at(1)], ["dog"])])
+    assert verdict(log, Feedback(prediction_id=id_at(1), label="1.0")) is JOINED
+    assert cells(log) == {("dog", "dog"): 1}
 
 
 def test_a_truth_observed_in_the_future_is_taken(log: PredictionLog) -> None:

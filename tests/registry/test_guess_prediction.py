@@ -69,7 +69,7 @@ CLASSIFIER = outputs(("label", "INT64", (-1,)), ("probs", "FP32", (-1, 3)), ("te
     ("prediction", "words"),
     [
         (Prediction("nope", LABEL), "no output 'nope'; the model has 'label', 'probs', 'text'"),
-        (Prediction("probs", LABEL), "a label is an integer"),
+        (Prediction("probs", LABEL), "expected one label a row"),
         (Prediction("text", LABEL), "one label a row"),
         (Prediction("label", LABEL, ("a",)), "scores only"),
         (Prediction("label", SCORES), "floating-point"),

@@ -99,7 +99,7 @@ MAP = helper.make_map_type_proto(TensorProto.INT64, FLOATS)
 @pytest.mark.parametrize(
     ("output", "words"),
     [
-        (sequence_of(MAP), ["output 'y'", "sequence of maps", "zipmap", "False"]),
+        (sequence_of(MAP), ["output 'y'", "sequence of maps", "no ZipMap"]),
         (sequence_of(FLOATS), ["output 'y'", "is a sequence", "zipmap=False"]),
         (helper.make_value_info("y", MAP), ["output 'y'", "is a map", "zipmap=False"]),
         (helper.make_value_info("y", helper.make_optional_type_proto(FLOATS)), ["output 'y'", "optional type"]),

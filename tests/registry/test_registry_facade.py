@@ -51,11 +51,24 @@ def test_a_version_is_found_by_number_alias_and_latest(registry: Registry, tmp_p
     for amount in (1, 2):
         register_adder(registry, tmp_path, amount=amount)
     registry.set_alias("digits", "champion", 1)
-    found = [registry.version("digits", ref).number for ref in (1, "1", "champion", "latest", "2")]
-    assert found == [1, 1, 1, 2, 2]
+    found = [registry.version("digits", ref).number for ref in (1, "1", "01", "v1", "champion", "latest", "2", "v2")]
+    assert found == [1, 1, 1, 1, 1, 2, 2, 2]
 
 
-@pytest.mark.parametrize("ref", [0, -1, 3, "3", "0", "nobody", "", "9" * 30, 2**70, "٣", "-1", "1.0"])
+def test_an_alias_that_is_there_goes_before_the_number_that_it_looks_like(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Earlier releases allowed an alias such as v1."""
+    for amount in (1, 2):
+        register_adder(registry, tmp_path, amount=amount)
+    monkeypatch.setattr("registry.registry.check_alias", lambda alias: None)
+    registry.set_alias("digits", "v1", 2)
+    assert [registry.version("digits", ref).number for ref in ("v1", "1")] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    "ref", [0, -1, 3, "3", "0", "nobody", "", "9" * 30, "9" * 5_000, "v3", "v0", "v", "vv1", "V1", 2**70, "٣", "-1", "1.0"]
+)
 def test_an_unknown_version_says_what_there_is(registry: Registry, tmp_path: Path, ref: str | int) -> None:
     register_adder(registry, tmp_path, alias="champion")
     with pytest.raises(VersionUnknown, match="versions up to 1, aliases champion"):
@@ -135,7 +148,7 @@ def test_a_failed_registration_shows_nothing(registry: Registry, tmp_path: Path)
 # ---- aliases
 
 
-@pytest.mark.parametrize("alias", ["3", "1.0", "0_1", "latest", "Latest", "", "a/b", "-x", "x" * 129])
+@pytest.mark.parametrize("alias", ["3", "1.0", "0_1", "v3", "latest", "Latest", "", "a/b", "-x", "x" * 129])
 def test_an_alias_that_could_be_mistaken_is_refused(registry: Registry, tmp_path: Path, alias: str) -> None:
     register_adder(registry, tmp_path)
     with pytest.raises(InvalidValue, match="alias"):

@@ -10,57 +10,23 @@ import pytest
 from onnx import TensorProto as T
 from onnx import helper, numpy_helper
 
-from gateway.runtime.onnx import OnnxSession
-from gateway.runtime.synthetic import row_independence
 from gateway.runtime.trial import trial
 from registry.errors import InvalidModel, InvalidValue
 from registry.examples import Example, ExampleTensor
-from registry.versions import Prediction, PredictionKind
+from registry.versions import Prediction, PredictionKind, RowProof
 
 sys.path.append(str(Path(__file__).parent.parent / "serving"))
-from plane_models import batch_mean, identity, lookup, model, save, scale, tensor
+from plane_models import model, save, scale, tensor
 
 
-def independence(proto, tmp_path) -> tuple[bool, str]:
-    return row_independence(OnnxSession(save(proto, tmp_path / "m.onnx")))
-
-
-def softmax(axis: int):
-    return model(
-        [helper.make_node("Softmax", ["x"], ["y"], axis=axis)],
-        [tensor("x", T.FLOAT, ["n", 3])],
-        [tensor("y", T.FLOAT, ["n", 3])],
-    )
-
-
-def random_values():
-    return model(
-        [helper.make_node("RandomNormalLike", ["x"], ["y"])], [tensor("x", T.FLOAT, ["n", 3])], [tensor("y", T.FLOAT, ["n", 3])]
-    )
-
-
-@pytest.mark.parametrize(
-    "proto",
-    [scale(3), softmax(1), lookup(), identity(T.STRING, ["n"]), identity(T.BFLOAT16, ["n", 2]), identity(T.FLOAT, ["n", "m"])],
-)
-def test_independent_rows_are_shown_to_be(proto, tmp_path):
-    assert independence(proto, tmp_path) == (True, "rows of 4 random batches of up to 8 equal the rows alone")
-
-
-@pytest.mark.parametrize(
-    ("proto", "reason"),
-    [
-        (batch_mean(), "depends on the other rows"),
-        (softmax(0), "depends on the other rows"),
-        (random_values(), "depends on the other rows"),
-        (identity(T.FLOAT, [2, 3]), "input 'x' has no variable first axis"),
-        (identity(T.FLOAT, []), "input 'x' has no variable first axis"),
-    ],
-)
-def test_rows_that_are_not_independent_are_told(proto, reason, tmp_path):
-    is_shown, why = independence(proto, tmp_path)
-    assert not is_shown
-    assert reason in why
+def test_class_names_must_fit_the_scores_of_a_run_whatever_the_file_declares(tmp_path):
+    weights = numpy_helper.from_array(np.ones((2, 7), np.float32), "w")
+    inputs, outputs = [tensor("x", T.FLOAT, ["n", 2])], [tensor("probs", T.FLOAT, ["n", 10])]
+    path = save(model([helper.make_node("MatMul", ["x", "w"], ["probs"])], inputs, outputs, [weights]), tmp_path / "m.onnx")
+    told = Prediction("probs", PredictionKind.SCORES, tuple("abcdefghij"))
+    with pytest.raises(InvalidValue, match="output 'probs': 10 class names for 7 columns") as refused:
+        trial(path, prediction=told)
+    assert refused.value.metadata["field"] == "prediction.classes"
 
 
 def test_a_trial_finds_signature_prediction_and_batching(tmp_path):
@@ -140,18 +106,16 @@ ROWS = np.arange(14, dtype=np.float32).reshape(2, 7)
 
 def test_examples_show_what_random_inputs_cannot(tmp_path):
     path = save(seven_wide(), tmp_path / "m.onnx")
-    assert trial(path).batching_reason == "no random input of 2 rows was found that the model runs on"
+    assert trial(path).batching_reason == "no input of 2 rows was found that the model runs on"
     facts = trial(path, examples=[example(ROWS)])
-    assert (facts.is_batchable, facts.batching_reason) == (
-        True,
-        "rows of 4 batches of examples of up to 8 equal the rows alone",
-    )
+    assert (facts.is_batchable, facts.row_proof) == (True, RowProof.PROVED)
 
 
 def test_rows_of_examples_that_depend_on_each_other_are_found(tmp_path):
     path = save(seven_wide(helper.make_node("Softmax", ["product"], ["y"], axis=0)), tmp_path / "m.onnx")
     facts = trial(path, examples=[example(ROWS[:1]), example(ROWS[1:])])
-    assert (facts.is_batchable, facts.batching_reason) == (False, "output 'y' of a row depends on the other rows of its batch")
+    assert (facts.is_batchable, facts.row_proof) == (False, RowProof.NOT_PROVED)
+    assert "node y (Softmax) mixes rows" in facts.batching_reason
 
 
 def test_equal_rows_show_nothing(tmp_path):

@@ -12,6 +12,7 @@ from gateway.protocol.pb import inference_pb2 as pb
 from gateway.runtime.tensor_contents import DTYPES, from_typed, to_typed
 from gateway.serving.oip.decode import Decoder, InferRequest
 from gateway.serving.oip.encode import typed_response
+from gateway.serving.oip.typed_contents import typed_values
 
 FIELDS = {
     "BOOL": "bool_contents", "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents",
@@ -36,7 +37,7 @@ def typed_of(datatype: str, values: list) -> object:
     request = pb.ModelInferRequest(model_name="m")
     tensor = request.inputs.add(name="x", datatype=datatype, shape=[len(values)])
     getattr(tensor.contents, FIELDS[datatype]).extend(values)
-    return Decoder(InferRequest).decode(request.SerializeToString()).signature.inputs[0].typed
+    return typed_values("x", datatype, Decoder(InferRequest).decode(request.SerializeToString()).contents[0])
 
 
 @given(st.sampled_from(sorted(FIELDS)).flatmap(lambda datatype: st.tuples(st.just(datatype), arrays(datatype))))
@@ -65,3 +66,8 @@ def test_a_value_out_of_range_is_named(datatype, value):
 def test_another_number_of_elements_is_named():
     with pytest.raises(InvalidRequest, match=r"input 'x': shape \[3\] has 3 elements, got 2"):
         from_typed("x", "FP32", (3,), typed_of("FP32", [1.0, 2.0]))
+
+
+def test_a_number_of_too_many_bytes_is_named():
+    with pytest.raises(InvalidRequest, match="input 'x': a number of more than 10 bytes"):
+        from_typed("x", "INT64", (1,), b"\x80" * 10 + b"\x01")

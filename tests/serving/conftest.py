@@ -27,6 +27,7 @@ from gateway.versions.loaded import LoadedVersion
 from gateway.versions.onnx_loader import OnnxLoader
 from gateway.versions.recent_inputs import RecentInputs
 from gateway.versions.snapshot import Snapshot
+from registry.batching import can_split
 from registry.deployment import Batching, Segment, Shadow
 
 EPOCH = 77
@@ -61,6 +62,8 @@ class Gate:
             known.prediction if is_class else None,
             known.is_batchable,
             batching,
+            batched_inputs=known.batched_inputs,
+            can_split=can_split(known),
         )
         served = self.loader.load(model, version)
         served.warm_up()

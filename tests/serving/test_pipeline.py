@@ -76,7 +76,7 @@ class Bench:
 
     def process(self, requests: int, *, expired: int = 0) -> list[Call]:
         """Processes one batch; returns its calls."""
-        now, routed = time.time(), []
+        now, routed = time.monotonic(), []
         for index in range(requests):
             received = Received(SIGNATURE, [ROW], b"")
             received.call = Call(None, now + 60, ())

@@ -39,12 +39,12 @@ def test_a_request_without_deadline_may_take_its_time(gate):
 
 def test_the_watchdog_stops_what_is_due_and_nothing_else(wait_for):
     watchdog, stopped = Watchdog(), []
-    with watchdog.watching(time.time() + 60, lambda: stopped.append("later")):
-        with watchdog.watching(time.time() + 0.01, lambda: stopped.append("now")):
+    with watchdog.watching(time.monotonic() + 60, lambda: stopped.append("later")):
+        with watchdog.watching(time.monotonic() + 0.01, lambda: stopped.append("now")):
             wait_for(lambda: stopped)
-        with watchdog.watching(time.time() + 0.5, lambda: stopped.append("over in time")):
+        with watchdog.watching(time.monotonic() + 0.5, lambda: stopped.append("over in time")):
             pass
-        with watchdog.watching(time.time() + 0.6, lambda: stopped.append("then")):
+        with watchdog.watching(time.monotonic() + 0.6, lambda: stopped.append("then")):
             wait_for(lambda: len(stopped) == 2)
     assert stopped == ["now", "then"]
 

@@ -191,7 +191,7 @@ def test_swaps_under_load_lose_nothing_and_name_the_version_that_ran(gate, wait_
     assert {"1", "2"} <= set(served)
 
 
-@pytest.mark.parametrize("version", ["²", "٧", "７", "7²", "+7"])
+@pytest.mark.parametrize("version", ["²", "٧", "７", "7²", "+7", "V7", "vv7", "v", "v²"])
 def test_a_version_of_other_digits_is_not_found_and_nothing_is_logged_as_an_error(gate, version):
     """Each such request used to be INTERNAL, with a traceback in the log."""
     gate.load("m", 7, scale(2))
@@ -206,7 +206,7 @@ def test_a_version_of_other_digits_is_not_found_and_nothing_is_logged_as_an_erro
 def test_leading_zeros_mean_the_same_version(gate):
     gate.load("m", 7, scale(2))
     gate.route("m", 7)
-    for version in ("7", "007", "0000000007"):
+    for version in ("7", "007", "0000000007", "v7"):
         response = gate.infer(ask("m", ONE, version=version))
         assert (response.model_version, arm(response)) == ("7", "pinned")
 
@@ -378,6 +378,16 @@ def test_predictions_are_kept_in_columns_for_the_log(open_gate, wait_for):
     assert (batches[0].times_ms, batches[0].epoch, batches[0].counters) == ((known.time_ms,), known.epoch, (known.counter,))
     assert (batches[0].inference_ids, batches[0].rows, batches[0].numbers) == (("mine",), (2,), (5.0, 6.0))
     assert (batches[0].model, batches[0].version, batches[0].arms) == ("m", 1, ("default",))
+
+
+def test_a_bf16_prediction_is_kept_as_its_number_and_not_as_its_bits(open_gate, wait_for):
+    gate = open_gate("fast")
+    gate.load("m", 1, identity(TensorProto.BFLOAT16, ["n", 1]))
+    gate.route("m", 1)
+    gate.infer(ask("m", np.array([[0x3FC0], [0xC000]], np.uint16), datatype="BF16"))  # 1.5 and -2
+    batches = []
+    wait_for(lambda: batches.extend(gate.plane.take_predictions()) or batches)
+    assert batches[0].numbers == (1.5, -2.0)
 
 
 def test_a_model_that_turns_out_slow_no_longer_runs_in_the_lanes_thread(gate):

@@ -62,12 +62,22 @@ def test_a_model_that_is_gone_is_in_no_part_of_the_table() -> None:
 
 def test_a_version_is_pinned_by_number_in_any_spelling_and_by_alias() -> None:
     table = _compiled(_snapshot())
-    assert {table.pinned("a", spelling) for spelling in ("7", "007", "0000007")} == {table.pins["a"]["7"]}
+    assert {table.pinned("a", spelling) for spelling in ("7", "007", "0000007", "v7")} == {table.pins["a"]["7"]}
     assert table.pinned("a", "best") is table.pins["a"]["2"]
     assert table.has("a", "007")
 
 
-@pytest.mark.parametrize("version", ["²", "٣", "７", "1²", "+7", " 7", "7 ", "-1", "0", "9" * 40, "lost", "worst", "\0"])
+def test_an_alias_goes_before_the_number_that_it_looks_like() -> None:
+    snapshot = _snapshot()
+    routes = {"a": _route(1, v1=2)}
+    table = _compiled(Snapshot(routes, snapshot.ready, snapshot.states))
+    assert table.pinned("a", "v1") is table.pins["a"]["2"]
+    assert table.pinned("a", "1") is table.pins["a"]["1"]
+
+
+@pytest.mark.parametrize(
+    "version", ["²", "٣", "７", "1²", "+7", " 7", "7 ", "-1", "0", "9" * 40, "9" * 5_000, "v9", "vv7", "lost", "worst", "\0"]
+)
 def test_a_version_that_is_no_number_and_no_alias_is_not_found(version: str) -> None:
     table = _compiled(_snapshot())
     with pytest.raises(ModelNotFound, match="has no version or alias"):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import subprocess
 import sys
 import textwrap
 import threading
 from collections.abc import Callable, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import structlog
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -121,6 +125,58 @@ def test_an_exporter_that_is_not_built_in_is_said() -> None:
         TraceExport(environ={"OTEL_TRACES_EXPORTER": "zipkin"})
     assert [(line["event"], line["log_level"]) for line in lines] == [("tracing_off", "warning")]
     assert "OTEL_TRACES_EXPORTER: got 'zipkin'" in lines[0]["reason"]
+
+
+def test_each_exporter_of_a_list_gets_the_spans(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp,console")
+    export = TraceExport()
+    export.put(WORKER, Traces((request(HERE),)))
+    export.shutdown(timeout_s=10)
+    assert METHOD in {span.name for span in receiver.spans()}
+    assert METHOD in capsys.readouterr().out
+
+
+class OtlpOverHttp(BaseHTTPRequestHandler):
+    """A collector that answers OTLP over HTTP and keeps what came."""
+
+    came: ClassVar[list[tuple[str, bytes]]] = []
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.came.append((self.path, gzip.decompress(body) if self.headers["Content-Encoding"] == "gzip" else body))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_spans_arrive_over_http(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="an environment from before it was locked")
+    with ThreadingHTTPServer(("127.0.0.1", 0), OtlpOverHttp) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf")
+        export = TraceExport()
+        export.put(WORKER, Traces((request(HERE),)))
+        export.shutdown(timeout_s=10)
+        server.shutdown()
+    ((path, body),) = OtlpOverHttp.came
+    message = trace_service_pb2.ExportTraceServiceRequest.FromString(body)
+    spans = [span for resource in message.resource_spans for scope in resource.scope_spans for span in scope.spans]
+    assert (path, METHOD in {span.name for span in spans}) == ("/v1/traces", True)
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
+    environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}
+    with structlog.testing.capture_logs() as lines:
+        TraceExport(environ=environ)
+    assert [line["event"] for line in lines] == ["tracing_off"]
+    assert "opentelemetry-exporter-otlp-proto-http" in lines[0]["reason"]
 
 
 class StuckExporter(InMemorySpanExporter):

@@ -8,7 +8,7 @@ from opentelemetry.trace import get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from gateway.contract.traces import TraceContext
-from gateway.telemetry.trace_sampling import Sampling, exporter_of, parse_traceparent, sampling_of
+from gateway.telemetry.trace_sampling import Exporters, Sampling, exporters_of, parse_traceparent, sampling_of
 
 VALID = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 HEX = "0123456789abcdef"
@@ -95,29 +95,38 @@ COLLECTOR = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
 
 
 @pytest.mark.parametrize(
-    ("environ", "kind"),
+    ("environ", "kinds"),
     [
-        ({}, ""),
-        (COLLECTOR, "otlp"),
-        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:1"}, "otlp"),
-        ({"OTEL_TRACES_EXPORTER": "otlp"}, ""),
-        ({"OTEL_TRACES_EXPORTER": " console "}, "console"),
-        ({**COLLECTOR, "OTEL_TRACES_EXPORTER": "none"}, ""),
-        ({**COLLECTOR, "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}, "otlp"),
-        ({**COLLECTOR, "OTEL_SDK_DISABLED": "True", "OTEL_TRACES_EXPORTER": "console"}, ""),
+        ({}, ()),
+        (COLLECTOR, ("otlp-grpc",)),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:1"}, ("otlp-grpc",)),
+        ({"OTEL_TRACES_EXPORTER": "otlp"}, ()),
+        ({"OTEL_TRACES_EXPORTER": " console "}, ("console",)),
+        ({**COLLECTOR, "OTEL_TRACES_EXPORTER": "none"}, ()),
+        ({**COLLECTOR, "OTEL_TRACES_EXPORTER": "otlp, console,otlp"}, ("otlp-grpc", "console")),
+        ({**COLLECTOR, "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_PROTOCOL": "x"}, ("otlp-grpc",)),
+        ({**COLLECTOR, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}, ("otlp-http",)),
+        ({**COLLECTOR, "OTEL_SDK_DISABLED": "True", "OTEL_TRACES_EXPORTER": "console"}, ()),
     ],
 )
-def test_the_standard_variables_say_where_traces_go(environ: dict[str, str], kind: str) -> None:
-    assert exporter_of(environ) == kind
+def test_the_standard_variables_say_where_traces_go(environ: dict[str, str], kinds: tuple[str, ...]) -> None:
+    assert exporters_of(environ) == Exporters(kinds)
 
 
 @pytest.mark.parametrize(
-    "environ",
+    ("environ", "problem"),
     [
-        {**COLLECTOR, "OTEL_TRACES_EXPORTER": "zipkin"},
-        {**COLLECTOR, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"},
+        ({"OTEL_TRACES_EXPORTER": "zipkin"}, "OTEL_TRACES_EXPORTER: got 'zipkin'"),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}, "OTEL_EXPORTER_OTLP_PROTOCOL: got 'http/json'"),
+        ({"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/json"}, "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: got 'http/json'"),
     ],
 )
-def test_an_exporter_that_is_not_built_in_is_named_with_its_variable(environ: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match=r"OTEL_(TRACES_EXPORTER|EXPORTER_OTLP_PROTOCOL): got"):
-        exporter_of(environ)
+def test_what_is_not_built_in_is_named_with_the_variable_that_asks_for_it(environ: dict[str, str], problem: str) -> None:
+    found = exporters_of({**COLLECTOR, **environ})
+    assert found.kinds == ()
+    assert [text.partition(", expected")[0] for text in found.problems] == [problem]
+
+
+def test_the_known_exporters_of_a_list_are_used_beside_an_unknown_one() -> None:
+    found = exporters_of({"OTEL_TRACES_EXPORTER": "zipkin,console"})
+    assert (found.kinds, len(found.problems)) == (("console",), 1)

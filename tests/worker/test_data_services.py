@@ -257,6 +257,18 @@ def test_shared_memory_reaches_control_and_is_announced_when_switched_on(bench: 
     assert ask.question == RegisterRegionQuestion(Region("r", "/key", 8, 64, identity=""))
 
 
+@pytest.mark.parametrize("name", ["", "r"])
+def test_there_is_no_cuda_memory_to_list_or_to_unregister(client: triton.InferenceServerClient, name: str) -> None:
+    assert not client.get_cuda_shared_memory_status(name).regions
+    client.unregister_cuda_shared_memory(name)
+
+
+def test_cuda_memory_is_refused_by_name(client: triton.InferenceServerClient) -> None:
+    with pytest.raises(InferenceServerException, match="region 'r': there is no CUDA memory here") as raised:
+        client.register_cuda_shared_memory("r", b"aGFuZGxl", 0, 64)
+    assert raised.value.status() == "StatusCode.UNIMPLEMENTED"
+
+
 def echoed(question: FeedbackQuestion) -> Verdicts:
     """A verdict per item that repeats its label, so that order shows."""
     return Verdicts(tuple(Verdict(VerdictKind.JOINED, item.label or "") for item in question.items))
@@ -304,15 +316,26 @@ def health(channel: grpc.Channel, service: str = "") -> str:
 
 def test_health_names_the_server_and_every_model(channel: grpc.Channel) -> None:
     assert [health(channel, name) for name in ("", "digits", "idle")] == ["SERVING", "SERVING", "NOT_SERVING"]
+
+
+@pytest.mark.parametrize("service", [INFERENCE_NAME, FEEDBACK.full_name])
+def test_health_names_the_services_of_the_port(channel: grpc.Channel, service: str) -> None:
+    assert health(channel, service) == "SERVING"
+
+
+@pytest.mark.parametrize("service", ["nobody", "x" * 20_000, "я" * 20_000], ids=["short", "long", "cyrillic"])
+def test_a_service_that_is_unknown_to_health_is_not_found_in_words(channel: grpc.Channel, service: str) -> None:
     with pytest.raises(grpc.RpcError) as raised:
-        health(channel, "nobody")
+        health(channel, service)
     assert raised.value.code() is grpc.StatusCode.NOT_FOUND
+    assert "not found, expected '' for the server" in raised.value.details()
 
 
 def test_health_lists_every_service_at_once(channel: grpc.Channel) -> None:
     listed = ListResponse.FromString(channel.unary_unary("/grpc.health.v1.Health/List")(b"", timeout=5))
     status = health_pb2.HealthCheckResponse
-    expected = {"": status.SERVING, "digits": status.SERVING, "idle": status.NOT_SERVING}
+    expected = dict.fromkeys(("", INFERENCE_NAME, FEEDBACK.full_name, "digits"), status.SERVING)
+    expected["idle"] = status.NOT_SERVING
     assert {name: one.status for name, one in listed.statuses.items()} == expected
 
 

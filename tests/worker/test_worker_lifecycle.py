@@ -6,6 +6,7 @@ import grpc
 import msgspec
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from keepalive import PINGS, pings_answered
 from worker_bench import FakeControl, WorkerBench, held, served
 
 from gateway.contract.counts import Telemetry
@@ -247,3 +248,8 @@ def test_a_replacement_without_all_that_is_routed_does_not_serve(bench: WorkerBe
 def test_another_worker_serves_what_it_has(bench: WorkerBench) -> None:
     worker = bench.started(FakeControl(served(1, 1, held(1, digest="bad"))))
     assert worker.is_serving
+
+
+@pytest.mark.parametrize("lane", ["fast", "standard"])
+def test_a_client_that_keeps_its_connection_alive_by_pings_is_not_sent_away(bench: WorkerBench, lane: str) -> None:
+    assert pings_answered(bench.started(FakeControl(served(1, 1)), lane=lane).address) == PINGS

@@ -19,7 +19,7 @@ VersionKey = tuple[str, int]  # model and version
 @dataclass(frozen=True, slots=True)
 class Use:
     """
-    The use of one version that is loaded on demand. Times are in Unix seconds: ``admitted_at`` is when its load began,
+    The use of one version that is loaded on demand. Times are in monotonic seconds: ``admitted_at`` is when its load began,
     ``used_at`` when it was last requested or answered, ``ready_at`` when every worker had it (None while it loads).
     """
 

@@ -157,7 +157,10 @@ class LayoutStore:
 
     def _touch(self, folder: Path) -> None:
         """Records the time of the last use as the folder's modification time; `collect` reads it."""
-        os.utime(folder, (self._clock.now(), self._clock.now()))
+        try:
+            os.utime(folder, (self._clock.now(), self._clock.now()))
+        except OSError as error:  # on a disk that takes no writes: the layout is as good, `collect` judges it by an older time
+            _log.warning("layout_use_not_recorded", path=str(folder), error=str(error))
 
     def _read(self, folder: Path) -> ServingLayout | None:
         """The layout in a folder; None if a byte of it has changed."""

@@ -41,7 +41,7 @@ _log = structlog.get_logger("interlock.control")
 @dataclass(frozen=True, slots=True)
 class _Failure:
     reason: str
-    until: float  # Unix s
+    until: float  # monotonic s
 
 
 class OnDemandLoading:
@@ -56,7 +56,7 @@ class OnDemandLoading:
         self._cap, self._load_timeout_s = cap, load_timeout_s
         self._registry, self._fleet, self._desired, self._clock = registry, fleet, desired, clock
         self._lock = threading.Lock()
-        self._requested: dict[VersionKey, float] = {}  # Unix s of the last request; the version that waits longest is first
+        self._requested: dict[VersionKey, float] = {}  # monotonic s of the last request; the oldest waiter is first
         self._loaded: dict[VersionKey, Use] = {}  # loaded, or loading
         self._failed: dict[VersionKey, _Failure] = {}
         self._counts = OnDemandCounts()
@@ -90,7 +90,7 @@ class OnDemandLoading:
         if not self._cap:
             raise ForbiddenNow("versions are not loaded on demand here: start the gateway with --on-demand", rule="on_demand")
         key = model, self._number(model, ref)
-        now = self._clock.now()
+        now = self._clock.monotonic()
         with self._lock:
             failure = self._failed.get(key)
             if failure is not None and failure.until > now:
@@ -111,11 +111,10 @@ class OnDemandLoading:
             return replace(self._counts, loaded=len(self._loaded), waiting=len(self._requested))
 
     def _number(self, model: str, ref: str) -> int:
-        """Resolves as the request path does: an alias, or a number in its usual form. ``latest`` is for operators only."""
-        number = self._registry.version(model, ref).number
-        if ref == LATEST or (ref.isdigit() and ref != str(number)):
+        """Resolves as the request path does: a number or an alias. ``latest`` is for operators only."""
+        if ref == LATEST:
             raise VersionUnknown(f"model {model!r} has no version or alias {ref!r}", model=model, version=ref)
-        return number
+        return self._registry.version(model, ref).number
 
     # ---- carrying out ----------------------------------------------------------------------------------------------
 
@@ -132,7 +131,7 @@ class OnDemandLoading:
 
     def step(self) -> float | None:
         """Does everything that is due. Returns the seconds until the next call, None if there is nothing to wait for."""
-        view, now = self._fleet.view(), self._clock.now()
+        view, now = self._fleet.view(), self._clock.monotonic()
         self._observe(view, now)
         self._leave_to_deployments()
         with self._lock:
@@ -140,7 +139,7 @@ class OnDemandLoading:
             choice = choose(self._loaded, tuple(self._requested), cap=self._cap, now=now)
         if not all([self._is_sound(key) for key in choice.admitted]):
             return 0.0  # choose again, without the damaged versions
-        now = self._clock.now()  # again: reading every byte of large versions takes time
+        now = self._clock.monotonic()  # again: reading every byte of large versions takes time
         with self._lock:
             for key in choice.evicted:
                 del self._loaded[key]
@@ -164,7 +163,8 @@ class OnDemandLoading:
 
     def _observe(self, view: FleetView, now: float) -> None:
         """Takes from the workers' reports which versions are ready, failed or used."""
-        used = _last_used(view)
+        age_s = self._clock.monotonic() - self._clock.now()  # from Unix to monotonic seconds
+        used = {key: unix_s + age_s for key, unix_s in _last_used(view).items()}
         with self._lock:
             for key, use in list(self._loaded.items()):
                 reason = _failure(view, key)
@@ -174,7 +174,7 @@ class OnDemandLoading:
                     self._fail(key, reason, now)
                     continue
                 ready_at = now if use.ready_at is None and _is_ready(view, key) else use.ready_at
-                self._loaded[key] = Use(use.admitted_at, max(use.used_at, used.get(key, 0.0)), ready_at)
+                self._loaded[key] = Use(use.admitted_at, max(use.used_at, used.get(key, use.used_at)), ready_at)
 
     def _leave_to_deployments(self) -> None:
         """Frees the slots of versions that are loaded for another reason, such as a deployment."""
@@ -196,7 +196,7 @@ class OnDemandLoading:
             self._desired.verify(key[0], frozenset({key[1]}))
         except RegistryError as error:
             with self._lock:
-                self._fail(key, str(error), self._clock.now())
+                self._fail(key, str(error), self._clock.monotonic())
             return False
         return True
 

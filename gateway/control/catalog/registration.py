@@ -24,6 +24,7 @@ from registry.registry import Registry
 from registry.serving_layout import WORTH_BYTES
 from registry.signature import Signature
 from registry.versions import Facts, Lineage, ModelVersion, Prediction, PredictionKind
+from registry.zip_maps import served_as
 
 # Runs a model once in a child process, on the examples too. Raises InvalidModel, InvalidValue.
 Trial = Callable[[Path, Prediction | None, Sequence[Example]], Facts]
@@ -91,7 +92,10 @@ class Registrations:
         with spooled(self._home.uploads, chunks, max_bytes=self._limits.upload_bytes, size_bytes=size_bytes) as received:
             note("checking", f"{len(received.files)} files, {received.size_bytes} bytes")
             path = received.folder / self._model_file(submission, received)
-            signature = read_model(path).signature
+            model = read_model(path)
+            signature = model.signature
+            for one in model.score_maps:
+                note("score maps", served_as(one))
             check_examples(examples, signature)
             note("trial run", f"with {len(examples)} examples" if examples else "")
             facts = self._trial(path, declared_prediction(submission, signature), examples)

@@ -1,10 +1,12 @@
-"""A change of a deployment's settings: a value for each setting that changes, None for the others. Pure."""
+"""Changes of a deployment's settings: as asked for, a value for each setting that changes; and as made. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
 from registry.deployment import Batching, Deployment, configured
+
+_NAMES = {"has_adaptive_limit": "adaptive_limit"}  # where the protocol's name is another
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +50,33 @@ class DeploymentSettings:
             isolation=self.isolation,
             on_crash=self.on_crash,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class SettingChange:
+    """One setting before and after a change, in words. ``name`` is the protocol's, e.g. batching.max_rows."""
+
+    name: str
+    before: str
+    after: str
+
+
+def changed_settings(before: Deployment, after: Deployment) -> tuple[SettingChange, ...]:
+    """Returns the settings in which two deployments differ."""
+    was, now = _settings(before), _settings(after)
+    return tuple(SettingChange(name, was[name], now[name]) for name in now if was[name] != now[name])
+
+
+def _settings(deployment: Deployment) -> dict[str, str]:
+    batching = deployment.batching
+    found = {f"batching.{_NAMES.get(field.name, field.name)}": getattr(batching, field.name) for field in fields(batching)}
+    found |= {"rollback_window_s": deployment.rollback_window_s, "swap_order": deployment.swap_order}
+    return {name: _word(value) for name, value in found.items()}
+
+
+def _word(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return ",".join(map(str, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)

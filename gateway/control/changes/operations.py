@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from gateway.clock import Clock
+from gateway.control.changes.deployment_settings import SettingChange
 from gateway.errors import GatewayError, NotReady, OperationNotFound
 from registry.deployment import Deployment
 from registry.errors import RegistryError, RequestReplayed
@@ -38,7 +39,8 @@ class Step:
 class Result:
     """
     The result of an operation. ``missing`` has a text for each worker that had not acknowledged when it ended; ``workers``
-    are the numbers of the workers that were replaced.
+    are the numbers of the workers that were replaced; ``warnings`` say what is served but will not do what it is for;
+    ``changes`` are the settings that `configure` has changed.
     """
 
     deployment: Deployment | None = None
@@ -46,6 +48,8 @@ class Result:
     model: Model | None = None
     missing: tuple[str, ...] = ()
     workers: tuple[int, ...] = ()
+    warnings: tuple[str, ...] = ()
+    changes: tuple[SettingChange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

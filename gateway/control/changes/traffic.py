@@ -2,7 +2,8 @@
 Changes of the versions that answer callers: deploy, promote, split, shadow, configure, rollback, undeploy.
 
 Each makes the next deployment from the current one (`registry.deployment`), checks the rules, and brings it to the workers
-in two phases (`two_phase`). All return at once with an `Operation`; errors are the operation's.
+in two phases (`two_phase`). Each needs all versions that answer callers READY, also those that it leaves in place: a change
+succeeds only if it is served. All return at once with an `Operation`; errors are the operation's.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from gateway.control.changes.deployment_settings import DeploymentSettings
+from gateway.control.changes.deployment_settings import DeploymentSettings, changed_settings
 from gateway.control.changes.operations import Note, Operation, Operations, Request, Result
 from gateway.control.changes.two_phase import Intent, TwoPhase
 from gateway.errors import ForbiddenNow
+from gateway.quality.class_match import Predictor, warning
 from registry.deployment import (
     PARTS,
     Deployment,
@@ -110,9 +112,9 @@ class Traffic:
         def plan(current: Deployment | None) -> tuple[Deployment, frozenset[int]]:
             present = _present(current, model, "shadow")
             if not ref:
-                return shadowed(present, None), frozenset()
+                return shadowed(present, None), present.routed_versions()
             number = self._resolve(model, ref, current, is_forced=force)
-            return shadowed(present, Shadow(number, percent)), frozenset({number})
+            return shadowed(present, Shadow(number, percent)), present.routed_versions() | {number}
 
         return self._begin("shadow", model, {"version": ref, "percent": percent, "force": force}, change, plan)
 
@@ -120,7 +122,8 @@ class Traffic:
         """Changes settings for all versions that are served."""
 
         def plan(current: Deployment | None) -> tuple[Deployment, frozenset[int]]:
-            return settings.applied_to(_present(current, model, "configure")), frozenset()
+            made = settings.applied_to(_present(current, model, "configure"))
+            return made, made.routed_versions()
 
         return self._begin("configure", model, msgspec.to_builtins(settings), change, plan)
 
@@ -158,14 +161,14 @@ class Traffic:
         if change.request_id:
             earlier = self._registry.replayed(change.request_id, content)
             if earlier is not None:
-                return Result(deployment=earlier)
+                return self._result(self._before(earlier), earlier)
         current = self._registry.deployment(model)
         _check_etag(model, current, change.etag)
         made, required = plan(current)
         if current is not None and _is_same(made, current):
             # No new revision: the next rollback would restore what is served already.
             note("unchanged", f"revision {current.revision} is that already")
-            return Result(deployment=current, missing=self._two_phase.confirm(current, note))
+            return self._result(current, current, self._two_phase.confirm(current, required, note))
 
         def write() -> Deployment:
             return self._registry.commit(
@@ -178,7 +181,31 @@ class Traffic:
             )
 
         written, missing = self._two_phase.change(Intent(made, required, write), note)
-        return Result(deployment=written, missing=missing)
+        return self._result(current, written, missing)
+
+    def _before(self, deployment: Deployment) -> Deployment | None:
+        return self._registry.revision(deployment.model, deployment.revision - 1) if deployment.revision > 1 else None
+
+    def _result(self, before: Deployment | None, made: Deployment, missing: tuple[str, ...] = ()) -> Result:
+        changes = changed_settings(before, made) if before is not None and made.action == "configure" else ()
+        return Result(deployment=made, missing=missing, warnings=self._warnings(made), changes=changes)
+
+    def _warnings(self, deployment: Deployment) -> tuple[str, ...]:
+        """Returns why answers of the shadow cannot be compared with those of each version that answers callers."""
+        if deployment.shadow is None:
+            return ()
+        shadow = deployment.shadow.version
+        theirs = self._predictor(deployment.model, shadow)
+        texts = (
+            warning(number, self._predictor(deployment.model, number), shadow, theirs)
+            for number, parts in deployment.weights().items()
+            if parts and number != shadow
+        )
+        return tuple(text for text in texts if text)
+
+    def _predictor(self, model: str, number: int) -> Predictor:
+        facts = self._registry.version(model, number).facts
+        return Predictor(facts.signature, facts.prediction)
 
     def _resolve(self, model: str, ref: str, current: Deployment | None, *, is_forced: bool) -> int:
         """

@@ -16,13 +16,14 @@ from typing import NoReturn
 from gateway.contract.version_state import VersionState
 from gateway.control.catalog.memory_budget import MemoryBudget
 from gateway.control.changes.operations import Note
-from gateway.control.desired.reconcile import Preparing, freed_first
+from gateway.control.desired.reconcile import Preparing, freed_first, held
 from gateway.control.desired.state_store import DesiredStateStore
 from gateway.control.fleet.progress import (
     Commitment,
     FleetView,
     Preparation,
     Progress,
+    failed_versions,
     missing,
     not_unloaded,
     prepared,
@@ -109,7 +110,7 @@ class TwoPhase:
         """Returns when every worker has the versions READY. They stay in the desired state until the commit or `_undo`."""
         if not preparing.versions:
             return
-        self._desired.verify(model, preparing.versions)
+        self._desired.verify(model, self._to_load(model, preparing))
         start = self._fleet.wait(_attached, self._limits.attach_timeout_s)
         if not start:
             raise NotReady(f"no worker is attached, so {model} cannot be prepared", model=model)
@@ -117,7 +118,8 @@ class TwoPhase:
             self._budget.check(start, model, preparing.versions)
         workers = f"{len(start.attached)} worker{'s' if len(start.attached) > 1 else ''}"
         note("preparing", f"{_names(preparing.versions)} in {workers}")
-        goal = Preparation(model, preparing.versions, self._desired.prepare(model, preparing), start)
+        failed = failed_versions(start, model, preparing.versions)  # asked for once more, they are loaded once more
+        goal = Preparation(model, preparing.versions, self._desired.prepare(model, preparing, failed), start)
         progress = self._fleet.wait(lambda view: _settled(prepared(view, goal)), self._loading.load_timeout_s)
         if progress is None:
             raise self._late(goal)
@@ -176,8 +178,17 @@ class TwoPhase:
 
     # ---- smaller changes ----------------------------------------------------------------------------------------------
 
-    def confirm(self, deployment: Deployment, note: Note) -> tuple[str, ...]:
-        """Waits until the workers have a committed deployment in force. Returns a text for each that has not."""
+    def confirm(self, deployment: Deployment, required: frozenset[int], note: Note) -> tuple[str, ...]:
+        """
+        Waits until the workers have a committed deployment in force, and has them load what they lack of the ``required``
+        versions. Returns a text for each worker that is late. Raises as `change` if a version cannot be loaded.
+        """
+        if required and not self._are_ready(deployment.model, required):
+            try:
+                self._prepare(deployment.model, Preparing(required, deployment.batching), note)
+            except BaseException as error:
+                self._undo(deployment.model, frozenset(), error, note)
+            self._desired.drop_prepared(deployment.model)
         goal = Commitment(deployment.model, _route(deployment), self._desired.state().revision, _lives(self._fleet.view()))
         return self._acknowledge(goal, self._limits.acknowledge_timeout_s, note)
 
@@ -198,6 +209,15 @@ class TwoPhase:
     def applied(self, revision: int) -> bool:
         """Waits up to ``acknowledge_timeout_s`` until every attached worker has applied the desired state; whether all have."""
         return self._fleet.wait(lambda view: _is_applied(view, revision), self._limits.acknowledge_timeout_s)
+
+    def _to_load(self, model: str, preparing: Preparing) -> frozenset[int]:
+        """Returns the versions that a worker has yet to load, or to load again for other settings."""
+        present = held(self._desired.plan(model))
+        return frozenset(
+            number
+            for number in preparing.versions
+            if present.get(number) != preparing.batching or not self._are_ready(model, frozenset({number}))
+        )
 
     def _are_ready(self, model: str, numbers: frozenset[int]) -> bool:
         workers = self._fleet.view().attached.values()

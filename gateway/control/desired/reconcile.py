@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from gateway.contract.desired import DesiredModel, DesiredRoute, DesiredVersion
+from registry.batching import can_split
 from registry.deployment import Batching, Deployment
 from registry.versions import ModelVersion
 
@@ -45,8 +46,8 @@ class ModelPlan:
     All facts that decide which versions of one model are loaded. ``warm`` is the predecessor while the rollback window is
     open, else None. ``on_demand`` are versions loaded because callers named them. ``freed`` are versions that a running
     change frees before it loads others: they are not loaded whoever names them, and the model has no route meanwhile.
-    ``suspects`` have ended a worker.
-    ``fences`` are the times (Unix seconds) until which calls of a version are refused.
+    ``attempts`` counts, by version, how often a failed load was asked for again. ``suspects`` have ended a worker. ``fences``
+    are the times (Unix seconds) until which calls of a version are refused.
     """
 
     deployment: Deployment | None = None
@@ -55,6 +56,7 @@ class ModelPlan:
     preparing: Preparing | None = None
     on_demand: frozenset[int] = frozenset()
     freed: frozenset[int] = frozenset()
+    attempts: Mapping[int, int] = field(default_factory=dict)
     suspects: frozenset[int] = frozenset()
     fences: Mapping[int, float] = field(default_factory=dict)
 
@@ -122,13 +124,16 @@ def keeps_warm(deployment: Deployment, predecessor: Deployment) -> bool:
 
 
 def held(plan: ModelPlan) -> dict[int, Batching]:
-    """Returns the versions to load, each with its settings: those of the deployment that serves it, or would first."""
+    """
+    Returns the versions to load, each with its settings: those that a running change asks for, else those of the deployment
+    that serves it, or would first.
+    """
     settings: dict[int, Batching] = {}
     for number, names in roles(plan).items():
-        if plan.deployment is not None and {"default", "candidate", "shadow", "alias"} & set(names):
-            settings[number] = plan.deployment.batching
-        elif plan.preparing is not None and "preparing" in names:
+        if plan.preparing is not None and "preparing" in names:
             settings[number] = plan.preparing.batching
+        elif plan.deployment is not None and {"default", "candidate", "shadow", "alias"} & set(names):
+            settings[number] = plan.deployment.batching
         elif plan.warm is not None and "warm" in names:
             settings[number] = plan.warm.batching
         else:
@@ -184,6 +189,9 @@ def _version(found: Found, batching: Batching, plan: ModelPlan) -> DesiredVersio
         batching=batching,
         examples=found.examples,
         session_config=found.session_config,
+        batched_inputs=facts.batched_inputs,
+        can_split=can_split(facts),
         isolation=isolation(plan, version.number),
         is_suspect=version.number in plan.suspects,
+        attempt=plan.attempts.get(version.number, 0),
     )

@@ -18,12 +18,14 @@ from gateway.clock import Clock
 from gateway.contract.desired import DesiredModel, DesiredState, Region
 from gateway.control.catalog.layout_store import LayoutStore
 from gateway.control.desired.reconcile import Found, ModelPlan, Preparing, desired_model, held, keeps_warm, warm_until
+from gateway.telemetry.limited_log import LimitedLog
 from registry.deployment import Deployment
 from registry.errors import ArtifactCorrupt
 from registry.registry import Registry
-from registry.versions import Model, ModelVersion
+from registry.versions import Facts, Model, ModelVersion
 
 _log = structlog.get_logger("interlock.control")
+_limited = LimitedLog(_log)
 
 
 class DesiredStateStore:
@@ -52,16 +54,19 @@ class DesiredStateStore:
         self._lock = threading.RLock()
         self._deployments: dict[str, Deployment] = {}
         self._predecessors: dict[str, Deployment] = {}
+        self._window_ends: dict[str, tuple[int, float]] = {}  # by model: revision, monotonic seconds
         self._models: dict[str, Model] = {}
         self._preparing: dict[str, Preparing] = {}
         self._freed: dict[str, frozenset[int]] = {}
         self._versions: dict[tuple[str, int], Found] = {}
         self._on_demand: dict[str, frozenset[int]] = {}
+        self._attempts: dict[str, Mapping[int, int]] = {}
         self._made: dict[str, tuple[ModelPlan, DesiredModel | None]] = {}  # the last result per plan
         self._suspects: frozenset[tuple[str, int]] = frozenset()
         self._fences: Mapping[tuple[str, int], float] = {}
         self._state: DesiredState | None = None
         self._last_revision = 0
+        self._is_written = True  # the file has `_state`; else `publish` writes it again
 
     # ---- reading the registry --------------------------------------------------------------------------------------
 
@@ -104,12 +109,9 @@ class DesiredStateStore:
 
     def verify(self, model: str, numbers: frozenset[int]) -> None:
         """
-        Reads every byte of the versions that no worker has loaded yet, and makes missing serving layouts. Raises
-        ArtifactCorrupt that names the file.
+        Reads every byte of these versions, and makes missing serving layouts. Raises ArtifactCorrupt that names the file.
         """
-        with self._lock:
-            already = frozenset(held(self._plan(model)))
-        for number in sorted(numbers - already):  # without the lock: a large model takes long
+        for number in sorted(numbers):  # without the lock: a large model takes long
             self._registry.verify(self._registry.version(model, number))
             self.lay_out(model, number)
 
@@ -154,6 +156,11 @@ class DesiredStateStore:
         found = {key: self._layouts.chosen(version) for key, version in versions.items()}
         return {key: f"{one.layout.mode}: {one.layout.reason}" for key, one in found.items() if one is not None}
 
+    def facts(self) -> Mapping[tuple[str, int], Facts]:
+        """Returns the facts about versions that are or were in the desired state."""
+        with self._lock:
+            return {key: found.version.facts for key, found in self._versions.items()}
+
     def collect_layouts(self) -> None:
         """Removes serving layouts that no version in the desired state needs."""
         if self._layouts is not None:
@@ -161,15 +168,18 @@ class DesiredStateStore:
                 used = {found.version.artifact.digest for found in self._versions.values()}
             self._layouts.collect(used)
 
-    def prepare(self, model: str, preparing: Preparing) -> int:
+    def prepare(self, model: str, preparing: Preparing, failed: frozenset[int] = frozenset()) -> int:
         """
-        Adds these versions to the desired state until `drop_prepared` or `put_in_force`. Returns the desired state's
-        revision.
+        Adds these versions to the desired state until `drop_prepared` or `put_in_force`; workers load again those that have
+        ``failed``. Returns the desired state's revision.
         """
         with self._lock:
             for number in preparing.versions:
                 self._find(model, number, is_strict=True)
             self._preparing[model] = preparing
+            if failed:
+                before = self._attempts.get(model, {})
+                self._attempts[model] = {**before, **{number: before.get(number, 0) + 1 for number in failed}}
             return self.publish().revision
 
     def free(self, model: str, numbers: frozenset[int]) -> int:
@@ -199,6 +209,13 @@ class DesiredStateStore:
             self._preparing.pop(deployment.model, None)
             self._freed.pop(deployment.model, None)
             self._take_deployment(deployment)
+            return self.publish().revision
+
+    def take_version(self, version: ModelVersion) -> int:
+        """Takes a version of which more is known than before. Returns the desired state's revision."""
+        with self._lock:
+            self._versions.pop((version.model, version.number), None)
+            self._made.pop(version.model, None)
             return self.publish().revision
 
     def change_model(self, model: Model) -> int:
@@ -268,16 +285,28 @@ class DesiredStateStore:
             self._preparing.get(name),
             on_demand,
             self._freed.get(name, frozenset()),
+            attempts=self._attempts.get(name, {}),
             suspects=frozenset(number for model, number in self._suspects if model == name),
             fences={number: until for (model, number), until in self._fences.items() if model == name},
         )
 
     def _warm(self, deployment: Deployment) -> Deployment | None:
         """Returns the predecessor while it is kept warm."""
-        if self._clock.now() >= warm_until(deployment):
+        if self._clock.monotonic() >= self._window_end(deployment):
             return None
         predecessor = self._predecessor(deployment)
         return predecessor if keeps_warm(deployment, predecessor) else None
+
+    def _window_end(self, deployment: Deployment) -> float:
+        """
+        Returns the monotonic time at which the rollback window ends. It is read from the durable time once in this process,
+        so a step of the wall clock neither ends nor lengthens a window that is open.
+        """
+        revision, end = self._window_ends.get(deployment.model, (0, 0.0))
+        if revision != deployment.revision:
+            end = self._clock.monotonic() + warm_until(deployment) - self._clock.now()
+            self._window_ends[deployment.model] = deployment.revision, end
+        return end
 
     def _predecessor(self, deployment: Deployment) -> Deployment:
         found = self._predecessors.get(deployment.model)
@@ -337,6 +366,8 @@ class DesiredStateStore:
                 self._state = DesiredState(self._last_revision, models, regions)
                 self._write(self._state)
                 self._broadcast(self._state)
+            elif not self._is_written:
+                self._write(self._state)
             return self._state
 
     def _model(self, name: str, plan: ModelPlan) -> DesiredModel | None:
@@ -350,14 +381,17 @@ class DesiredStateStore:
     def _write(self, state: DesiredState) -> None:
         """
         Writes the state before it is sent, so that a worker that starts while control is away is never behind the others.
-        Does not sync: after a loss of power control derives it anew from the registry.
+        Does not sync: after a loss of power control derives it anew from the registry. A failure is logged, and the next
+        `publish` tries again: until then only a worker that starts without control would be behind.
         """
         trial = self._file.with_suffix(".tmp")
         try:
             trial.write_bytes(msgspec.json.encode(state))
             trial.replace(self._file)
-        except OSError as error:  # serving goes on; only a worker that starts without control would be behind
-            _log.error("desired_state_not_written", path=str(self._file), error=str(error))
+            self._is_written = True
+        except OSError as error:
+            self._is_written = False
+            _limited.error("desired_state_not_written", path=str(self._file), error=str(error))
 
 
 def _last_state(file: Path) -> DesiredState:

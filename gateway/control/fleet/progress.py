@@ -123,6 +123,12 @@ def prepared(view: FleetView, goal: Preparation) -> Progress:
     return Progress(is_done=not waiting and bool(view.attached), waiting=tuple(waiting))
 
 
+def failed_versions(view: FleetView, model: str, numbers: frozenset[int]) -> frozenset[int]:
+    """Returns those of the versions that an attached process failed to load."""
+    found = ((number, life.version(model, number)) for life in view.lives() for number in numbers)
+    return frozenset(number for number, version in found if version is not None and version.state == "FAILED")
+
+
 def not_unloaded(view: FleetView, revision: int, model: str, numbers: frozenset[int]) -> tuple[str, ...]:
     """Returns a text for each of these versions that an attached worker has not freed since the desired state ``revision``."""
     found = []

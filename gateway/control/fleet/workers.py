@@ -25,6 +25,7 @@ from gateway.contract.observed import Observed, Report, Reported
 from gateway.contract.predictions import PredictionBatch
 from gateway.contract.questions import Answer, Ask, ask_error
 from gateway.contract.traces import Traces
+from gateway.contract.version_state import VersionState
 from gateway.control.fleet.attachment import Outbox
 from gateway.control.fleet.progress import FleetView, WorkerView, fleet_view
 from gateway.errors import Overloaded
@@ -106,7 +107,7 @@ class Fleet:
             if hello.protocol != PROTOCOL:
                 _refuse(link, mismatch(hello.protocol, PROTOCOL), worker=hello.worker)
                 return
-            link.send(Welcome(PROTOCOL))
+            link.send(Welcome(PROTOCOL, self._failed_beside(hello)))
             self._serve(link, hello, outbox)
         except MalformedFrame as error:
             _refuse(link, f"{mismatch(0, PROTOCOL)} ({error})", worker=None)
@@ -114,6 +115,11 @@ class Fleet:
             pass  # the worker left before it introduced itself
         finally:
             outbox.close()
+
+    def _failed_beside(self, hello: Hello) -> tuple[tuple[str, int], ...]:
+        with self._changed:
+            others = [one.view for one in self._attached.values() if one.view.hello.worker == hello.worker]
+        return tuple(sorted(key for other in others for key, one in other.held.items() if one.state == VersionState.FAILED))
 
     def _serve(self, link: Link, hello: Hello, outbox: Outbox) -> None:
         attached = _Attached(WorkerView(hello), outbox)

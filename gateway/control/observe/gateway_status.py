@@ -12,10 +12,13 @@ from gateway.contract.counts import ArmCounts, ShadowCounts
 from gateway.contract.observed import ObservedVersion
 from gateway.contract.version_state import VersionState
 from gateway.control.crashes.decide import NO_CRASHES, CrashView
-from gateway.control.desired.reconcile import ModelPlan, isolation, roles
+from gateway.control.desired.reconcile import ModelPlan, held, isolation, roles
 from gateway.control.fleet.progress import FleetView, WorkerView
+from gateway.control.observe.model_readiness import ANY, UnreadyModel, are_enough, unready_models
 from gateway.telemetry.merged_counts import Merged, by_version, quantile, summed
-from registry.deployment import PARTS, Deployment
+from registry.batching import batching_state
+from registry.deployment import PARTS, Batching, Deployment
+from registry.versions import Facts
 
 # From the least to the most advanced state. An unknown state counts as the least advanced.
 _ADVANCE: tuple[str, ...] = (
@@ -63,9 +66,10 @@ class VersionStatus:
 
     ``state`` is the least advanced one. ``private_bytes`` and ``in_flight`` are sums; ``load_ms`` and ``mapped_bytes``
     (shared by the workers) are the largest value; ``memory_bytes`` is private plus mapped. ``layout`` is the form of large
-    weights, and the reason for it. ``deaths`` counts processes that died while they ran the version; ``isolation`` is where
-    it runs, "" for the workers; ``fenced_until`` is Unix seconds, 0 if it is not fenced. Counts are those of callers (arms
-    default, candidate and pinned); latencies are in seconds.
+    weights, and the reason for it; ``batching`` is the ground on which requests share runs, or why they do not. ``deaths``
+    counts processes that died while they ran the version; ``isolation`` is where it runs, "" for the workers;
+    ``fenced_until`` is Unix seconds, 0 if it is not fenced. Counts are those of callers (arms default, candidate and
+    pinned); latencies are in seconds.
     """
 
     version: int
@@ -87,6 +91,7 @@ class VersionStatus:
     private_bytes: int = 0
     mapped_bytes: int = 0
     layout: str = ""
+    batching: str = ""
     deaths: int = 0
     isolation: str = ""
     fenced_until: float = 0.0
@@ -104,12 +109,13 @@ class ModelStatus:
 @dataclass(frozen=True, slots=True)
 class GatewayReadiness:
     """
-    Readiness of the gateway: ``is_ready`` if a worker serves and every default version is READY in some worker.
-    ``problems`` also lists problems that do not prevent readiness, such as an absent worker.
+    Readiness of the gateway: ``is_ready`` if a worker serves, and enough models are answered by some worker
+    (`model_readiness`). ``problems`` also lists problems that do not prevent readiness, such as an absent worker.
     """
 
     is_ready: bool
     problems: tuple[str, ...] = ()
+    unready: tuple[UnreadyModel, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,21 +132,27 @@ def gateway_status(
     view: FleetView,
     merged: Merged,
     layouts: Mapping[tuple[str, int], str] = MappingProxyType({}),
+    facts: Mapping[tuple[str, int], Facts] = MappingProxyType({}),
     crashes: CrashView = NO_CRASHES,
+    enough: str = ANY,
 ) -> GatewayStatus:
-    """Returns the status of all workers and of the models in ``plans``. ``layouts`` is by model and version."""
-    counts = _Counts(by_version(merged), _by_shadow(merged), layouts, crashes)
+    """
+    Returns the status of all workers and of the models in ``plans``. ``layouts`` and ``facts`` are by model and version.
+    ``enough`` says which models make the gateway ready (`model_readiness`).
+    """
+    counts = _Counts(by_version(merged), _by_shadow(merged), layouts, facts, crashes)
     models = tuple(_model(name, plan, view, counts) for name, plan in plans.items())
-    return GatewayStatus(_workers(view, merged, crashes), models, readiness(plans, view))
+    return GatewayStatus(_workers(view, merged, crashes), models, readiness(plans, view, enough))
 
 
 @dataclass(frozen=True, slots=True)
 class _Counts:
-    """Counts, layouts and crashes by (model, version); shadow counts by the version that is the shadow."""
+    """Counts, layouts, facts and crashes by (model, version); shadow counts by the version that is the shadow."""
 
     arms: Mapping[tuple[str, int], Sequence[ArmCounts]]
     shadows: Mapping[tuple[str, int], Sequence[ShadowCounts]]
     layouts: Mapping[tuple[str, int], str]
+    facts: Mapping[tuple[str, int], Facts]
     crashes: CrashView
 
 
@@ -189,11 +201,17 @@ def _model(name: str, plan: ModelPlan, view: FleetView, counts: _Counts) -> Mode
     versions = tuple(
         replace(
             _version(name, number, names, weights.get(number, 0) * 100 / PARTS, view, counts),
+            batching=_batching(name, number, plan, counts),
             isolation=_isolation(plan, number),
         )
         for number, names in sorted(roles(plan).items())
     )
     return ModelStatus(name, plan.deployment, versions)
+
+
+def _batching(model: str, number: int, plan: ModelPlan, counted: _Counts) -> str:
+    facts = counted.facts.get((model, number))
+    return batching_state(held(plan).get(number, Batching()), facts) if facts is not None else ""
 
 
 def _isolation(plan: ModelPlan, number: int) -> str:
@@ -250,8 +268,8 @@ def callers_counts(arms: Iterable[ArmCounts]) -> ArmCounts:
     return summed(arm for arm in arms if arm.arm != "shadow")
 
 
-def readiness(plans: Mapping[str, ModelPlan], view: FleetView) -> GatewayReadiness:
-    """Returns whether some worker answers the callers of every deployed model, and the problems."""
+def readiness(plans: Mapping[str, ModelPlan], view: FleetView, enough: str = ANY) -> GatewayReadiness:
+    """Returns whether some worker answers the callers of as many models as are ``enough``, and the problems."""
     problems = [f"worker {number} is away" for number in view.away()]
     problems += [
         f"worker {number} is {_worker_state(worker)}"
@@ -259,14 +277,6 @@ def readiness(plans: Mapping[str, ModelPlan], view: FleetView) -> GatewayReadine
         if _worker_state(worker) != "serving"
     ]
     has_server = any(_worker_state(worker) == "serving" for worker in view.attached.values())
-    unready = [
-        f"{name} v{plan.deployment.default} is not ready in any worker"
-        for name, plan in plans.items()
-        if plan.deployment and plan.deployment.default is not None and not _is_ready(view, name, plan.deployment.default)
-    ]
-    return GatewayReadiness(has_server and not unready, (*problems, *unready))
-
-
-def _is_ready(view: FleetView, model: str, number: int) -> bool:
-    versions = (worker.version(model, number) for worker in view.attached.values())
-    return any(version is not None and version.state == VersionState.READY for version in versions)
+    unready = unready_models(plans, view, enough)
+    is_ready = has_server and are_enough(plans, unready, enough)
+    return GatewayReadiness(is_ready, (*problems, *map(str, unready)), unready)

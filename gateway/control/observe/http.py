@@ -9,40 +9,51 @@ from __future__ import annotations
 
 import json
 import socket
-import socketserver
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs
 
 import structlog
 
+from gateway.process.wildcard import bound
+from gateway.settings.address import Address
+from gateway.telemetry.descriptor_limit import USED_UP, explained
+from gateway.telemetry.limited_log import LimitedLog
 from gateway.telemetry.prometheus import CONTENT_TYPE
 
 READ_TIMEOUT_S = 5.0  # s; longest wait for the next bytes of a request
 CONNECTION_TIMEOUT_S = 15.0  # s; longest duration of a connection, even if bytes still arrive
 MAX_CONNECTIONS = 64  # connections at a time, each with a thread; further ones get 503
+ACCEPT_PAUSE_S = 0.1  # s; between two attempts to accept a connection while descriptors are used up
 JSON_TYPE = "application/json"
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _BROKEN = b"HTTP/1.1 500 Internal Server Error\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 _log = structlog.get_logger("interlock.http")
+_limited = LimitedLog(_log)
 
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
-    """The answer to a health probe. ``problems`` is for people; with ``is_ok``, the problems are warnings."""
+    """
+    The answer to a health probe. ``problems`` is for people; with ``is_ok``, the problems are warnings. ``unready`` has the
+    facts of each model that is not ready, for programs.
+    """
 
     is_ok: bool
     problems: tuple[str, ...] = ()
+    unready: tuple[Mapping[str, object], ...] = ()
 
 
 Probe = Callable[[], bool | HealthReport]
+ModelsProbe = Callable[[str], bool | HealthReport]  # asked for names of models with commas between them, "" for the gateway
 
 
 class HttpServer:
@@ -51,28 +62,27 @@ class HttpServer:
     port). The callables run in the threads of the connections, so they must be thread-safe.
     """
 
-    def __init__(self, address: str, *, metrics: Callable[[], bytes], is_live: Probe, is_ready: Probe) -> None:
+    def __init__(self, address: str, *, metrics: Callable[[], bytes], is_live: Probe, is_ready: ModelsProbe) -> None:
         self._address = address
-        self._pages: dict[str, Callable[[], _HttpAnswer]] = {
-            "/metrics": lambda: _HttpAnswer(200, CONTENT_TYPE, metrics()),
-            "/health/live": lambda: _health(is_live(), "live"),
-            "/health/ready": lambda: _health(is_ready(), "ready"),
+        self._pages: dict[str, _Page] = {
+            "/metrics": lambda query: _HttpAnswer(200, CONTENT_TYPE, metrics()),
+            "/health/live": lambda query: _health(is_live(), "live"),
+            "/health/ready": lambda query: _health(is_ready(_models(query)), "ready"),
         }
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
     def start(self) -> str:
         """Listens, serves in a thread, and returns the bound address. Raises OSError, naming the address."""
-        host, port = _split(self._address)
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        address = Address.parse(self._address)
         try:
-            server = _Server((host, port), partial(_HttpHandler, self._pages), family)
+            server = _Server(address, partial(_HttpHandler, self._pages))
         except OSError as error:
             raise OSError(error.errno, f"cannot listen for HTTP on {self._address}: {error.strerror or error}") from error
         self._server = server
         self._thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="http", daemon=True)
         self._thread.start()
-        return f"[{host}]:{server.server_port}" if family == socket.AF_INET6 else f"{host}:{server.server_port}"
+        return str(Address(address.host, server.server_port))
 
     def stop(self) -> None:
         """Closes the port and every connection. Safe to call twice."""
@@ -92,11 +102,21 @@ class _HttpAnswer:
     body: bytes
 
 
+_Page = Callable[[str], _HttpAnswer]  # from the query to the answer
+
+
+def _models(query: str) -> str:
+    """Returns the models of a query ``model=a&model=b``, with commas between them."""
+    return ",".join(parse_qs(query).get("model", ()))
+
+
 def _health(answer: bool | HealthReport, word: str) -> _HttpAnswer:
     health = answer if isinstance(answer, HealthReport) else HealthReport(answer)
     facts: dict[str, object] = {"status": word if health.is_ok else f"not {word}"}
     if health.problems or not health.is_ok:
         facts["problems"] = list(health.problems)
+    if health.unready:
+        facts["not_ready"] = list(health.unready)
     return _json(200 if health.is_ok else 503, facts)
 
 
@@ -104,31 +124,36 @@ def _json(status: int, facts: dict[str, object]) -> _HttpAnswer:
     return _HttpAnswer(status, JSON_TYPE, json.dumps(facts).encode() + b"\n")
 
 
-def _split(address: str) -> tuple[str, int]:
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65535:
-        raise ValueError(f"HTTP address: got {address!r}, expected host:port")
-    return host.strip("[]"), int(port)
-
-
 class _Server(ThreadingHTTPServer):
     """Bounds the number of connections and their time."""
 
     daemon_threads = True
-    allow_reuse_address = True
-    allow_reuse_port = True  # the supervisor keeps the port reserved while a restarted control binds it
     request_queue_size = MAX_CONNECTIONS
 
-    def __init__(self, address: tuple[str, int], handler: Any, family: socket.AddressFamily) -> None:
-        self.address_family = family
+    def __init__(self, address: Address, handler: Any) -> None:
         self._opened: dict[socket.socket, float] = {}
         self._guard = threading.Lock()
-        super().__init__(address, handler)
+        super().__init__((address.host, address.port), handler, bind_and_activate=False)
+        self.socket.close()  # the one that socketserver has made for one family
+        # The supervisor keeps the port reserved while a restarted control binds it: hence SO_REUSEPORT.
+        self.socket = bound(address, [socket.SO_REUSEADDR, socket.SO_REUSEPORT])
+        try:
+            self.server_address = self.socket.getsockname()
+            self.server_name, self.server_port = address.host, self.server_address[1]
+            self.server_activate()
+        except OSError:
+            self.server_close()
+            raise
 
-    def server_bind(self) -> None:
-        """Binds as TCPServer does: HTTPServer would ask DNS for this machine's name."""
-        socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+    def get_request(self) -> Any:
+        """Accepts a connection. Pauses if descriptors are used up, as the connection stays in the queue and wakes the loop."""
+        try:
+            return super().get_request()
+        except OSError as error:
+            if error.errno in USED_UP:
+                _limited.error("http_not_accepted", error=explained(error))
+                time.sleep(ACCEPT_PAUSE_S)
+            raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._guard:
@@ -182,7 +207,7 @@ class _HttpHandler(BaseHTTPRequestHandler):
     sys_version = ""
     timeout = READ_TIMEOUT_S
 
-    def __init__(self, pages: dict[str, Callable[[], _HttpAnswer]], *rest: Any) -> None:
+    def __init__(self, pages: dict[str, _Page], *rest: Any) -> None:
         self._pages = pages
         super().__init__(*rest)
 
@@ -193,9 +218,11 @@ class _HttpHandler(BaseHTTPRequestHandler):
         self._answer(with_body=False)
 
     def _answer(self, *, with_body: bool) -> None:
-        path = self.path.partition("?")[0]
+        path, _, query = self.path.partition("?")
         page = self._pages.get(path)
-        self._send(page() if page else _json(404, {"error": "not found", "pages": sorted(self._pages)}), with_body=with_body)
+        self._send(
+            page(query) if page else _json(404, {"error": "not found", "pages": sorted(self._pages)}), with_body=with_body
+        )
 
     def _refuse(self) -> None:
         self._send(_json(405, {"error": f"{self.command} is not allowed here, only GET and HEAD"}), allow="GET, HEAD")

@@ -8,21 +8,29 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 
+import structlog
+
 from gateway.clock import Clock
-from gateway.control.desired.reconcile import ModelPlan
+from gateway.control.desired.reconcile import ModelPlan, roles
 from gateway.control.fleet.progress import FleetView
+from gateway.errors import NotReady
 from gateway.quality.metrics import VersionQuality
 from gateway.quality.prediction_store import PredictionStore
 from gateway.telemetry.facts import QualityFacts, RouteFacts, VersionFacts, WorkerFacts
+from gateway.telemetry.limited_log import LimitedLog
 from registry.deployment import PARTS
 
 SWAPS = frozenset("deploy promote rollback split shadow configure undeploy".split())  # verbs that count as swaps
 QUALITY_WINDOW_S = 3600.0  # s; quality is computed over the predictions of this window
 QUALITY_AGE_S = 10.0  # s for which computed quality is reused: reading it takes queries on the prediction log
+_limited = LimitedLog(structlog.get_logger("interlock.control"))
 
 
 class QualityCache:
-    """Live quality for scrapes. Reads the prediction log at most once per QUALITY_AGE_S. Thread-safe."""
+    """
+    Live quality for scrapes. Reads the prediction log at most once per QUALITY_AGE_S, in one thread: others, and all of them
+    while the log cannot be read, get what was read last. Thread-safe.
+    """
 
     def __init__(self, log: PredictionStore, clock: Clock) -> None:
         self._log, self._clock = log, clock
@@ -32,12 +40,16 @@ class QualityCache:
 
     def facts(self) -> tuple[QualityFacts, ...]:
         """Returns one entry per model, version and arm, over the last QUALITY_WINDOW_S seconds."""
-        with self._lock:
-            now = self._clock.monotonic()
-            if now - self._read_at >= QUALITY_AGE_S:
-                self._facts = tuple(quality_facts(*one) for one in self._log.quality_of_all(QUALITY_WINDOW_S))
+        now = self._clock.monotonic()
+        if now - self._read_at >= QUALITY_AGE_S and self._lock.acquire(blocking=False):
+            try:
                 self._read_at = now
-            return self._facts
+                self._facts = tuple(quality_facts(*one) for one in self._log.quality_of_all(QUALITY_WINDOW_S))
+            except NotReady as error:
+                _limited.error("quality_not_read", error=str(error))
+            finally:
+                self._lock.release()
+        return self._facts
 
 
 def quality_facts(model: str, quality: VersionQuality) -> QualityFacts:
@@ -87,6 +99,12 @@ def version_facts(view: FleetView) -> tuple[VersionFacts, ...]:
         for number, worker in view.attached.items()
         for v in (worker.observed.versions if worker.observed else ())
     )
+
+
+def known_versions(plans: Mapping[str, ModelPlan], view: FleetView) -> frozenset[tuple[str, int]]:
+    """Returns (model, version) of all that should be loaded, or is loaded in a worker."""
+    desired = {(name, number) for name, plan in plans.items() for number in roles(plan)}
+    return frozenset(desired | {(version.model, version.version) for version in version_facts(view)})
 
 
 def route_facts(plans: Mapping[str, ModelPlan]) -> tuple[RouteFacts, ...]:

@@ -83,7 +83,7 @@ class Model(_message.Message):
     def __init__(self, name: _Optional[str] = ..., latest_version: _Optional[int] = ..., aliases: _Optional[_Mapping[str, int]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ...) -> None: ...
 
 class Version(_message.Message):
-    __slots__ = ("model", "version", "digest", "size_bytes", "files", "signature", "prediction", "batchable", "batching_reason", "tags", "lineage", "create_time", "author", "aliases", "example_count")
+    __slots__ = ("model", "version", "digest", "size_bytes", "files", "signature", "prediction", "batchable", "batching_reason", "tags", "lineage", "create_time", "author", "aliases", "example_count", "row_proof", "batched_inputs")
     class TagsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -106,6 +106,8 @@ class Version(_message.Message):
     AUTHOR_FIELD_NUMBER: _ClassVar[int]
     ALIASES_FIELD_NUMBER: _ClassVar[int]
     EXAMPLE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    ROW_PROOF_FIELD_NUMBER: _ClassVar[int]
+    BATCHED_INPUTS_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: int
     digest: str
@@ -121,7 +123,15 @@ class Version(_message.Message):
     author: str
     aliases: _containers.RepeatedScalarFieldContainer[str]
     example_count: int
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., digest: _Optional[str] = ..., size_bytes: _Optional[int] = ..., files: _Optional[_Iterable[_Union[ArtifactFile, _Mapping]]] = ..., signature: _Optional[_Union[Signature, _Mapping]] = ..., prediction: _Optional[_Union[Prediction, _Mapping]] = ..., batchable: bool = ..., batching_reason: _Optional[str] = ..., tags: _Optional[_Mapping[str, str]] = ..., lineage: _Optional[_Union[Lineage, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., author: _Optional[str] = ..., aliases: _Optional[_Iterable[str]] = ..., example_count: _Optional[int] = ...) -> None: ...
+    row_proof: str
+    batched_inputs: _containers.RepeatedCompositeFieldContainer[InputSet]
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., digest: _Optional[str] = ..., size_bytes: _Optional[int] = ..., files: _Optional[_Iterable[_Union[ArtifactFile, _Mapping]]] = ..., signature: _Optional[_Union[Signature, _Mapping]] = ..., prediction: _Optional[_Union[Prediction, _Mapping]] = ..., batchable: bool = ..., batching_reason: _Optional[str] = ..., tags: _Optional[_Mapping[str, str]] = ..., lineage: _Optional[_Union[Lineage, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., author: _Optional[str] = ..., aliases: _Optional[_Iterable[str]] = ..., example_count: _Optional[int] = ..., row_proof: _Optional[str] = ..., batched_inputs: _Optional[_Iterable[_Union[InputSet, _Mapping]]] = ...) -> None: ...
+
+class InputSet(_message.Message):
+    __slots__ = ("names",)
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Share(_message.Message):
     __slots__ = ("version", "percent")
@@ -229,7 +239,7 @@ class OperationError(_message.Message):
     def __init__(self, code: _Optional[int] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., metadata: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Operation(_message.Message):
-    __slots__ = ("name", "verb", "model", "done", "steps", "error", "deployment", "version", "missing", "create_time", "end_time", "workers")
+    __slots__ = ("name", "verb", "model", "done", "steps", "error", "deployment", "version", "missing", "create_time", "end_time", "workers", "warnings", "changes")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERB_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -242,6 +252,8 @@ class Operation(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     END_TIME_FIELD_NUMBER: _ClassVar[int]
     WORKERS_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
     name: str
     verb: str
     model: str
@@ -254,7 +266,19 @@ class Operation(_message.Message):
     create_time: _timestamp_pb2.Timestamp
     end_time: _timestamp_pb2.Timestamp
     workers: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, name: _Optional[str] = ..., verb: _Optional[str] = ..., model: _Optional[str] = ..., done: bool = ..., steps: _Optional[_Iterable[_Union[OperationStep, _Mapping]]] = ..., error: _Optional[_Union[OperationError, _Mapping]] = ..., deployment: _Optional[_Union[Deployment, _Mapping]] = ..., version: _Optional[_Union[Version, _Mapping]] = ..., missing: _Optional[_Iterable[str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., workers: _Optional[_Iterable[int]] = ...) -> None: ...
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    changes: _containers.RepeatedCompositeFieldContainer[SettingChange]
+    def __init__(self, name: _Optional[str] = ..., verb: _Optional[str] = ..., model: _Optional[str] = ..., done: bool = ..., steps: _Optional[_Iterable[_Union[OperationStep, _Mapping]]] = ..., error: _Optional[_Union[OperationError, _Mapping]] = ..., deployment: _Optional[_Union[Deployment, _Mapping]] = ..., version: _Optional[_Union[Version, _Mapping]] = ..., missing: _Optional[_Iterable[str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., workers: _Optional[_Iterable[int]] = ..., warnings: _Optional[_Iterable[str]] = ..., changes: _Optional[_Iterable[_Union[SettingChange, _Mapping]]] = ...) -> None: ...
+
+class SettingChange(_message.Message):
+    __slots__ = ("name", "before", "after")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    before: str
+    after: str
+    def __init__(self, name: _Optional[str] = ..., before: _Optional[str] = ..., after: _Optional[str] = ...) -> None: ...
 
 class ListModelsRequest(_message.Message):
     __slots__ = ("page_size", "page_token")
@@ -701,7 +725,7 @@ class WorkerStatus(_message.Message):
     def __init__(self, worker: _Optional[int] = ..., pid: _Optional[int] = ..., state: _Optional[str] = ..., restarts: _Optional[int] = ..., lane: _Optional[str] = ..., rss_bytes: _Optional[int] = ..., replacements: _Optional[int] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., requests: _Optional[int] = ..., in_flight: _Optional[int] = ..., connections: _Optional[int] = ..., last_death: _Optional[str] = ...) -> None: ...
 
 class VersionStatus(_message.Message):
-    __slots__ = ("version", "roles", "state", "reason", "workers_ready", "percent", "memory_bytes", "load_ms", "in_flight", "requests", "errors", "p50_ms", "p99_ms", "shadow_compared", "shadow_disagreed", "shadow_dropped", "private_bytes", "mapped_bytes", "layout", "deaths", "isolation", "fenced_until")
+    __slots__ = ("version", "roles", "state", "reason", "workers_ready", "percent", "memory_bytes", "load_ms", "in_flight", "requests", "errors", "p50_ms", "p99_ms", "shadow_compared", "shadow_disagreed", "shadow_dropped", "private_bytes", "mapped_bytes", "layout", "batching", "deaths", "isolation", "fenced_until")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ROLES_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -721,6 +745,7 @@ class VersionStatus(_message.Message):
     PRIVATE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAPPED_BYTES_FIELD_NUMBER: _ClassVar[int]
     LAYOUT_FIELD_NUMBER: _ClassVar[int]
+    BATCHING_FIELD_NUMBER: _ClassVar[int]
     DEATHS_FIELD_NUMBER: _ClassVar[int]
     ISOLATION_FIELD_NUMBER: _ClassVar[int]
     FENCED_UNTIL_FIELD_NUMBER: _ClassVar[int]
@@ -743,10 +768,11 @@ class VersionStatus(_message.Message):
     private_bytes: int
     mapped_bytes: int
     layout: str
+    batching: str
     deaths: int
     isolation: str
     fenced_until: _timestamp_pb2.Timestamp
-    def __init__(self, version: _Optional[int] = ..., roles: _Optional[_Iterable[str]] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., workers_ready: _Optional[int] = ..., percent: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., load_ms: _Optional[float] = ..., in_flight: _Optional[int] = ..., requests: _Optional[int] = ..., errors: _Optional[int] = ..., p50_ms: _Optional[float] = ..., p99_ms: _Optional[float] = ..., shadow_compared: _Optional[int] = ..., shadow_disagreed: _Optional[int] = ..., shadow_dropped: _Optional[int] = ..., private_bytes: _Optional[int] = ..., mapped_bytes: _Optional[int] = ..., layout: _Optional[str] = ..., deaths: _Optional[int] = ..., isolation: _Optional[str] = ..., fenced_until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    def __init__(self, version: _Optional[int] = ..., roles: _Optional[_Iterable[str]] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., workers_ready: _Optional[int] = ..., percent: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., load_ms: _Optional[float] = ..., in_flight: _Optional[int] = ..., requests: _Optional[int] = ..., errors: _Optional[int] = ..., p50_ms: _Optional[float] = ..., p99_ms: _Optional[float] = ..., shadow_compared: _Optional[int] = ..., shadow_disagreed: _Optional[int] = ..., shadow_dropped: _Optional[int] = ..., private_bytes: _Optional[int] = ..., mapped_bytes: _Optional[int] = ..., layout: _Optional[str] = ..., batching: _Optional[str] = ..., deaths: _Optional[int] = ..., isolation: _Optional[str] = ..., fenced_until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ModelStatus(_message.Message):
     __slots__ = ("model", "deployment", "versions")

@@ -15,17 +15,21 @@ from hashlib import blake2b
 
 from gateway.contract.feedback import Feedback, Verdict, VerdictKind
 from gateway.errors import Overloaded
-from gateway.quality.feedback_rules import named_label, problem
+from gateway.quality.feedback_rules import problem
+from gateway.quality.log.dropped import DroppedPredictions
 from gateway.quality.log.log_values import LogCounts, PendingLimits, Series
 from gateway.quality.log.rollup import Rollup
+from gateway.quality.log.vocabularies import Vocabularies
 from gateway.quality.log.write import Packed, Row, digest, unpacked
 from gateway.quality.prediction_id import PredictionId, is_sampled, parse
+from gateway.quality.vocabulary import NotAClass, Vocabulary, class_of, class_or_text
 from gateway.settings.sections import PredictionSettings
 
 Truth = str | float
 _FOUND = "SELECT time_ms, epoch, counter, series, rows, predicted FROM predictions "
 _JOINED = Verdict(VerdictKind.JOINED)
 _DUPLICATE = Verdict(VerdictKind.DUPLICATE)
+_DROPPED = Verdict(VerdictKind.UNKNOWN, "dropped: the prediction log could not be written when the prediction was made")
 
 
 @dataclass(slots=True)
@@ -35,7 +39,7 @@ class LogCache:
     series: dict[Series, int]
     by_id: dict[int, Series]
     epochs: set[int]
-    classes: dict[tuple[str, int], tuple[str, ...]]
+    vocabularies: Vocabularies
     waiting: set[bytes]  # targets of the pending labels
     pending: int  # number of pending labels
     floor_ms: int  # Unix ms; older predictions were deleted
@@ -60,8 +64,16 @@ class Join:
     """Joins labels in one transaction. Changes ``cache``, which must be reloaded if the transaction fails."""
 
     def __init__(
-        self, db: sqlite3.Connection, settings: PredictionSettings, limits: PendingLimits, cache: LogCache, *, now_ms: int
+        self,
+        db: sqlite3.Connection,
+        settings: PredictionSettings,
+        limits: PendingLimits,
+        cache: LogCache,
+        dropped: DroppedPredictions,
+        *,
+        now_ms: int,
     ) -> None:
+        self._dropped = dropped
         self._db, self._settings, self._limits, self._cache, self._now_ms = db, settings, limits, cache, now_ms
         self._rollup = Rollup()
 
@@ -110,6 +122,8 @@ class Join:
     def _missing(self, parts: PredictionId) -> Verdict | None:
         if not is_sampled(parts.counter, self._settings.prediction_sample):
             return Verdict(VerdictKind.UNKNOWN, "not sampled into the prediction log")
+        if self._dropped.has(parts.epoch, parts.counter):
+            return _DROPPED
         if self._now_ms - parts.time_ms >= self._limits.pending_s * 1000:
             return Verdict(VerdictKind.UNKNOWN, "not in the prediction log")
         return None
@@ -119,6 +133,8 @@ class Join:
         latest = "WHERE inference = ? ORDER BY time_ms DESC, epoch DESC, counter DESC LIMIT 1"
         found = self._db.execute(_FOUND + latest, (target,)).fetchone()
         if not found:
+            if self._dropped.has_own(item.inference_id):
+                return _DROPPED
             if self._limits.pending_s <= 0:
                 return Verdict(VerdictKind.UNKNOWN, "not in the prediction log")
             return self._wait(target, item)
@@ -137,20 +153,23 @@ class Join:
         misfit = _misfit(series, rows, row, truth)
         if misfit:
             return Verdict(VerdictKind.INVALID, misfit)
-        if isinstance(truth, str):
-            truth = named_label(truth, self._cache.classes.get((series.model, series.version), ()))
+        vocabulary = self._cache.vocabularies.get((series.model, series.version))
+        try:
+            truth = class_of(truth, vocabulary) if isinstance(truth, str) else truth
+        except NotAClass as error:
+            return Verdict(VerdictKind.INVALID, f"label: {series.model} version {series.version}: {error}")
         key = (time_ms, epoch, counter, row)
         first = self._db.execute(
             "SELECT truth FROM labels WHERE time_ms = ? AND epoch = ? AND counter = ? AND row = ?", key
         ).fetchone()
         about = (stamp.received_ms, stamp.observed_ms, stamp.source)
         if first is None:
-            at_row = unpacked(series.kind, rows, predicted, row)
+            at_row = _in_form(unpacked(series.kind, rows, predicted, row), vocabulary)
             label = (*key, series_id, at_row, truth, *about)
             self._db.execute("INSERT INTO labels VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", label)
             self._rollup.add(time_ms, series_id, series, truth, at_row)
             return _JOINED
-        if first[0] == truth:
+        if _in_form(first[0], vocabulary) == truth:
             return _DUPLICATE
         self._db.execute(
             "INSERT OR IGNORE INTO corrections VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*key, truth, series_id, *about)
@@ -206,6 +225,11 @@ def _misfit(series: Series, rows: int, row: int, truth: Truth) -> str:
     if series.kind == "value" and isinstance(truth, str):
         return f"label: {series.model} version {series.version} predicts numbers, expected a value"
     return ""
+
+
+def _in_form(recorded: Packed, vocabulary: Vocabulary | None) -> Packed:
+    """Returns a class in the form in which it is counted, also if an earlier release recorded it in another."""
+    return class_or_text(recorded, vocabulary) if isinstance(recorded, str) else recorded
 
 
 def _expired() -> Verdict:

@@ -14,12 +14,14 @@ from pathlib import Path
 from gateway.errors import ForbiddenNow
 
 VERSION = 1  # of the tables below
+BUSY_S = 5.0  # seconds to wait for a program that has locked the file: less than callers wait for an answer
 MINUTE_MS = 60_000  # ms in a minute, the unit of the sums
 
 _TABLES = """
 CREATE TABLE series (id INTEGER PRIMARY KEY, model TEXT NOT NULL, version INTEGER NOT NULL, arm TEXT NOT NULL,
     kind TEXT NOT NULL, UNIQUE (model, version, arm, kind)) STRICT;
 CREATE TABLE epochs (epoch INTEGER PRIMARY KEY, incarnation TEXT NOT NULL) STRICT;
+-- classes: written by releases before the table vocabularies, which has what they lack
 CREATE TABLE classes (model TEXT NOT NULL, version INTEGER NOT NULL, names TEXT NOT NULL,
     PRIMARY KEY (model, version)) STRICT, WITHOUT ROWID;
 -- predicted: one row: the label, or the number (NULL: NaN); several rows: JSON of labels, or packed float64
@@ -52,6 +54,13 @@ INSERT INTO facts VALUES ('floor_ms', 0);
 """
 
 
+# Added without a new VERSION: an earlier release does not read it.
+_VOCABULARIES = """
+CREATE TABLE IF NOT EXISTS vocabularies (model TEXT NOT NULL, version INTEGER NOT NULL, datatype TEXT NOT NULL,
+    classes TEXT NOT NULL, columns INTEGER NOT NULL, PRIMARY KEY (model, version)) STRICT, WITHOUT ROWID;
+"""
+
+
 def open_writer(path: Path) -> sqlite3.Connection:
     """
     Opens the only connection that writes, and creates the tables in a new file.
@@ -59,7 +68,7 @@ def open_writer(path: Path) -> sqlite3.Connection:
     A commit survives the death of the process. With synchronous=NORMAL, the last commits may be lost if the machine loses
     power. Raises ForbiddenNow for a file of a newer release.
     """
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_S)
     try:
         db.execute("PRAGMA auto_vacuum=INCREMENTAL")  # has an effect only in a new file, before its first table
         db.execute("PRAGMA journal_mode=WAL")
@@ -83,7 +92,7 @@ def set_aside(path: Path, *, suffix: str) -> Path:
 
 def open_reader(path: Path) -> sqlite3.Connection:
     """Opens a connection for one reader. It sees everything that was committed before each of its transactions."""
-    db = sqlite3.connect(path, isolation_level=None, timeout=30)
+    db = sqlite3.connect(path, isolation_level=None, timeout=BUSY_S)
     db.execute("PRAGMA query_only=ON")
     return db
 
@@ -94,6 +103,7 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
         raise ForbiddenNow(f"{path}: written by a newer release (schema {found}, this one knows {VERSION})", rule="schema")
     if found == 0:
         db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version={VERSION}; COMMIT;")
+    db.execute(_VOCABULARIES)
 
 
 def used_bytes(db: sqlite3.Connection) -> int:

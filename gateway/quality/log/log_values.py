@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,10 @@ class LogCounts:
     joined_late: int = 0
     lapsed: int = 0
     refused_late: int = 0
+
+    def plus(self, more: LogCounts) -> LogCounts:
+        """Returns the sum."""
+        return LogCounts(*(getattr(self, item.name) + getattr(more, item.name) for item in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)

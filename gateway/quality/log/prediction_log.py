@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -16,16 +14,21 @@ from gateway.clock import Clock
 from gateway.contract.feedback import Feedback, Verdict
 from gateway.contract.predictions import PredictionBatch
 from gateway.errors import NotReady
-from gateway.quality.log import expiry, read, write
+from gateway.quality.log import expiry, read, vocabularies, write
+from gateway.quality.log.dropped import DroppedPredictions
 from gateway.quality.log.join import Join, LogCache
-from gateway.quality.log.log_tables import open_reader, open_writer, set_aside, used_bytes
+from gateway.quality.log.log_tables import BUSY_S, open_reader, open_writer, set_aside, used_bytes
 from gateway.quality.log.log_values import LogCounts, PendingLimits, Series
 from gateway.quality.metrics import VersionQuality
+from gateway.quality.vocabulary import Vocabulary
 from gateway.settings.sections import PredictionSettings
+from gateway.telemetry.limited_log import LimitedLog
 
+RECORD_S = 30.0  # seconds that recording waits, as nobody waits for it and it would drop predictions
 STEPS_A_TICK = 50  # deletions of `expiry.STEP` predictions per tick; the rest is left to the next tick
 
 _log = structlog.get_logger("interlock.quality")
+_limited = LimitedLog(_log)
 
 
 class PredictionLog:
@@ -38,8 +41,10 @@ class PredictionLog:
 
     def __init__(self, path: Path, settings: PredictionSettings, clock: Clock, limits: PendingLimits = PendingLimits()) -> None:
         self._path, self._settings, self._limits, self._clock = path, settings, limits, clock
-        self._lock = threading.Lock()  # guards the writer's connection, the cache and the counts
-        self._counts = LogCounts()
+        self._lock = threading.Lock()  # guards the writer's connection, the cache and what was dropped; held over I/O
+        self._counting = threading.Lock()  # guards changes of the counts; never held over I/O
+        self._counts = LogCounts()  # replaced as a whole, so it is read without a lock
+        self._dropped = DroppedPredictions()
         self._db, self._cache = self._open()
 
     def __repr__(self) -> str:
@@ -62,13 +67,13 @@ class PredictionLog:
         with self._writing() as db:
             self._know(db, epoch, incarnation)
 
-    def know_classes(self, model: str, version: int, classes: Sequence[str]) -> None:
-        """Stores a version's classes, so that a label may also be the index of one. They survive restarts."""
-        if self._cache.classes.get((model, version), ()) == tuple(classes):
+    def know_vocabulary(self, model: str, version: int, vocabulary: Vocabulary) -> None:
+
+        if self._cache.vocabularies.get((model, version)) == vocabulary:
             return
         with self._writing() as db:
-            db.execute("INSERT OR REPLACE INTO classes VALUES (?, ?, ?)", (model, version, json.dumps(list(classes))))
-            self._cache.classes[model, version] = tuple(classes)
+            vocabularies.store(db, model, version, vocabulary)
+            self._cache.vocabularies[model, version] = vocabulary
 
     def record(self, batches: Sequence[PredictionBatch]) -> None:
 
@@ -76,24 +81,24 @@ class PredictionLog:
         sent = sum(len(batch.counters) for batch in batches)
         lost = sent - sum(len(batch.counters) for batch in whole)
         try:
-            with self._writing() as db:
+            with self._writing(RECORD_S) as db:
                 rows = self._rows(db, whole)
                 kept = [row for row in rows if row[0] >= self._cache.floor_ms]
                 recorded = write.insert(db, kept) if kept else 0
-                counts = replace(self._counts)
-                counts.recorded += recorded
-                counts.dropped += lost + len(rows) - len(kept)
+                counts = LogCounts(recorded, lost + len(rows) - len(kept))
                 if self._cache.waiting:
-                    Join(db, self._settings, self._limits, self._cache, now_ms=self._now_ms()).arrived(kept, counts)
-            self._counts = counts
+                    self._join(db).arrived(kept, counts)
+            self._count(counts)
         except NotReady as error:
-            self._counts.dropped += sent
-            _log.error("predictions_dropped", count=sent, error=str(error))
+            self._count(LogCounts(dropped=sent))
+            with self._lock:
+                self._dropped.add(whole)
+            _limited.error("predictions_dropped", count=sent, dropped_in_all=self._counts.dropped, error=str(error))
 
     def accept(self, items: Sequence[Feedback]) -> list[Verdict]:
 
         with self._writing() as db:
-            return Join(db, self._settings, self._limits, self._cache, now_ms=self._now_ms()).verdicts(items)
+            return self._join(db).verdicts(items)
 
     def quality(self, model: str, window_s: float = 0.0) -> tuple[VersionQuality, ...]:
 
@@ -109,8 +114,7 @@ class PredictionLog:
 
     def counts(self) -> LogCounts:
 
-        with self._lock:
-            return replace(self._counts)
+        return self._counts
 
     def coverage(self, dropped_before: int = 0) -> float:
 
@@ -127,7 +131,7 @@ class PredictionLog:
         with self._writing() as db:
             lapsed = expiry.lapse(db, now_ms - int(self._limits.pending_s * 1000))
             if lapsed:
-                self._counts.lapsed += lapsed
+                self._count(LogCounts(lapsed=lapsed))
                 _recall_pending(db, self._cache)
         oldest_ms = now_ms - int(self._settings.prediction_window_s * 1000)
         limit: float = self._settings.prediction_bytes
@@ -163,10 +167,16 @@ class PredictionLog:
         return int(self._clock.now() * 1000)
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """Runs one transaction. A failure leaves the tables and the cache as they were."""
-        with self._lock:
+    def _writing(self, wait_s: float = BUSY_S) -> Iterator[sqlite3.Connection]:
+        """
+        Runs one transaction. Waits ``wait_s`` for other threads and as long for other programs. A failure leaves the tables
+        and the cache as they were.
+        """
+        if not self._lock.acquire(timeout=wait_s):
+            raise NotReady("the prediction log cannot be written now: it is slow, or another program has locked it")
+        try:
             try:
+                self._db.execute(f"PRAGMA busy_timeout={int(wait_s * 1000)}")
                 self._db.execute("BEGIN IMMEDIATE")
                 yield self._db
                 self._db.execute("COMMIT")
@@ -176,6 +186,15 @@ class PredictionLog:
             except BaseException:
                 self._undo()
                 raise
+        finally:
+            self._lock.release()
+
+    def _join(self, db: sqlite3.Connection) -> Join:
+        return Join(db, self._settings, self._limits, self._cache, self._dropped, now_ms=self._now_ms())
+
+    def _count(self, more: LogCounts) -> None:
+        with self._counting:
+            self._counts = self._counts.plus(more)
 
     def _undo(self) -> None:
         try:
@@ -220,12 +239,11 @@ def _opened(path: Path) -> tuple[sqlite3.Connection, LogCache]:
 
 def _load(db: sqlite3.Connection) -> LogCache:
     by_id = {row[0]: Series(*row[1:]) for row in db.execute("SELECT id, model, version, arm, kind FROM series")}
-    classes = db.execute("SELECT model, version, names FROM classes").fetchall()
     cache = LogCache(
         series={series: series_id for series_id, series in by_id.items()},
         by_id=by_id,
         epochs={epoch for (epoch,) in db.execute("SELECT epoch FROM epochs")},
-        classes={(model, version): tuple(json.loads(names)) for model, version, names in classes},
+        vocabularies=vocabularies.load(db),
         waiting=set(),
         pending=0,
         floor_ms=db.execute("SELECT number FROM facts WHERE name = 'floor_ms'").fetchone()[0],

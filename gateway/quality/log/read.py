@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from gateway.quality.log.log_tables import MINUTE_MS
 from gateway.quality.log.log_values import Series
 from gateway.quality.log.rollup import SUMS, Pair, moments_of, unpack
+from gateway.quality.log.vocabularies import Vocabularies, load
 from gateway.quality.metrics import Confusion, Moments, VersionQuality
+from gateway.quality.vocabulary import class_or_text
 
 _OF_MODEL = "series IN (SELECT id FROM series WHERE kind = :kind AND (:model IS NULL OR model = :model))"
 _EDGE = "time_ms >= :since AND time_ms < :minute * :minute_ms"
@@ -40,6 +42,7 @@ def quality(db: sqlite3.Connection, model: str | None, since_ms: int) -> tuple[t
     db.execute("BEGIN")
     try:
         series = {row[0]: Series(*row[1:]) for row in db.execute("SELECT id, model, version, arm, kind FROM series")}
+        vocabularies = load(db)
         _count(db, tallies, names)
         _count_classes(db, tallies, {**names, "kind": "class"})
         _count_values(db, tallies, {**names, "kind": "value"})
@@ -47,10 +50,10 @@ def quality(db: sqlite3.Connection, model: str | None, since_ms: int) -> tuple[t
         db.execute("COMMIT")
     found = [(series[at], tally) for at, tally in tallies.items() if tally.predictions and model in (None, series[at].model)]
     found.sort(key=lambda pair: (pair[0].model, pair[0].version, pair[0].arm))
-    return tuple((one.model, _quality(one, tally)) for one, tally in found)
+    return tuple((one.model, _quality(one, tally, vocabularies)) for one, tally in found)
 
 
-def _quality(series: Series, tally: _Tally) -> VersionQuality:
+def _quality(series: Series, tally: _Tally, vocabularies: Vocabularies) -> VersionQuality:
     is_class = series.kind == "class"
     return VersionQuality(
         version=series.version,
@@ -60,9 +63,19 @@ def _quality(series: Series, tally: _Tally) -> VersionQuality:
         labelled=tally.labelled,
         corrections=tally.corrections,
         not_finite=0 if is_class else tally.labelled - tally.moments.n,
-        confusion=Confusion(tally.cells) if is_class else None,
+        confusion=_confusion(series, tally, vocabularies) if is_class else None,
         moments=None if is_class else tally.moments,
     )
+
+
+def _confusion(series: Series, tally: _Tally, vocabularies: Vocabularies) -> Confusion:
+    """Adds up the cells of one class that an earlier release recorded in several forms."""
+    vocabulary = vocabularies.get((series.model, series.version))
+    forms = {label: class_or_text(label, vocabulary) for pair in tally.cells for label in pair}
+    cells: dict[tuple[str, str], int] = defaultdict(int)
+    for (truth, predicted), rows in tally.cells.items():
+        cells[forms[truth], forms[predicted]] += rows
+    return Confusion(dict(cells))
 
 
 def _count(db: sqlite3.Connection, tallies: dict[int, _Tally], names: Mapping[str, object]) -> None:

@@ -13,7 +13,7 @@ Refusal = tuple[grpc.StatusCode, str, Trailers]  # code, message, trailing metad
 
 class Call:
     """
-    One call: its request ``message``, ``deadline`` (Unix seconds; far in the future if there is none) and ``metadata``.
+    One call: its request ``message``, ``deadline`` (monotonic seconds; infinite if there is none) and ``metadata``.
 
     ``is_gone``: the caller no longer waits; known of watched calls only. ``on_gone`` is called then. ``core`` is the lane's
     own handle. ``via`` is what the answer goes through if the call is not plain: its stream or its watch; else None.

@@ -15,6 +15,7 @@ import grpc
 import structlog
 from grpc._cython import cygrpc
 
+from gateway.clock import monotonic_at
 from gateway.serving.lane.call import Call, OnGone, Trailers
 from gateway.serving.lane.cork import Corks
 from gateway.serving.lane.fast_stream import FastStream, StreamOperations
@@ -73,16 +74,17 @@ class FastLane:
 
     def take(self, max_calls: int, timeout_s: float) -> list[Call]:
         calls: list[Call] = []
-        now = time.time()
+        now = time.monotonic()
         if now >= self._streams.due_at:
             self._streams.tend(now)
         poll, until = self._queue.poll, now + timeout_s
-        event = poll(until)
+        event = poll(time.time() + timeout_s)  # gRPC's queue takes Unix seconds
         while True:
             if event.completion_type == _TIMEOUT:
-                if calls or time.time() >= until:
+                left_s = until - time.monotonic()
+                if calls or left_s <= 0:
                     return calls
-                event = poll(until)
+                event = poll(time.time() + left_s)
                 continue
             tag = event.tag
             if tag is _FINISHED:
@@ -106,7 +108,7 @@ class FastLane:
         if not event.success:
             self.end_streams()
             return
-        call = Call(event.call, event.call_details.deadline, event.invocation_metadata)
+        call = Call(event.call, monotonic_at(event.call_details.deadline), event.invocation_metadata)
         self._open += 1
         event.call.start_server_batch((cygrpc.ReceiveMessageOperation(0),), call)
         self._request_call(self._method, _REQUESTED)

@@ -14,6 +14,7 @@ from typing import Any
 
 import grpc
 
+from gateway.clock import monotonic_at
 from gateway.serving.lane.call import Call
 from gateway.serving.lane.stream import Stream, tell_gone
 
@@ -37,7 +38,7 @@ class FastStream(Stream):
                  "_receive")  # fmt: skip
 
     def __init__(self, event: Any, operations: StreamOperations, closed: Callable[[Stream], None]) -> None:
-        super().__init__(event.call_details.deadline, event.invocation_metadata)
+        super().__init__(monotonic_at(event.call_details.deadline), event.invocation_metadata)
         self._core = event.call
         self._operations = operations
         self._closed = closed

@@ -18,8 +18,8 @@ NEVER = float("inf")
 
 class Streams:
     """
-    Ends streams in time. ``due_at`` (Unix seconds) is when `tend` has something to do. ``max_age_s``: seconds that a stream
-    may be open, 0 for no limit. Thread-safe.
+    Ends streams in time. ``due_at`` (monotonic seconds) is when `tend` has something to do. ``max_age_s``: seconds that a
+    stream may be open, 0 for no limit. Thread-safe.
     """
 
     def __init__(self, max_age_s: float) -> None:
@@ -36,7 +36,7 @@ class Streams:
         """Adds a stream that was opened."""
         with self._lock:
             self._open.add(stream)
-            self.due_at = 0.0 if self._is_stopping else min(self.due_at, time.time() + self._max_age_s)
+            self.due_at = 0.0 if self._is_stopping else min(self.due_at, time.monotonic() + self._max_age_s)
 
     def discard(self, stream: Stream) -> None:
         """Removes a stream that has ended. Takes no lock, as streams call it while they hold their own."""
@@ -48,11 +48,11 @@ class Streams:
             if self._is_stopping:
                 return
             self._is_stopping, self.due_at = True, 0.0
-        self.tend(time.time())
+        self.tend(time.monotonic())
 
     def tend(self, now: float) -> None:
         """Ends the streams that are due."""
-        oldest = time.monotonic() - self._max_age_s
+        oldest = now - self._max_age_s
         for stream in list(self._open):
             if self._is_stopping or stream.started_at <= oldest:
                 stream.end(STOPPING if self._is_stopping else TOO_OLD)

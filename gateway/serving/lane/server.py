@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 
+from gateway.protocol.grpc_server import Option, grpc_server
 from gateway.settings.sections import DataPortSettings
 
-MAX_UNTAKEN = 16_384  # calls that wait in gRPC core for the lane, over all connections; core cancels further ones
 CANCEL_MARGIN_S = 5.0  # seconds after the grace period for cancelled calls to end
 
 
@@ -27,28 +26,23 @@ def make_server(
     Clients that are asked to reconnect after ``max_connection_age_s`` spread over processes. A client holds back calls
     beyond ``max_concurrent_streams`` (RFC 9113, 5.1.2).
     """
-    channel_options: list[tuple[str, int]] = [
-        ("grpc.max_receive_message_length", port.max_message_bytes),
-        ("grpc.max_send_message_length", port.max_message_bytes),
-        ("grpc.so_reuseport", int(is_shared)),
-        # Clients may keep idle connections alive by a ping every 10 s without being disconnected.
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-        ("grpc.http2.max_ping_strikes", 0),
-        # Beyond these limits gRPC core answers CANCELLED, which tells a caller nothing; its defaults are 1,000 and 3,000.
-        ("grpc.server.max_pending_requests", MAX_UNTAKEN),
-        ("grpc.server.max_pending_requests_hard_limit", MAX_UNTAKEN),
-    ]
+    options: list[Option] = [("grpc.max_send_message_length", port.max_message_bytes)]
     if port.max_concurrent_streams:
         # By default a read continues in another thread after 32 new calls, which then contends with the lane's.
-        channel_options.append(("grpc.http2.max_requests_per_read", port.max_concurrent_streams))
-        channel_options.append(("grpc.max_concurrent_streams", port.max_concurrent_streams))
+        options.append(("grpc.http2.max_requests_per_read", port.max_concurrent_streams))
+        options.append(("grpc.max_concurrent_streams", port.max_concurrent_streams))
         # By default calls count until they are freed, and streams of clients that respect the limit are reset.
-        channel_options.append(("grpc.http.overload_protection", 0))
+        options.append(("grpc.http.overload_protection", 0))
     if port.max_connection_age_s:
-        channel_options.append(("grpc.max_connection_age_ms", int(port.max_connection_age_s * 1000)))
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="grpc")
-    return grpc.server(pool, handlers=list(handlers), options=channel_options)
+        options.append(("grpc.max_connection_age_ms", int(port.max_connection_age_s * 1000)))
+    return grpc_server(
+        "grpc",
+        threads=threads,
+        max_receive_bytes=port.max_message_bytes,
+        is_shared=is_shared,
+        handlers=handlers,
+        options=options,
+    )
 
 
 def listen(server: grpc.Server, address: str) -> str:

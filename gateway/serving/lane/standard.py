@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 
+from gateway.clock import monotonic_at
 from gateway.serving.lane.call import Call, OnGone, Trailers
 from gateway.serving.lane.open_streams import Streams
 from gateway.serving.lane.standard_stream import StandardStream
@@ -69,7 +70,7 @@ class StandardLane:
 
     def take(self, max_calls: int, timeout_s: float) -> list[Call]:
         calls: list[Call] = []
-        now = time.time()
+        now = time.monotonic()
         if now >= self._streams.due_at:
             self._streams.tend(now)
         try:
@@ -115,9 +116,9 @@ class StandardLane:
 
 
 def _deadline(context: grpc.ServicerContext) -> float:
-    """Returns Unix seconds; infinity if there is no deadline."""
+    """Returns monotonic seconds; infinity if there is no deadline."""
     remaining = context.time_remaining()
-    return time.time() + remaining if remaining is not None else float("inf")
+    return monotonic_at(time.time() + remaining) if remaining is not None else float("inf")
 
 
 class _WaitingCall:

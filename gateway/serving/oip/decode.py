@@ -1,7 +1,7 @@
 """
 Decodes ModelInferRequest: message bytes to an `InferRequest`. Pure: no call, no model, no clock.
 
-Most requests of one caller differ only in their raw contents (and in `id`). The protobuf *header*, all the rest, is
+Most requests of one caller differ only in their contents (and in `id`). The protobuf *header*, all the rest, is
 parsed once and becomes an interned `RequestSignature`. Whatever depends on the signature alone (validation, batching key,
 response template) is cached by it. There are three ways to decode, and the first that fits is taken:
 
@@ -9,11 +9,13 @@ response template) is cached by it. There are three ways to decode, and the firs
    is cut at the known positions. The header seen last in a message of that length is tried first. If several are in use
    (many models called in turn), a slice of the message finds the right one.
 2. *Same header*: the top-level fields are walked here. `id` and `parameters` vary by request and are not part of the key.
+   Typed contents stand within the inputs and are cut out of them (`typed_contents`); the rest is the header.
 3. *New header*: protobuf parses it.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -21,26 +23,27 @@ from google.protobuf.message import DecodeError
 
 from gateway.errors import InvalidRequest
 from gateway.protocol.pb import inference_pb2 as pb
+from gateway.serving.oip.classification import class_count_of
 from gateway.serving.oip.fields import LENGTH_DELIMITED, TYPED_FIELDS, read_varint
 from gateway.serving.oip.placement import REGION, Placement, placement_of
+from gateway.serving.oip.typed_contents import SMALL_BYTES, cut_inputs, framed_inputs
 
 MAX_SIGNATURES = 4096  # interned signatures; at the bound all are forgotten, which costs a parse each and nothing else
+MAX_SIGNATURE_BYTES = 32 * 1024**2  # bytes of their headers, likewise
 MAX_HEAD_SIZES = 4  # header sizes tried for one length of message; names of models have few different lengths
-SMALL_BYTES = 16_384  # bytes of raw contents up to which they are copied; larger ones stay views of the message
-_NAME, _VERSION, _ID, _PARAMETERS, _INPUTS, _OUTPUTS, _RAW = range(1, 8)
+SEQUENCES = ("sequence_id", "sequence_start", "sequence_end")  # parameters of Triton that ask for state between requests
+_ID, _PARAMETERS, _INPUTS, _RAW = 3, 4, 5, 7  # fields of ModelInferRequest
 
 
 @dataclass(frozen=True, slots=True)
 class InputSignature:
     """
-    One input as the request describes it. ``typed`` holds its typed contents: the elements of BYTES, else protobuf's packed
-    form of the field; None if contents are raw, or in shared memory at ``placement``.
+    One input as the request describes it, without its contents; they are in shared memory if there is a ``placement``.
     """
 
     name: str
     datatype: str
     shape: tuple[int, ...]
-    typed: bytes | list[bytes] | None = None
     placement: Placement | None = None
 
 
@@ -49,7 +52,8 @@ class RequestSignature:
     """
     The part of a request that repeats: model, version, input signatures, requested outputs, and the sizes of the raw
     contents (of the inputs that are not in shared memory, in their order). ``placements`` are those of the requested
-    outputs, empty if none has one. Compared by identity, so it is a quick key of caches.
+    outputs, ``class_counts`` the numbers of classes that they are to be answered with; empty if none has one. Compared by
+    identity, so it is a quick key of caches.
     """
 
     model: str
@@ -58,11 +62,8 @@ class RequestSignature:
     outputs: tuple[str, ...]  # requested ones; empty: all
     raw_sizes: tuple[int, ...]
     placements: tuple[Placement | None, ...] = ()
-
-    @property
-    def is_typed(self) -> bool:
-        """Whether it holds typed contents, so that it belongs to one request alone."""
-        return any(tensor.typed is not None for tensor in self.inputs)
+    class_counts: tuple[int, ...] = ()
+    has_placed_inputs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +80,22 @@ NO_PARAMETERS = Parameters()
 
 
 class InferRequest:
-    """A decoded request. ``raw`` are the raw contents in the order of the inputs; ``id_field`` is the encoded `id`."""
+    """
+    A decoded request. ``contents`` are the raw contents in the order of the inputs, or the typed ones if the signature has
+    no raw sizes: one encoded InferTensorContents per input. ``id_field`` is the encoded `id`.
+    """
 
-    __slots__ = ("id_field", "parameters", "raw", "signature")
+    __slots__ = ("contents", "id_field", "parameters", "signature")
 
     def __init__(
         self,
         signature: RequestSignature,
-        raw: list[bytes | memoryview],
+        contents: list[bytes | memoryview],
         id_field: bytes,
         parameters: Parameters = NO_PARAMETERS,
     ) -> None:
         self.signature = signature
-        self.raw = raw
+        self.contents = contents
         self.id_field = id_field
         self.parameters = parameters
 
@@ -145,7 +149,8 @@ class _SameLength:
         return None
 
     def add(self, known: _KnownMessage) -> None:
-        """Adds a message. Beyond MAX_HEAD_SIZES header sizes all are forgotten, so that a look-up stays short."""
+        """Adds a message. Beyond MAX_SIGNATURE_BYTES = 32 * 1024**2  # bytes of their headers, likewise
+        MAX_HEAD_SIZES header sizes all are forgotten, so that a look-up stays short."""
         size = len(known.head)
         if size not in self._sizes:
             if len(self._sizes) >= MAX_HEAD_SIZES:
@@ -156,6 +161,7 @@ class _SameLength:
 
 
 R = TypeVar("R", bound=InferRequest)
+_Key = tuple[bytes, tuple[int, ...] | tuple[bytes, ...]]  # header and raw sizes, or rest and descriptions of the inputs
 
 
 class Decoder(Generic[R]):
@@ -165,7 +171,9 @@ class Decoder(Generic[R]):
         self._kind = kind
         self._by_length: dict[int, _KnownMessage] = {}
         self._alike: dict[int, _SameLength] = {}
-        self._signatures: dict[tuple[bytes, tuple[int, ...]], RequestSignature] = {}
+        self._signatures: dict[_Key, RequestSignature] = {}
+        self._signature_bytes = 0
+        self._heads: dict[bytes, tuple[bytes, ...]] = {}  # descriptions of the inputs of the last typed request, by the rest
 
     def decode(self, message: bytes) -> R:
         """Returns the request in a message. Raises InvalidRequest if it is no ModelInferRequest."""
@@ -182,25 +190,49 @@ class Decoder(Generic[R]):
 
     def _walk(self, message: bytes) -> R:
         fields = _Fields(message)
+        if fields.inputs and not fields.cuts:
+            return self._typed(message, fields)
         sizes = tuple(end - start for start, end in fields.cuts)
         key = (fields.header, sizes)
         signature = self._signatures.get(key)
         if signature is None:
             signature = parse_signature(fields.header, sizes)
-            if not signature.is_typed:
-                self._remember(key, signature)
+            self._remember(key, signature, len(fields.header))
         if not fields.id_field and not fields.parameters and fields.is_raw_last and signature.raw_sizes:
             known = self._by_length[len(message)] = _known(message, fields, signature)
             self._alike.setdefault(len(message), _SameLength()).add(known)
         parameters = parse_parameters(fields.parameters) if fields.parameters else NO_PARAMETERS
         return self._kind(signature, _cut(message, fields.cuts), fields.id_field, parameters)
 
-    def _remember(self, key: tuple[bytes, tuple[int, ...]], signature: RequestSignature) -> None:
-        if len(self._signatures) >= MAX_SIGNATURES:
-            self._signatures.clear()
-            self._by_length.clear()
-            self._alike.clear()
+    def _typed(self, message: bytes, fields: _Fields) -> R:
+        """Decodes a request without raw contents: the descriptions of its inputs are its header, without their contents."""
+        rest = b"".join(fields.rest)
+        expected = self._heads.get(rest, ())
+        heads, contents = cut_inputs(message, fields.inputs, expected)
+        signature = self._signatures.get((rest, heads))
+        if signature is None:
+            header = rest + framed_inputs(heads)
+            signature = parse_signature(header, ())
+            self._remember((rest, heads), signature, len(header))
+        self._heads[rest] = heads
+        if signature.has_placed_inputs:
+            _check_placed(signature, contents)
+        parameters = parse_parameters(fields.parameters) if fields.parameters else NO_PARAMETERS
+        return self._kind(signature, contents, fields.id_field, parameters)
+
+    def _remember(self, key: _Key, signature: RequestSignature, header_bytes: int) -> None:
+        self._signature_bytes += header_bytes
+        if len(self._signatures) >= MAX_SIGNATURES or self._signature_bytes > MAX_SIGNATURE_BYTES:
+            for known in (self._signatures, self._by_length, self._alike, self._heads):
+                known.clear()
+            self._signature_bytes = header_bytes
         self._signatures[key] = signature
+
+
+def _check_placed(signature: RequestSignature, contents: list[bytes | memoryview]) -> None:
+    for tensor, own in zip(signature.inputs, contents, strict=True):
+        if tensor.placement is not None and own:
+            raise InvalidRequest(f"input {tensor.name!r}: has contents beside {REGION}, expected one form", field=tensor.name)
 
 
 def _cut(message: bytes, cuts: Any) -> list[bytes | memoryview]:
@@ -216,12 +248,17 @@ def _known(message: bytes, fields: _Fields, signature: RequestSignature) -> _Kno
 
 
 class _Fields:
-    """The top-level fields of a ModelInferRequest: raw contents as (start, end), all others as bytes."""
+    """
+    The top-level fields of a ModelInferRequest: raw contents and inputs as (start, end), all but the raw contents as bytes,
+    and ``rest`` without the inputs too.
+    """
 
-    __slots__ = ("cuts", "header", "id_field", "is_raw_last", "parameters")
+    __slots__ = ("cuts", "header", "id_field", "inputs", "is_raw_last", "parameters", "rest")
 
     def __init__(self, message: bytes) -> None:
         self.cuts: list[tuple[int, int]] = []
+        self.inputs: list[tuple[int, int]] = []
+        self.rest: list[bytes] = []
         self.id_field = self.parameters = b""
         self.is_raw_last = True
         header, position, size = [], 0, len(message)
@@ -247,6 +284,10 @@ class _Fields:
                     self.parameters += message[start:end]
                 else:
                     header.append(message[start:end])
+                    if number == _INPUTS:
+                        self.inputs.append((position, end))
+                    else:
+                        self.rest.append(header[-1])
             position = end
         self.header = b"".join(header)
 
@@ -257,9 +298,9 @@ def parse_signature(header: bytes, raw_sizes: tuple[int, ...]) -> RequestSignatu
         message = pb.ModelInferRequest.FromString(header)
     except DecodeError as error:
         raise InvalidRequest(f"malformed ModelInferRequest: {error}") from None
-    names = [tensor.name for tensor in message.inputs]
-    for name in {name for name in names if names.count(name) > 1}:
-        raise InvalidRequest(f"input {name!r}: given {names.count(name)} times, expected once", field=name)
+    for name, count in Counter(tensor.name for tensor in message.inputs).items():
+        if count > 1:
+            raise InvalidRequest(f"input {name!r}: given {count} times, expected once", field=name)
     inputs = tuple(_input_signature(tensor, is_raw=bool(raw_sizes)) for tensor in message.inputs)
     sent = sum(tensor.placement is None for tensor in inputs)
     if raw_sizes and len(raw_sizes) != sent:
@@ -269,9 +310,16 @@ def parse_signature(header: bytes, raw_sizes: tuple[int, ...]) -> RequestSignatu
         )
     outputs = tuple(tensor.name for tensor in message.outputs)
     placements = tuple(placement_of(f"output {tensor.name!r}", tensor.parameters) for tensor in message.outputs)
-    is_placed = any(placement is not None for placement in placements)
+    class_counts = tuple(class_count_of(f"output {tensor.name!r}", tensor.parameters) for tensor in message.outputs)
     return RequestSignature(
-        message.model_name, message.model_version, inputs, outputs, raw_sizes, placements if is_placed else ()
+        message.model_name,
+        message.model_version,
+        inputs,
+        outputs,
+        raw_sizes,
+        placements if any(placements) else (),
+        class_counts if any(class_counts) else (),
+        sent < len(inputs),
     )
 
 
@@ -288,38 +336,24 @@ def _input_signature(tensor: Any, *, is_raw: bool) -> InputSignature:
         raise InvalidRequest(f"input {name!r}: has typed contents beside raw_input_contents, expected one form", field=name)
     if is_raw:
         return InputSignature(name, tensor.datatype, shape)
-    attribute = TYPED_FIELDS.get(tensor.datatype)
-    if attribute is None:
+    if tensor.datatype not in TYPED_FIELDS:
         raise InvalidRequest(
             f"input {name!r}: datatype {tensor.datatype!r} has no typed contents, expected raw_input_contents "
             f"or one of {', '.join(TYPED_FIELDS)}",
             field=name,
         )
-    filled = [descriptor.name for descriptor, _ in tensor.contents.ListFields()]
-    if filled not in ([], [attribute]):
-        raise InvalidRequest(
-            f"input {name!r}: datatype {tensor.datatype} takes {attribute}, got {', '.join(filled)}", field=name
-        )
-    return InputSignature(name, tensor.datatype, shape, _typed(tensor))
-
-
-def _typed(tensor: Any) -> bytes | list[bytes]:
-    """Returns the typed contents; only the fitting field is filled. Numbers stay packed and are read as a whole."""
-    if tensor.datatype == "BYTES":
-        return list(tensor.contents.bytes_contents)
-    field: bytes = tensor.contents.SerializeToString()
-    if not field:
-        return b""
-    _, start = read_varint(field, 1)  # the tag is one byte, the length follows
-    return field[start:]
+    return InputSignature(name, tensor.datatype, shape)
 
 
 def parse_parameters(encoded: bytes) -> Parameters:
-    """Returns the parameters that the gateway reads; others are ignored. Raises InvalidRequest."""
+    """Returns the parameters that the gateway reads; others are hints and ignored. Raises InvalidRequest."""
     try:
         given = pb.ModelInferRequest.FromString(encoded).parameters
     except DecodeError as error:
         raise InvalidRequest(f"malformed ModelInferRequest: parameters: {error}") from None
+    for name in SEQUENCES:
+        if name in given and _value(given[name]):
+            raise InvalidRequest(f"parameter {name!r}: sequences are not supported, every request stands alone", field=name)
     priority = int(_parameter(given, "priority", int, 0))
     if priority < 0:
         raise InvalidRequest(f"parameter 'priority': expected 1 (highest) or more, got {priority}", field="priority")
@@ -334,10 +368,14 @@ def parse_parameters(encoded: bytes) -> Parameters:
 def _parameter(given: Any, name: str, kind: type, default: Any) -> Any:
     if name not in given:
         return default
-    choice = given[name].WhichOneof("parameter_choice")
-    value = getattr(given[name], choice) if choice else None
+    value = _value(given[name])
     if kind is str and isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if type(value) is not kind:
         raise InvalidRequest(f"parameter {name!r}: expected {kind.__name__}, got {value!r}", field=name)
     return value
+
+
+def _value(parameter: Any) -> Any:
+    choice = parameter.WhichOneof("parameter_choice")
+    return getattr(parameter, choice) if choice else None

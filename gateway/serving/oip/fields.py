@@ -9,6 +9,8 @@ from __future__ import annotations
 from gateway.errors import InvalidRequest
 
 LENGTH_DELIMITED = 2  # protobuf's wire type of bytes, texts, messages and packed numbers
+VARINT = 0
+FIXED_BYTES = {1: 8, 5: 4}  # bytes by wire type
 # The field of InferTensorContents that holds the typed contents of each datatype.
 TYPED_FIELDS = {
     "BOOL": "bool_contents", "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents",
@@ -17,7 +19,7 @@ TYPED_FIELDS = {
 }  # fmt: skip
 
 
-def read_varint(message: bytes, position: int) -> tuple[int, int]:
+def read_varint(message: bytes | memoryview, position: int) -> tuple[int, int]:
     """Returns the number at ``position`` and the position after it. Raises InvalidRequest if it does not end."""
     value = shift = 0
     try:
@@ -33,6 +35,22 @@ def read_varint(message: bytes, position: int) -> tuple[int, int]:
     except IndexError:
         pass
     raise InvalidRequest("malformed ModelInferRequest: a number does not end")
+
+
+def skipped(message: bytes, wire_type: int, position: int, end: int) -> int:
+    """Returns the position after the value of a field that begins at ``position``. Raises InvalidRequest beyond ``end``."""
+    if wire_type == LENGTH_DELIMITED:
+        size, position = read_varint(message, position)
+        position += size
+    elif wire_type == VARINT:
+        _, position = read_varint(message, position)
+    elif wire_type in FIXED_BYTES:
+        position += FIXED_BYTES[wire_type]
+    else:
+        raise InvalidRequest(f"malformed ModelInferRequest: wire type {wire_type}")
+    if position > end:
+        raise InvalidRequest("malformed ModelInferRequest: a field of an input ends after the input")
+    return position
 
 
 def varint(value: int) -> bytes:

@@ -34,7 +34,7 @@ Ask = Callable[[str, str, float], None]  # (model, version, timeout in seconds);
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Parked:
-    """One parked call. ``expires_at`` (Unix seconds) is when its caller stops waiting."""
+    """One parked call. ``expires_at`` (monotonic seconds) is when its caller stops waiting."""
 
     call: Call
     expires_at: float
@@ -82,7 +82,7 @@ class Parking:
         call = request.call
         if self.parked >= MAX_PARKED or self._bytes + len(call.message) > MAX_PARKED_BYTES:
             raise Overloaded(f"{self.parked} requests wait for versions to be loaded already", retry_after_s=1.0)
-        parked = _Parked(call, _expires_at(request, self._clock.now()))
+        parked = _Parked(call, _expires_at(request, self._clock.monotonic()))
         self._lane.watch([call], _ignore)  # `due` sees by itself that a caller is gone
         self._queues.setdefault(key, _Queue()).parked.append(parked)
         self._count(parked, 1)
@@ -128,7 +128,7 @@ class Parking:
             self._refusals.refuse_unrouted(parked.call, refusal)
 
     def _drop_dead(self, queue: _Queue) -> None:
-        now = self._clock.now()
+        now = self._clock.monotonic()
         dead = [parked for parked in queue.parked if parked.call.is_gone or parked.expires_at <= now]
         for parked in dead:
             queue.parked.remove(parked)
@@ -149,8 +149,8 @@ class Parking:
 
 
 def _canonical(version: str) -> str:
-    """Returns "7" for "007"; an alias as it is."""
-    number = version_number(version)
+    """Returns "7" for "007"; what may be an alias as it is."""
+    number = version_number(version) if version.isdigit() else None
     return version if number is None else str(number)
 
 

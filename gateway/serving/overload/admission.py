@@ -23,8 +23,7 @@ SHORTEST_RETRY_S, LONGEST_RETRY_S = 0.008, 8.192  # seconds, bounds of the delay
 
 class Admission:
     """
-    Admission of one version. Not thread-safe: its `VersionThread` holds a lock. Times in seconds: ``now_s`` of the
-    performance counter, ``unix_s`` of the wall clock.
+    Admission of one version. Not thread-safe: its `VersionThread` holds a lock. Times are monotonic seconds.
     """
 
     def __init__(self, name: str, batching: Batching, times: RunTimes, queue: RequestQueue) -> None:
@@ -44,9 +43,9 @@ class Admission:
         """Whether more requests arrive than can be answered, so that some are refused."""
         return self._delay.is_overloaded
 
-    def refusal(self, request: Routed, now_s: float, unix_s: float) -> GatewayError | None:
+    def refusal(self, request: Routed, now_s: float) -> GatewayError | None:
         """Returns why a request that has just arrived may not join the queue; None when it may."""
-        if request.received.expires_at <= unix_s:
+        if request.received.expires_at <= now_s:
             return EXPIRED
         rank, queue, times = rank_of(request), self._queue, self._times
         rows = queue.rows_of(request)
@@ -55,7 +54,7 @@ class Admission:
         if len(queue) >= self._most and rank >= rank_of(queue.last):
             return self.overloaded(f"{self._most} requests are waiting, the most allowed", wait_s, self._most)
         # With an empty queue it is tried: otherwise an estimate that is too long could never be corrected.
-        if wait_s and unix_s + wait_s + times.expected_s(rows) > request.received.expires_at:
+        if wait_s and now_s + wait_s + times.expected_s(rows) > request.received.expires_at:
             return self.overloaded("the queue is too long for the request's deadline", wait_s)
         if self._delay.is_overloaded and wait_s > self._delay.target_s(times.longest_s()):
             return self.overloaded(self._above_target, wait_s)
@@ -67,10 +66,10 @@ class Admission:
         """Removes and returns the request that a more important one has displaced from the full queue."""
         return self._queue.pop_last() if len(self._queue) > self._most else None
 
-    def is_hopeless(self, request: Routed, unix_s: float) -> bool:
+    def is_hopeless(self, request: Routed, now_s: float) -> bool:
         """Whether the deadline of the next request would stop its run, while another request could use the time."""
         run_s = LIKELY_RUN * self._times.expected_s(self._queue.rows_of(request))
-        return len(self._queue) > 1 and unix_s + run_s > request.received.expires_at
+        return len(self._queue) > 1 and now_s + run_s > request.received.expires_at
 
     def is_late(self, request: Routed, now_s: float) -> bool:
         """Whether a queued request has waited so long that it is refused because the queue is overloaded."""

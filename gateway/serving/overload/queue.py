@@ -26,7 +26,7 @@ class RequestQueue:
         self._requests: list[Routed] = []
         self._rows: dict[int, int] = {}  # by rank
         self.rows = 0
-        self.earliest = NO_DEADLINE  # Unix time, at or before the first deadline in the queue
+        self.earliest = NO_DEADLINE  # monotonic seconds, at or before the first deadline in the queue
 
     def __len__(self) -> int:
         return len(self._requests)

@@ -65,13 +65,13 @@ class VersionThread:
         Queues requests or refuses them, and takes over their lease. ``watch(calls, gone)`` is called for those that are
         queued, before the thread can take them: a call that is answered can no longer be watched.
         """
-        now_s, unix_s = time.perf_counter(), time.time()
+        now_s = time.monotonic()
         with self._changed:
             self._lease.join(lease)
-            refused = self._leaving(now_s, unix_s)
+            refused = self._leaving(now_s)
             accepted: dict[Routed, Call] = {}
             for request in requests:
-                error = self._admission.refusal(request, now_s, unix_s)
+                error = self._admission.refusal(request, now_s)
                 if error is not None:
                     refused.append(([request], error))
                     continue
@@ -115,7 +115,7 @@ class VersionThread:
             self._pipeline.process(batch)
             with self._changed:
                 self._running = None
-                self._admission.ended(batch.requests, time.perf_counter())
+                self._admission.ended(batch.requests, time.monotonic())
             del batch  # its requests must not wait here for the next batch
 
     def _has_next(self) -> bool:
@@ -141,9 +141,9 @@ class VersionThread:
         """Takes the next batch from the queue, and refuses requests that cannot be answered; None when none is left."""
         version, batch = self._version, None
         with self._changed:
-            now_s, unix_s = time.perf_counter(), time.time()
-            refused = self._leaving(now_s, unix_s)
-            while len(self._queue) and self._admission.is_hopeless(self._queue.first, unix_s):
+            now_s = time.monotonic()
+            refused = self._leaving(now_s)
+            while len(self._queue) and self._admission.is_hopeless(self._queue.first, now_s):
                 refused.append((self._queue.take(1), HOPELESS))
             if len(self._queue):
                 limit = batch_rows(self._queue.rows, version.max_rows, version.batching.preferred_rows)
@@ -155,11 +155,11 @@ class VersionThread:
         self._refuse(refused)
         return batch
 
-    def _leaving(self, now_s: float, unix_s: float) -> Refused:
+    def _leaving(self, now_s: float) -> Refused:
         """Removes requests whose deadline has passed, and those that waited too long in an overload."""
         leaving: Refused = []
-        if self._queue.earliest <= unix_s:
-            expired = self._queue.remove(lambda request: request.received.expires_at <= unix_s)
+        if self._queue.earliest <= now_s:
+            expired = self._queue.remove(lambda request: request.received.expires_at <= now_s)
             leaving.append((expired, EXPIRED))
         if self._admission.is_overloaded and len(self._queue):
             late = self._queue.remove(lambda request: self._admission.is_late(request, now_s))

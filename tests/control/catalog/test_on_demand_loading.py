@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
 from control_fakes import told
 from world import World
 
+from gateway.clock import SystemClock
 from gateway.contract.questions import Ask, LoadVersionQuestion
 from gateway.control.catalog.on_demand_loading import MAX_REQUESTED
 from gateway.errors import ForbiddenNow, Overloaded
@@ -43,6 +45,18 @@ def test_a_named_version_is_loaded_beside_what_is_deployed(world: World, load: L
     load("digits", "2")
     assert _ready(world) == {1: ("default",), 2: ("on-demand",)}
     assert world.control.loading.counts().loaded == 1
+
+
+def test_a_step_of_the_clock_fails_no_load_that_is_under_way(world: World, wait_for: WaitFor, monkeypatch) -> None:
+    (worker,) = world.deployed(1)
+    worker.gate.clear()
+    world.control.loading.ask("digits", "2")
+    wait_for(lambda: world.control.loading.counts().loaded == 1)
+    monkeypatch.setattr(SystemClock, "now", lambda self: time.time() + 86_400)
+    world.control.loading.step()
+    assert world.control.loading.counts().failures == 0
+    worker.gate.set()
+    wait_for(lambda: 2 in _ready(world))
 
 
 def test_a_model_that_is_not_deployed_is_loaded_without_a_route_but_with_its_aliases(world: World, load: Load) -> None:
@@ -85,7 +99,7 @@ def test_a_version_that_fails_to_load_is_removed_and_refused_with_the_reason_for
     assert world.control.loading.counts().loaded == 0
 
 
-@pytest.mark.parametrize("ref", ["9", "stranger", "latest", "02"])
+@pytest.mark.parametrize("ref", ["9", "stranger", "latest", "²", "2" * 5_000])
 def test_a_version_that_is_not_registered_under_that_name_is_unknown(world: World, ref: str) -> None:
     world.deployed(1)
     with pytest.raises(VersionUnknown):

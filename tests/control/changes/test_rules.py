@@ -11,6 +11,7 @@ from world import World
 from gateway.control.changes.deployment_settings import BatchingChange, DeploymentSettings
 from gateway.control.changes.traffic import Change
 from gateway.errors import ForbiddenNow
+from gateway.quality.vocabulary import Vocabulary
 from registry.deployment import Batching
 from registry.errors import InvalidValue, RequestReplayed, RevisionConflict
 
@@ -127,10 +128,11 @@ def test_what_is_not_deployed_cannot_be_promoted(world: World) -> None:
         world.done(world.control.traffic.promote("digits", "1"))
 
 
-def test_names_of_classes_reach_the_prediction_log(make_world: Callable[..., World]) -> None:
+def test_the_classes_of_a_version_reach_the_prediction_log(make_world: Callable[..., World]) -> None:
     log = FakeLog()
     world = make_world(log=log)
     world.worker()
     world.register(classes=("a", "b", "c"))
     world.done(world.control.traffic.deploy("digits", "1"))
-    assert log.classes == {("digits", 1): ("a", "b", "c")}
+    world.control.fresh_predictions()
+    assert log.vocabularies == {("digits", 1): Vocabulary("", ("a", "b", "c"), 3)}

@@ -59,10 +59,24 @@ def test_the_predecessor_is_let_go_when_the_rollback_window_is_over(make_world: 
     world = make_world(clock=clock)
     world.deployed(1)
     world.done(world.control.traffic.promote("digits", "2"))
-    clock.time += 3599
+    clock.advance(3599)
     world.control.tick()
     assert numbers(world.control.desired.state()) == [1, 2]
-    clock.time += 2
+    clock.advance(2)
+    world.control.tick()
+    assert numbers(world.control.desired.state()) == [2]
+
+
+def test_a_step_of_the_clock_neither_ends_the_rollback_window_nor_lengthens_it(make_world: Make) -> None:
+    clock = SetClock()
+    world = make_world(clock=clock)
+    world.deployed(1)
+    world.done(world.control.traffic.promote("digits", "2"))
+    clock.time += 7200
+    world.control.tick()
+    assert numbers(world.control.desired.state()) == [1, 2]
+    clock.time -= 14_400
+    clock.advance(3601)
     world.control.tick()
     assert numbers(world.control.desired.state()) == [2]
 
@@ -72,7 +86,7 @@ def test_rollback_after_the_window_loads_first(make_world: Make) -> None:
     world = make_world(clock=clock)
     (worker,) = world.deployed(1)
     world.done(world.control.traffic.promote("digits", "2"))
-    clock.time += 4000
+    clock.advance(4000)
     world.control.tick()
     world.done(world.control.traffic.rollback("digits"))
     assert worker.loaded == [("digits", 1), ("digits", 2), ("digits", 1)]
@@ -98,3 +112,14 @@ def test_a_damaged_artifact_stops_only_its_own_model(world: World, make_world: M
         "digits": [True],
         "other": [False],
     }
+
+
+def test_a_state_that_could_not_be_written_is_written_once_it_can_be(world: World) -> None:
+    world.deployed(1)
+    in_the_way = world.control.home.desired_state.with_suffix(".tmp")
+    in_the_way.mkdir()  # nothing can be written there
+    world.done(world.control.traffic.promote("digits", "2"))
+    assert on_disk(world) != world.control.desired.state()
+    in_the_way.rmdir()
+    world.control.tick()
+    assert on_disk(world) == world.control.desired.state()

@@ -38,8 +38,13 @@ def test_what_is_prepared_is_held_before_anything_is_deployed() -> None:
 
 
 def test_what_serves_keeps_its_settings_while_others_are_prepared() -> None:
-    plan = ModelPlan(ONE, preparing=Preparing(frozenset({1, 2}), Batching("off")))
+    plan = ModelPlan(ONE, preparing=Preparing(frozenset({2}), Batching("off")))
     assert held(plan) == {1: Batching(), 2: Batching("off")}
+
+
+def test_a_change_that_needs_what_serves_prepares_it_with_its_own_settings() -> None:
+    plan = ModelPlan(ONE, preparing=Preparing(frozenset({1, 2}), Batching("off")))
+    assert held(plan) == {1: Batching("off"), 2: Batching("off")}
 
 
 def test_nothing_is_held_for_aliases_of_a_model_that_is_not_deployed() -> None:

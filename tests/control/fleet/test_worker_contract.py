@@ -37,9 +37,11 @@ class Party:
 
     folder: Path
     open_gate: Callable[[], None] = lambda: None
+    repair: Callable[[], None] = lambda: None  # the broken version can be loaded from now on
     messages: list[Any] = field(default_factory=list)
     changed: threading.Condition = field(default_factory=threading.Condition)
     link: Link | None = None
+    is_repaired: bool = False
 
     def attach(self, link: Link) -> None:
         """Speaks control's side of the protocol until the worker is gone."""
@@ -70,7 +72,7 @@ class Party:
         path = self.folder / f"{number}.onnx"
         path.write_bytes(model_bytes(number))
         facts = facts_of(path)
-        if number == BROKEN:
+        if number == BROKEN and not self.is_repaired:
             path.write_bytes(b"no model")
         return DesiredVersion(number, str(path), f"sha{number}", facts.signature, None, True, Batching())
 
@@ -126,6 +128,7 @@ def _fake(party: Party, _: pytest.MonkeyPatch) -> Iterator[Party]:
     _served(party)
     worker.gate.clear()
     party.open_gate = worker.gate.set
+    party.repair = worker.failing.clear
     yield party
     worker.gate.set()
     worker.leave()
@@ -190,6 +193,27 @@ def test_a_version_that_fails_says_why_and_the_route_stays(party: Party) -> None
     failed = party.until(lambda observed: states(observed).get(BROKEN) == "FAILED")
     assert failed.routes == {"digits": 1}
     assert [bool(version.reason) for version in failed.versions if version.number == BROKEN] == [True]
+
+
+def test_a_version_that_failed_is_loaded_again_with_the_next_attempt(party: Party) -> None:
+    party.open_gate()
+    first = party.state(2, [1, BROKEN], route(2, BROKEN))
+    party.send(first)
+    party.until(lambda observed: states(observed).get(BROKEN) == "FAILED")
+    party.is_repaired = True
+    party.repair()
+    again = party.state(3, [1, BROKEN], route(2, BROKEN)).models[0]
+    party.send(DesiredState(3, (replace(again, versions=tuple(replace(one, attempt=1) for one in again.versions)),)))
+    assert states(party.until(lambda observed: observed.routes == {"digits": 2}))[BROKEN] == "READY"
+    later = [each for each in party.messages if isinstance(each, Observed) and each.revision == 3]
+    assert "FAILED" not in {states(each).get(BROKEN) for each in later}  # control would take it for the new attempt's end
+
+
+def test_a_version_that_serves_is_not_loaded_again_with_the_next_attempt(party: Party) -> None:
+    model = party.state(2, [1], route(1, 1)).models[0]
+    party.send(DesiredState(2, (replace(model, versions=(replace(model.versions[0], attempt=1),)),)))
+    party.until(lambda observed: observed.revision == 2)
+    assert {states(each)[1] for each in party.messages if isinstance(each, Observed) and each.revision == 2} == {"READY"}
 
 
 def test_a_shadow_that_is_loading_is_waited_for(party: Party) -> None:

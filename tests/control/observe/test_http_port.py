@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -20,6 +22,11 @@ class Gateway:
     live: bool | HealthReport = True
     ready: bool | HealthReport = True
     error: Exception | None = None
+    asked: str = ""
+
+    def is_ready(self, models: str) -> bool | HealthReport:
+        self.asked = models
+        return self.ready
 
     def metrics(self) -> bytes:
         if self.error:
@@ -34,7 +41,7 @@ def gateway() -> Gateway:
 
 @pytest.fixture
 def address(gateway: Gateway) -> Iterator[str]:
-    server = HttpServer("127.0.0.1:0", metrics=gateway.metrics, is_live=lambda: gateway.live, is_ready=lambda: gateway.ready)
+    server = HttpServer("127.0.0.1:0", metrics=gateway.metrics, is_live=lambda: gateway.live, is_ready=gateway.is_ready)
     yield server.start()
     server.stop()
 
@@ -70,6 +77,17 @@ def test_what_is_not_ready_is_named(address: str, gateway: Gateway) -> None:
     response, body = ask(address, "/health/ready")
     assert response.status == 503
     assert json.loads(body) == {"status": "not ready", "problems": ["digits: version 2 is READY in no worker"]}
+
+
+def test_a_model_that_is_not_ready_is_there_for_programs_too(address: str, gateway: Gateway) -> None:
+    gateway.ready = HealthReport(True, ("m v2 is FAILED",), ({"model": "m", "version": 2},))
+    assert json.loads(ask(address, "/health/ready")[1])["not_ready"] == [{"model": "m", "version": 2}]
+
+
+@pytest.mark.parametrize(("query", "models"), [("", ""), ("?model=a", "a"), ("?model=a&model=b", "a,b"), ("?other=a", "")])
+def test_models_are_named_in_the_query(address: str, gateway: Gateway, query: str, models: str) -> None:
+    ask(address, f"/health/ready{query}")
+    assert gateway.asked == models
 
 
 def test_live_does_not_depend_on_ready(address: str, gateway: Gateway) -> None:
@@ -138,7 +156,7 @@ def test_connections_are_bounded(address: str, monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_a_successor_may_listen_on_the_same_port(address: str, gateway: Gateway) -> None:
-    second = HttpServer(address, metrics=gateway.metrics, is_live=lambda: True, is_ready=lambda: True)
+    second = HttpServer(address, metrics=gateway.metrics, is_live=lambda: True, is_ready=lambda models: True)
     assert second.start() == address
     second.stop()
 
@@ -146,7 +164,7 @@ def test_a_successor_may_listen_on_the_same_port(address: str, gateway: Gateway)
 def test_a_port_that_is_taken_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        server = HttpServer(address, metrics=lambda: b"", is_live=lambda: True, is_ready=lambda: True)
+        server = HttpServer(address, metrics=lambda: b"", is_live=lambda: True, is_ready=lambda models: True)
         with pytest.raises(OSError, match=f"cannot listen for HTTP on {address}: Address already in use"):
             server.start()
         server.stop()
@@ -154,12 +172,12 @@ def test_a_port_that_is_taken_is_named() -> None:
 
 @pytest.mark.parametrize("address", ["8002", "localhost", "h:99999", "h:x"])
 def test_an_address_without_host_and_port_is_refused(address: str) -> None:
-    with pytest.raises(ValueError, match="expected host:port"):
-        HttpServer(address, metrics=lambda: b"", is_live=lambda: True, is_ready=lambda: True).start()
+    with pytest.raises(ValueError, match="is no address"):
+        HttpServer(address, metrics=lambda: b"", is_live=lambda: True, is_ready=lambda models: True).start()
 
 
 def test_a_stopped_server_listens_no_more(gateway: Gateway) -> None:
-    server = HttpServer("127.0.0.1:0", metrics=gateway.metrics, is_live=lambda: True, is_ready=lambda: True)
+    server = HttpServer("127.0.0.1:0", metrics=gateway.metrics, is_live=lambda: True, is_ready=lambda models: True)
     address = server.start()
     server.stop()
     server.stop()
@@ -168,10 +186,41 @@ def test_a_stopped_server_listens_no_more(gateway: Gateway) -> None:
 
 
 def test_ipv6_works() -> None:
-    server = HttpServer("[::1]:0", metrics=lambda: b"", is_live=lambda: True, is_ready=lambda: True)
+    server = HttpServer("[::1]:0", metrics=lambda: b"", is_live=lambda: True, is_ready=lambda models: True)
     try:
         address = server.start()
     except OSError:
         pytest.skip("this machine has no IPv6")
     assert ask(address, "/health/live")[0].status == 200
+    server.stop()
+
+
+def test_a_connection_that_cannot_be_accepted_is_answered_later(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused: list[float] = []
+    accept = socket.socket.accept
+
+    def refuse(listener: socket.socket) -> object:
+        if len(refused) < 3:
+            refused.append(time.monotonic())
+            raise OSError(errno.EMFILE, "Too many open files")
+        return accept(listener)
+
+    monkeypatch.setattr(socket.socket, "accept", refuse)
+    assert ask(address, "/health/live")[0].status == 200
+    assert refused[2] - refused[0] >= 2 * module.ACCEPT_PAUSE_S  # it does not spin
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]"])
+def test_every_interface_includes_both_loopbacks(host: str) -> None:
+    server = HttpServer(f"{host}:0", metrics=lambda: b"", is_live=lambda: True, is_ready=lambda: True)
+    bound = server.start()
+    assert bound.startswith(f"{host}:")
+    port = bound.rpartition(":")[2]
+    try:
+        socket.create_connection(("::1", int(port)), timeout=5).close()
+    except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL:
+            pytest.skip("this machine has no IPv6")
+        raise
+    assert [ask(f"{loopback}:{port}", "/health/live")[0].status for loopback in ("127.0.0.1", "[::1]")] == [200, 200]
     server.stop()

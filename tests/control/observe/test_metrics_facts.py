@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable
 
 from control_fakes import FakeLog, SetClock
+from world import World
 
+from gateway.contract.counts import ArmCounts, Telemetry
 from gateway.control.control import Control
 from gateway.control.observe import metrics_facts
 from gateway.control.observe.metrics_facts import QualityCache, quality_facts
@@ -13,6 +17,7 @@ from gateway.quality.log import PredictionLog
 from gateway.quality.log.log_values import LogCounts
 from gateway.quality.metrics import Confusion, Moments, VersionQuality
 from gateway.quality.prediction_store import PredictionStore
+from gateway.telemetry.series_life import LIFE_S
 
 CLASSES = VersionQuality(1, "default", "class", 3, 2, confusion=Confusion({("cat", "cat"): 1, ("cat", "dog"): 1}))
 VALUES = VersionQuality(2, "shadow", "value", 2, 2, moments=Moments.of([5.0, 6.0], [1.0, 2.0]))
@@ -77,3 +82,20 @@ def test_labels_that_waited_for_their_prediction_are_on_the_page(start_control: 
 def test_the_prediction_log_and_its_fake_have_every_method_of_the_protocol() -> None:
     methods = {name for name in vars(PredictionStore) if not name.startswith("_")}
     assert {kind: methods - set(dir(kind)) for kind in (PredictionLog, FakeLog)} == {PredictionLog: set(), FakeLog: set()}
+
+
+def _versions_with_requests(control: Control) -> set[str]:
+    page = control.metrics().decode()
+    return set(re.findall(r'^interlock_requests_total\{.*version="(\d+)"', page, re.MULTILINE))
+
+
+def test_series_of_a_retired_version_leave_the_page_and_those_of_a_served_one_stay(make_world: Callable[..., World]) -> None:
+    clock = SetClock()
+    clock.monotonic = lambda: time.monotonic() + clock.time  # type: ignore[method-assign]
+    world = make_world(clock=clock)
+    world.deployed(1)
+    counts = tuple(ArmCounts("digits", number, "default", {"OK": 5}) for number in (1, 77))
+    world.control.counted(9, Telemetry("another", counts, (), {}, 0, 0, {}))
+    assert _versions_with_requests(world.control) == {"1", "77"}
+    clock.time += LIFE_S + 1
+    assert _versions_with_requests(world.control) == {"1"}

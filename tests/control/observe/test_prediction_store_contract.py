@@ -13,6 +13,7 @@ from gateway.contract.predictions import PredictionBatch
 from gateway.quality.log import PredictionLog
 from gateway.quality.prediction_id import prefix
 from gateway.quality.prediction_store import PredictionStore
+from gateway.quality.vocabulary import Vocabulary
 from gateway.settings.sections import PredictionSettings
 
 EPOCH = 4242
@@ -98,7 +99,12 @@ def test_a_model_without_predictions_has_no_quality(store: PredictionStore) -> N
 
 
 @pytest.mark.parametrize(
-    "call", [lambda s: s.tick(), lambda s: s.know_epoch(EPOCH, "life-1"), lambda s: s.know_classes("m", 1, "ab")]
+    "call",
+    [
+        lambda s: s.tick(),
+        lambda s: s.know_epoch(EPOCH, "life-1"),
+        lambda s: s.know_vocabulary("m", 1, Vocabulary("", ("a", "b"), 2)),
+    ],
 )
 def test_what_may_be_called_at_any_time_and_again(store: PredictionStore, call: Callable[[PredictionStore], None]) -> None:
     call(store)

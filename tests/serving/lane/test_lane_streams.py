@@ -107,7 +107,7 @@ def test_messages_of_a_stream_come_as_calls_and_go_back_as_answers(lane_server, 
     assert [call.message for call in calls] == [request(1), request(2)]
     for call in calls:
         assert ("x-unit-id", "u") in [(key, value) for key, value in call.metadata]
-        assert time.time() < call.deadline < time.time() + 61
+        assert time.monotonic() < call.deadline < time.monotonic() + 61
     answer(lane, calls)
     with Background(lane):
         first = client.read()
@@ -137,7 +137,7 @@ def test_a_stream_without_deadline_has_one_far_away(lane_server, take):
     client = Client(lane_server.channel)
     client.send(request(1))
     (call,) = take(lane_server.lane, 1)
-    assert call.deadline > 9e9
+    assert call.deadline == float("inf")
     client.half_close()
     client.answers.cancel()
     answer(lane_server.lane, [call])

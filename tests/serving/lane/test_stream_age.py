@@ -36,7 +36,7 @@ def test_only_streams_of_the_maximum_age_are_ended():
     streams, old, young = Streams(10.0), aged(11), aged(9)
     streams.add(old)
     streams.add(young)
-    streams.tend(time.time())
+    streams.tend(time.monotonic())
     assert (old.reason, old.advanced) == (TOO_OLD, 1)
     assert (young.reason, young.advanced) == ("", 0)
     assert streams.due_at < NEVER

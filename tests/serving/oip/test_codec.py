@@ -44,7 +44,7 @@ def is_as_protobuf_says(decoder: Decoder[InferRequest], request: pb.ModelInferRe
     assert [(t.name, t.datatype, t.shape) for t in decoded.signature.inputs] == [
         (t.name, t.datatype, tuple(t.shape)) for t in request.inputs
     ]
-    assert [bytes(raw) for raw in decoded.raw] == list(request.raw_input_contents)
+    assert [bytes(raw) for raw in decoded.contents] == list(request.raw_input_contents)
     assert decoded.signature.raw_sizes == tuple(len(raw) for raw in request.raw_input_contents)
     unit = request.parameters["unit_id"].string_param if "unit_id" in request.parameters else ""
     assert decoded.parameters.unit_id == unit
@@ -93,7 +93,7 @@ def test_fields_in_another_order_are_read_all_the_same():
     decoder = Decoder(InferRequest)
     for _ in range(3):
         decoded = decoder.decode(message)
-        assert decoded.raw == [b"1234"]
+        assert decoded.contents == [b"1234"]
         assert decoded.signature.model == "a"
 
 
@@ -111,7 +111,7 @@ def test_layouts_are_interned_and_bounded(monkeypatch):
 
 def test_large_contents_are_not_copied():
     message = request_of("a", "", "", "", [([100_000], bytes(100_000))]).SerializeToString()
-    (raw,) = Decoder(InferRequest).decode(message).raw
+    (raw,) = Decoder(InferRequest).decode(message).contents
     assert isinstance(raw, memoryview)
     assert raw.obj is message
 

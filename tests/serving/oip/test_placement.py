@@ -9,8 +9,8 @@ import pytest
 
 from gateway.errors import InvalidRequest
 from gateway.protocol.pb import inference_pb2 as pb
+from gateway.serving.oip.composed_response import Answered, composed_response
 from gateway.serving.oip.decode import Decoder, InferRequest
-from gateway.serving.oip.placed_response import Answered, placed_response
 from gateway.serving.oip.placement import Placement
 
 ANSWERED = Answered("m", 3, "default", "0" * 36)
@@ -41,7 +41,7 @@ def test_raw_contents_are_those_of_the_inputs_that_are_sent() -> None:
     decoder = Decoder(InferRequest)
     for _ in range(3):
         decoded = decoder.decode(request.SerializeToString())
-        assert (decoded.raw, decoded.signature.raw_sizes) == ([b"1234"], (4,))
+        assert (decoded.contents, decoded.signature.raw_sizes) == ([b"1234"], (4,))
     request.raw_input_contents.append(b"")
     with pytest.raises(InvalidRequest, match="2 entries for 1 inputs"):
         decoder.decode(request.SerializeToString())
@@ -86,7 +86,7 @@ def test_contents_beside_a_placement_are_refused() -> None:
 
 def test_a_response_has_an_empty_raw_entry_for_what_is_in_shared_memory() -> None:
     outputs = (("y", "FP32", (2,)), ("z", "INT8", (3,)))
-    encoded = placed_response(
+    encoded = composed_response(
         ANSWERED, outputs, [Placement("r", 16, 8), b"123"], pb.ModelInferResponse(id="me").SerializeToString()
     )
     response = pb.ModelInferResponse.FromString(encoded)
@@ -101,7 +101,7 @@ def test_a_response_has_an_empty_raw_entry_for_what_is_in_shared_memory() -> Non
 def test_typed_outputs_go_beside_placed_ones() -> None:
     outputs = (("y", "FP32", (2,)), ("z", "INT8", (3,)), ("f", "FP32", (1,)))
     contents = [Placement("r", 0, 8), [1, 2, 3], struct.pack("<f", 1.5)]
-    response = pb.ModelInferResponse.FromString(placed_response(ANSWERED, outputs, contents, b"", is_binary=False))
+    response = pb.ModelInferResponse.FromString(composed_response(ANSWERED, outputs, contents, b"", is_binary=False))
     assert list(response.raw_output_contents) == []
     assert list(response.outputs[1].contents.int_contents) == [1, 2, 3]
     assert list(response.outputs[2].contents.fp32_contents) == [1.5]

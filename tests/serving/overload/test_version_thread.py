@@ -154,7 +154,7 @@ def test_the_more_important_takes_the_place_of_the_least_important(start):
 
 def test_who_cannot_be_answered_before_the_deadline_is_refused_at_once(start):
     bench = start(is_batched=False, max_rows=1, run_s=10.0)
-    now = time.time()
+    now = time.monotonic()
     bench.offer(Waiting("hopeless", expires_at=now + 5), Waiting("fine", expires_at=now + 60))
     assert bench.refused == [("hopeless", Overloaded)]
     assert "deadline" in str(bench.errors[0])
@@ -163,7 +163,7 @@ def test_who_cannot_be_answered_before_the_deadline_is_refused_at_once(start):
 
 def test_a_run_that_its_deadline_would_stop_is_not_begun_while_another_could_use_the_time(start):
     bench = start(is_batched=False, max_rows=1, run_s=0.5)
-    soon = time.time() + 0.3
+    soon = time.monotonic() + 0.3
     lease = Lease.take(bench.version, 3)
     assert lease is not None
     bench.thread._lease.join(lease)
@@ -177,13 +177,13 @@ def test_with_nobody_ahead_a_short_deadline_is_tried():
     times = RunTimes(1)
     times.learn(1, 10.0)
     admission = Admission("m", Batching(), times, RequestQueue(times, is_batched=False))
-    assert admission.refusal(Waiting("short", expires_at=1005.0), 1.0, 1000.0) is None
+    assert admission.refusal(Waiting("short", expires_at=1005.0), 1000.0) is None
 
 
 def test_the_urgent_is_not_refused_for_the_queue_behind_it(start):
     bench = start(is_batched=False, max_rows=1, run_s=1.0)
     bench.offer(*(Waiting(str(i)) for i in range(50)))
-    soon = time.time() + 10
+    soon = time.monotonic() + 10
     bench.offer(Waiting("urgent", 1, expires_at=soon), Waiting("plain", expires_at=soon))
     assert bench.refused == [("plain", Overloaded)]
 
@@ -210,8 +210,8 @@ def test_a_run_is_stopped_only_when_every_caller_in_it_is_gone(start):
 
 def test_the_expired_leave_as_soon_as_anybody_comes(start):
     bench = start()
-    bench.offer(Waiting("short", expires_at=time.time() + 0.05))
-    while time.time() <= bench.queue.first.received.expires_at:
+    bench.offer(Waiting("short", expires_at=time.monotonic() + 0.05))
+    while time.monotonic() <= bench.queue.first.received.expires_at:
         threading.Event().wait(0.01)
     bench.offer(Waiting("next"))
     assert bench.refused == [("short", DeadlinePassed)]

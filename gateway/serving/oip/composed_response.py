@@ -1,5 +1,5 @@
 """
-Encodes the response to a request with outputs in shared memory. Pure. Each is a message of its own, as it has no tensors.
+Encodes the response to a request with outputs in shared memory or classified. Pure. Each is a message of its own.
 
 As in Triton, `raw_output_contents` has an entry for every output, empty for those in shared memory, since clients find a
 tensor by its position among the outputs. Parameters say where an output lies and how many bytes were written.
@@ -26,7 +26,7 @@ class Answered:
     prediction_id: str
 
 
-def placed_response(
+def composed_response(
     answered: Answered,
     outputs: Sequence[Output],
     contents: Sequence[Placement | bytes | list[Any]],
