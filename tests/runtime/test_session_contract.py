@@ -113,7 +113,13 @@ def test_inputs_that_the_runtime_refuses_are_the_caller_s_mistake(open_session: 
 def test_a_run_stops_at_its_deadline(open_session: Open, tmp_path: Path) -> None:
     session = open_session(_endless(tmp_path))
     with pytest.raises(RunStopped):
-        session.run(["y"], {"x": np.zeros(1, np.float32)}, time.time() + 0.2)
+        session.run(["y"], {"x": np.zeros(1, np.float32)}, time.monotonic() + 0.2)
+
+
+def test_a_run_whose_deadline_has_passed_is_stopped(open_session: Open, tmp_path: Path) -> None:
+    session = open_session(_endless(tmp_path))
+    with pytest.raises(RunStopped):
+        session.run(["y"], {"x": np.zeros(1, np.float32)}, time.monotonic() - 1)
 
 
 @pytest.mark.parametrize("is_early", [True, False])
@@ -132,7 +138,7 @@ def test_a_halt_after_the_run_stops_no_later_run(open_session: Open, tmp_path: P
     x = np.ones(1, np.float32)
     session.run(["y"], {"x": x}, None, halt)
     halt.now()
-    assert session.run(["y"], {"x": x}, time.time() + 60, Halt())[0].tolist() == [1.0]
+    assert session.run(["y"], {"x": x}, time.monotonic() + 60, Halt())[0].tolist() == [1.0]
 
 
 def test_threads_may_run_it_at_once(open_session: Open, tmp_path: Path) -> None:

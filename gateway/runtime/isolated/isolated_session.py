@@ -57,8 +57,8 @@ class IsolatedSession:
     def run(
         self, outputs: Sequence[str], inputs: Mapping[str, Array], until: float | None = None, halt: Halt | None = None
     ) -> list[Array]:
-        ends_s = time.monotonic() + (WAIT_S if until is None else max(until - time.time(), 0.0))
-        if not self._turn.acquire(timeout=ends_s - time.monotonic()):
+        ends_s = time.monotonic() + WAIT_S if until is None else until
+        if not self._turn.acquire(timeout=max(ends_s - time.monotonic(), 0.0)):
             raise RunStopped("the run was stopped: its deadline passed while another run of the model was in its process")
         try:
             return self._run(self._living(ends_s), outputs, inputs, until, halt)
@@ -88,7 +88,7 @@ class IsolatedSession:
         child.send(RunOrder(number, tuple(outputs), child.inputs.write(inputs.items()), until))
         if halt is not None:
             halt.bind(lambda: child.stop(number))
-        reply = child.receive(None if until is None else until + HANG_S - time.time())
+        reply = child.receive(None if until is None else until + HANG_S - time.monotonic())
         if reply is None:
             child.kill()
             raise ChildDied("SIGKILL, because it did not stop at its deadline")

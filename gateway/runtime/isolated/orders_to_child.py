@@ -35,7 +35,8 @@ class ChildOrders(msgspec.Struct, frozen=True):
 
 
 class RunOrder(msgspec.Struct, frozen=True, tag=True):
-    """Runs the model once. ``number`` names the run for a stop. ``until`` is the deadline in Unix seconds."""
+    """Runs the model once. ``number`` names the run for a stop. ``until`` is the deadline in monotonic
+    seconds, a clock that all processes of a machine share."""
 
     number: int
     outputs: tuple[str, ...]
