@@ -2,7 +2,8 @@
 The process behind `interlock serve`: starts control and the workers, restarts those that die, stops all of them.
 
 It serves nothing and loads no gRPC, so little in it can fail. It has one thread, woken by signals (the death of a child is
-one) and by the clock. Of a worker that died it reads what it ran, and tells control and the next worker. SIGHUP, or control's request, begins a rolling restart of the workers.
+one) and by the clock. Of a worker that died it reads what it ran, and tells control and the next worker. SIGHUP, or
+control's request, begins a rolling restart of the workers.
 """
 
 from __future__ import annotations
