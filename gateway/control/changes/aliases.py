@@ -68,4 +68,6 @@ class Aliases:
             written = write()
             self._two_phase.bring_aliases(written)
             return written
-        return self._two_phase.change_alias(model, Preparing(frozenset({number}), deployment.batching), write, note)
+        return self._two_phase.change_alias(
+            model, Preparing(frozenset({number}), deployment.batching, deployment.isolation), write, note
+        )

@@ -71,7 +71,7 @@ class TwoPhase:
         freed = self._to_free(intent)
         try:
             self._free(model, freed, intent.required, note)
-            self._prepare(model, Preparing(intent.required, intent.deployment.batching), note)
+            self._prepare(model, _preparing(intent.required, intent.deployment), note)
             written = intent.write()
         except BaseException as error:
             self._undo(model, freed, error, note)
@@ -185,7 +185,7 @@ class TwoPhase:
         """
         if required and not self._are_ready(deployment.model, required):
             try:
-                self._prepare(deployment.model, Preparing(required, deployment.batching), note)
+                self._prepare(deployment.model, _preparing(required, deployment), note)
             except BaseException as error:
                 self._undo(deployment.model, frozenset(), error, note)
             self._desired.drop_prepared(deployment.model)
@@ -247,3 +247,7 @@ def _is_applied(view: FleetView, revision: int) -> bool:
 
 def _lives(view: FleetView) -> frozenset[tuple[int, str]]:
     return frozenset((life.hello.worker, life.hello.incarnation) for life in view.lives())
+
+
+def _preparing(versions: frozenset[int], deployment: Deployment) -> Preparing:
+    return Preparing(versions, deployment.batching, deployment.isolation)

@@ -25,6 +25,7 @@ class Preparing:
 
     versions: frozenset[int]
     batching: Batching
+    isolation: str = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +165,14 @@ def desired_model(name: str, plan: ModelPlan, find: Callable[[str, int], Found])
 
 
 def isolation(plan: ModelPlan, number: int) -> str:
-    """Returns ``process`` if the version runs in a process of its own: its deployment says so, or it has ended a worker."""
+    """
+    Returns ``process`` if the version runs in a process of its own: its deployment or a running change says so, or it has
+    ended a worker.
+    """
     if number in plan.suspects:
         return "process"
+    if plan.preparing is not None and number in plan.preparing.versions:
+        return plan.preparing.isolation
     return plan.deployment.isolation if plan.deployment else "none"
 
 

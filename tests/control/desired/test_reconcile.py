@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gateway.control.desired.reconcile import Found, ModelPlan, Preparing, desired_model, held, roles, route, warm_until
+from gateway.control.desired.reconcile import (
+    Found,
+    ModelPlan,
+    Preparing,
+    desired_model,
+    held,
+    isolation,
+    roles,
+    route,
+    warm_until,
+)
 from registry.deployment import Batching, Deployment, Segment, Shadow
 from registry.signature import Signature
 from registry.versions import Artifact, Facts, ModelVersion
@@ -71,3 +81,14 @@ def test_a_version_is_named_with_its_file_and_digest() -> None:
 
 def test_of_a_model_with_nothing_held_there_is_no_word() -> None:
     assert desired_model("m", ModelPlan(replace(ONE, default=None)), find) is None
+
+
+def test_a_version_is_isolated_by_its_deployment_by_a_change_or_because_it_has_ended_a_worker() -> None:
+    isolated = replace(ONE, isolation="process")
+    assert isolation(ModelPlan(ONE), 1) == "none"
+    assert isolation(ModelPlan(isolated), 1) == "process"
+    assert isolation(ModelPlan(ONE, suspects=frozenset({1})), 1) == "process"
+    change = Preparing(frozenset({1}), Batching(), "process")
+    assert [isolation(ModelPlan(ONE, preparing=change), number) for number in (1, 2)] == ["process", "none"]
+    back = replace(change, isolation="none")
+    assert isolation(ModelPlan(isolated, preparing=back), 1) == "none"
