@@ -143,7 +143,8 @@ def build_worker(orders: Orders, home: Home, connect: Callable[[], Link]) -> Wor
     """Builds a worker that is not started yet."""
     from gateway.worker.worker import Worker, WorkerLife
 
-    life = WorkerLife(orders.number, orders.restarts, orders.replacements, orders.must_be_ready)
+    is_first = orders.restarts == orders.replacements == 0
+    life = WorkerLife(orders.number, orders.restarts, orders.replacements, orders.must_be_ready, is_first)
     return Worker(orders.settings, life, connect=connect, state_file=home.desired_state, clock=SystemClock())
 
 

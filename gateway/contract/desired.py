@@ -23,7 +23,8 @@ class DesiredVersion:
     ``examples`` is the file with example requests to warm it up with (`registry.examples`), empty if there is none.
     ``is_batchable``: the mode ``auto`` batches it; ``batched_inputs``: the sets of optional inputs with which requests may
     share a batch; ``can_split``: False if its outputs do not have one row per row of the inputs. ``attempt`` grows when a
-    load that failed is to be tried again; a version that did not fail is the same under every attempt.
+    load that failed is to be tried again; a version that did not fail is the same under every attempt. ``damage`` says why
+    its files cannot be loaded any more; then ``path`` is empty. What is in memory already serves on.
     """
 
     number: int
@@ -38,10 +39,16 @@ class DesiredVersion:
     batched_inputs: tuple[tuple[str, ...], ...] = ()
     can_split: bool = True
     attempt: int = 0
+    damage: str = ""
 
     def is_met_by(self, other: DesiredVersion, state: VersionState) -> bool:
         """Whether a version that was loaded as ``other`` and is in this state is the desired one."""
-        return self == other or (state is not VersionState.FAILED and self == replace(other, attempt=self.attempt))
+        if self == other or state is VersionState.FAILED:
+            return self == other
+        same = replace(other, attempt=self.attempt)
+        if self.damage:
+            same = replace(same, path=self.path, damage=self.damage, examples=self.examples, session_config=self.session_config)
+        return self == same
 
 
 @dataclass(frozen=True, slots=True)

@@ -273,7 +273,8 @@ class Control:
     # ---- what workers say (`fleet.Listener`) -----------------------------------------------------------------------
 
     def joined(self, hello: Hello) -> None:
-        """Announces the worker's epoch to the prediction log."""
+        """Announces the worker's epoch to the prediction log, and verifies what it will load."""
+        self.desired.check_files()
         try:
             self.prediction_log.know_epoch(hello.epoch, hello.incarnation)
         except NotReady as error:  # a full disk: ground truth for these predictions will be UNKNOWN, serving goes on

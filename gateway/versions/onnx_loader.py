@@ -26,6 +26,8 @@ class OnnxLoader:
         self._threads, self._recent = threads, recent
 
     def load(self, model: str, desired: DesiredVersion) -> LoadedVersion:
+        if desired.damage:
+            raise LoadFailed(f"{model} v{desired.number} cannot be loaded: {desired.damage}")
         before = resident()
         try:
             with freed_is_given_back():

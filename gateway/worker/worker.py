@@ -55,12 +55,14 @@ class WorkerLife:
     What this worker process is told beside the settings. ``number`` tells the workers of a gateway apart. ``restarts``
     counts the deaths after which it was started again, ``replacements`` the rolling restarts that put another process in its
     place. ``must_be_ready``: it ends instead of serving without a routed version that the process before it has not FAILED.
+    ``is_first``: it starts together with control, so it waits until control has verified the files, however long that takes.
     """
 
     number: int = 0
     restarts: int = 0
     replacements: int = 0
     must_be_ready: bool = False
+    is_first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +199,7 @@ class Worker:
 
     def _wait_until_ready(self) -> None:
         upkeep, life, timeout_s = self._upkeep, self._life, self._settings.loading.load_timeout_s
-        if not self._wait(upkeep.has_state, self._limits.control_wait_s):
+        if not self._wait(upkeep.has_state, timeout_s if life.is_first else self._limits.control_wait_s):
             if life.must_be_ready and upkeep.link.refusal:
                 raise NotReady(upkeep.link.refusal)  # the worker that this one is to replace goes on serving
             stored = read_state(self._state_file)
