@@ -155,7 +155,14 @@ def build_worker(orders: Orders, home: Home, connect: Callable[[], Link], notes:
     from gateway.versions.loaded import NOBODYS_NOTES
     from gateway.worker.worker import Worker, WorkerLife
 
-    life = WorkerLife(orders.number, orders.restarts, orders.replacements, orders.must_be_ready, orders.isolate)
+    life = WorkerLife(
+        number=orders.number,
+        restarts=orders.restarts,
+        replacements=orders.replacements,
+        must_be_ready=orders.must_be_ready,
+        isolate=orders.isolate,
+        is_first=orders.restarts == orders.replacements == 0,
+    )
     return Worker(
         orders.settings, life, connect=connect, state_file=home.desired_state, clock=SystemClock(), notes=notes or NOBODYS_NOTES
     )

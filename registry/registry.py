@@ -130,16 +130,24 @@ class Registry:
         return self._artifacts.path(version.artifact)
 
     def examples_path(self, version: ModelVersion) -> Path | None:
-        """Returns the file with the version's examples, None if it has none. Raises ArtifactCorrupt if it is missing or cut."""
-        return None if version.examples is None else self._artifacts.path(version.examples.artifact)
+        """Returns the file with the version's examples, None if it has none. Raises ArtifactCorrupt if it is damaged."""
+        if version.examples is None:
+            return None
+        self._artifacts.verify(version.examples.artifact)
+        return self._artifacts.path(version.examples.artifact)
 
     def verify(self, version: ModelVersion) -> None:
         """
-        Reads every byte of the version's files. Raises ArtifactCorrupt that names the file that does not match its digest.
+        Reads every byte of the version's files, once in a process unless they are written again. Raises ArtifactCorrupt that
+        names the file that does not match its digest.
         """
+        self.sound_path(version)
+        self.examples_path(version)
+
+    def sound_path(self, version: ModelVersion) -> Path:
+        """Returns the version's ONNX file after every byte of the model was verified, as `verify` does. Raises as it does."""
         self._artifacts.verify(version.artifact)
-        if version.examples is not None:
-            self._artifacts.verify(version.examples.artifact)
+        return self._artifacts.path(version.artifact)
 
     def register(
         self,

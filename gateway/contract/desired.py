@@ -25,7 +25,8 @@ class DesiredVersion:
     share a batch; ``can_split``: False if its outputs do not have one row per row of the inputs. ``isolation``: ``none`` loads
     it in the worker, ``process`` in a child process of its own. ``is_suspect``: it has ended a worker, so a load without
     isolation must not serve a moment longer. ``attempt`` grows when a load that failed is to be tried again; a version that
-    did not fail is the same under every attempt.
+    did not fail is the same under every attempt. ``damage`` says why its files cannot be loaded any more; then ``path`` is
+    empty. What is in memory already serves on.
     """
 
     number: int
@@ -42,10 +43,16 @@ class DesiredVersion:
     isolation: str = "none"
     is_suspect: bool = False
     attempt: int = 0
+    damage: str = ""
 
     def is_met_by(self, other: DesiredVersion, state: VersionState) -> bool:
         """Whether a version that was loaded as ``other`` and is in this state is the desired one."""
-        return self == other or (state is not VersionState.FAILED and self == replace(other, attempt=self.attempt))
+        if self == other or state is VersionState.FAILED:
+            return self == other
+        same = replace(other, attempt=self.attempt)
+        if self.damage:
+            same = replace(same, path=self.path, damage=self.damage, examples=self.examples, session_config=self.session_config)
+        return self == same
 
 
 @dataclass(frozen=True, slots=True)

@@ -296,7 +296,8 @@ class Control:
     # ---- what workers say (`fleet.Listener`) -----------------------------------------------------------------------
 
     def joined(self, hello: Hello) -> None:
-        """Announces the worker's epoch to the prediction log."""
+        """Announces the worker's epoch to the prediction log, and verifies what it will load."""
+        self.desired.check_files()
         self.containment.joined(hello)
         self._recorder.announce(lambda log: log.know_epoch(hello.epoch, hello.incarnation))
 

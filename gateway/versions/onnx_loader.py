@@ -39,6 +39,8 @@ class OnnxLoader:
         self._spawner.submit(int).result()
 
     def load(self, model: str, desired: DesiredVersion) -> LoadedVersion:
+        if desired.damage:
+            raise LoadFailed(f"{model} v{desired.number} cannot be loaded: {desired.damage}")
         before = resident()
         try:
             session = self._isolated(model, desired) if desired.isolation == "process" else self._session(model, desired)

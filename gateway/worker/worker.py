@@ -58,6 +58,7 @@ class WorkerLife:
     counts the deaths after which it was started again, ``replacements`` the rolling restarts that put another process in its
     place. ``must_be_ready``: it ends instead of serving without a routed version that the process before it has not FAILED.
     ``isolate``: versions that have just ended workers; they are kept apart also if control is away and cannot say so.
+    ``is_first``: it starts together with control, so it waits until control has verified the files, however long that takes.
     """
 
     number: int = 0
@@ -65,6 +66,7 @@ class WorkerLife:
     replacements: int = 0
     must_be_ready: bool = False
     isolate: tuple[tuple[str, int], ...] = ()
+    is_first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +210,7 @@ class Worker:
 
     def _wait_until_ready(self) -> None:
         upkeep, life, timeout_s = self._upkeep, self._life, self._settings.loading.load_timeout_s
-        if not self._wait(upkeep.has_state, self._limits.control_wait_s):
+        if not self._wait(upkeep.has_state, timeout_s if life.is_first else self._limits.control_wait_s):
             if life.must_be_ready and upkeep.link.refusal:
                 raise NotReady(upkeep.link.refusal)  # the worker that this one is to replace goes on serving
             stored = read_state(self._state_file)

@@ -95,6 +95,13 @@ def test_a_path_that_leaves_the_upload_is_refused(admin: Stub, path: str) -> Non
     assert "expected a relative path inside the upload" in error.details()
 
 
+def test_too_many_files_are_refused_with_the_way_out(admin: Stub) -> None:
+    files = {"m.onnx": model_bytes()} | {f"w{number}": b"x" for number in range(1000)}
+    error = refusal(lambda: list(admin.RegisterVersion(upload(Header(model="digits", model_file="m.onnx"), files))))
+    for text in ("at most 1000 files", "cannot be set", "'w999' is number 1001", "save the weights into one file"):
+        assert text in error.details()
+
+
 @pytest.mark.parametrize("config", [{"upload_bytes": 50}])
 def test_an_upload_that_is_too_large_is_refused(admin: Stub) -> None:
     error = refusal(lambda: register(admin))

@@ -15,7 +15,7 @@ import pytest
 from running import Running, Start, kill
 from tiny import scaler
 
-from gateway.client import AdminClient, Client
+from gateway.client import AdminClient, CallError, Client, RetryPolicy
 
 ROW = np.array([[1.0, 2.0]], np.float32)
 WaitFor = Callable[..., object]
@@ -39,6 +39,47 @@ def replace_file(path: Path, content: bytes) -> None:
 def states(gateway: Running, model: str = "m") -> set[str]:
     with AdminClient(gateway.admin) as admin:
         return {version.state for one in admin.status().models if one.model == model for version in one.versions}
+
+
+def flip_a_weight(file: Path) -> None:
+    """Changes the constant 3.0 to another number; the file remains a model that can be loaded."""
+    sound = file.read_bytes()
+    three = np.float32(3.0).tobytes()
+    assert sound.count(three) == 1
+    replace_file(file, sound.replace(three, np.float32(7.0).tobytes()))
+
+
+def reason(gateway: Running) -> str:
+    with AdminClient(gateway.admin) as admin:
+        (model,) = (one for one in admin.status().models if one.model == "m")
+        return model.versions[0].reason
+
+
+@pytest.mark.parametrize("way", ["a start", "a start of the worker", "a rolling restart"])
+def test_a_flipped_weight_is_never_loaded(start: Start, tmp_path: Path, wait_for: WaitFor, way: str) -> None:
+    gateway = start(workers=1)
+    with AdminClient(gateway.admin) as admin:
+        admin.register("m", scaler(tmp_path / "m.onnx", 3.0)).result()
+        admin.deploy("m", 1).result()
+    (file,) = (gateway.home / "artifacts").glob("*/files/*.onnx")
+    if way == "a start":
+        gateway.stop()
+        flip_a_weight(file)
+        gateway = start("--ready-models", "none", workers=1)
+    else:
+        flip_a_weight(file)
+    if way == "a rolling restart":
+        refused = command(gateway, "restart")
+        assert (refused.returncode, "its files are damaged" in refused.stderr) == (1, True), refused
+        with Client(gateway.data) as client:
+            assert client.infer("m", ROW)["y"].tolist() == [[3.0, 6.0]]  # what is in memory serves on
+        return
+    if way == "a start of the worker":
+        kill(gateway.note()["workers"][0]["pid"])
+    wait_for(lambda: states(gateway) == {"FAILED"}, 30)
+    assert "its files are damaged: artifact" in reason(gateway)
+    with Client(gateway.data, retry=RetryPolicy(max_attempts=1)) as client, pytest.raises(CallError):
+        client.infer("m", ROW)
 
 
 def ready(gateway: Running, query: str = "") -> tuple[int, dict[str, object]]:

@@ -37,6 +37,8 @@ FORMAT = 2  # version of layout.json and of the files that `registry.serving_lay
 NOTE = "layout.json"
 UNUSED_S = 7 * 86_400.0  # s; a layout is kept this long after its last use, in case its version is deployed again
 
+_Stamp = tuple[int, int, int]  # size, time of the last write in ns, inode
+
 _log = structlog.get_logger("interlock.layouts")
 
 
@@ -100,7 +102,8 @@ class LayoutStore:
         self._root, self._key, self._clock, self._build = root.absolute(), key, clock, build
         self._working = threading.Lock()  # making a layout takes a core and the memory of a load: one at a time
         self._chosen: dict[str, ChosenLayout] = {}  # by artifact digest; replaced as a whole, so it is read without the lock
-        self._verified: set[str] = set()  # names of the blobs that were verified since the start
+        self._verified: dict[str, _Stamp | None] = {}  # the blobs that were verified since the start, by name
+        self._stamps: dict[str, tuple[_Stamp | None, ...]] = {}  # of the chosen layout's files, by artifact digest
         self._incoming: Incoming | None = None
 
     def __repr__(self) -> str:
@@ -113,7 +116,14 @@ class LayoutStore:
     def is_settled(self, version: ModelVersion) -> bool:
         """Returns whether `ensure` has nothing left to do for the version."""
         known = self._chosen.get(version.artifact.digest)
-        return version.artifact.size_bytes < WORTH_BYTES or (known is not None and self._is_present(known))
+        return version.artifact.size_bytes < WORTH_BYTES or (known is not None and self._is_unchanged(version, known))
+
+    def forget_changed(self, version: ModelVersion) -> None:
+        """Forgets the version's layout if its files were written since they were verified, until `ensure` has run for it."""
+        digest = version.artifact.digest
+        known = self._chosen.get(digest)
+        if known is not None and known.path and not self._is_unchanged(version, known):
+            self._chosen = {name: chosen for name, chosen in self._chosen.items() if name != digest}
 
     def ensure(self, version: ModelVersion, model_file: Path) -> None:
         """
@@ -131,12 +141,13 @@ class LayoutStore:
                 reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
                 _log.warning("layout_not_made", model=version.model, version=version.number, reason=reason)
                 chosen = ChosenLayout(ServingLayout(ORIGINAL, f"no serving layout: {reason}"))
+            self._stamps[digest] = _stamps(chosen)
             self._chosen = {**self._chosen, digest: chosen}
 
-    def _is_present(self, chosen: ChosenLayout) -> bool:
-        """Checks only the sizes of the files, since it runs often."""
-        folder = Path(chosen.folder)
-        return bool(chosen.folder) and all(_size(folder / file.name) == file.size_bytes for file in chosen.layout.files)
+    def _is_unchanged(self, version: ModelVersion, chosen: ChosenLayout) -> bool:
+        """Whether no file was written since it was verified. It runs often, so it reads none."""
+        stamps = self._stamps.get(version.artifact.digest)
+        return bool(chosen.folder) and None not in (stamps or ()) and stamps == _stamps(chosen)
 
     # ---- finding ---------------------------------------------------------------------------------------------------
 
@@ -177,11 +188,11 @@ class LayoutStore:
     def _is_intact(self, path: Path, file: LayoutFile) -> bool:
         if _size(path) != file.size_bytes:
             return False
-        is_known = file.name in self._verified and _is_linked(path, self._root / "blobs" / file.name)
+        is_known = self._verified.get(file.name) == _stamp(path) and _is_linked(path, self._root / "blobs" / file.name)
         if not is_known and _sha256(path) != file.sha256:
             return False
         if file.name == file.sha256:
-            self._verified.add(file.name)
+            self._verified[file.name] = _stamp(path)
         return True
 
     # ---- making ----------------------------------------------------------------------------------------------------
@@ -226,7 +237,7 @@ class LayoutStore:
                 aside = path.with_suffix(".new")
                 os.link(path, aside)
                 os.replace(aside, blob)
-        self._verified.add(file.name)
+        self._verified[file.name] = _stamp(path)
         return file
 
     def _published(self, folder: Path, digest: str, layout: ServingLayout) -> Path:
@@ -292,6 +303,18 @@ def _generation(folder: Path) -> int:
 
 def _described(path: Path) -> LayoutFile:
     return LayoutFile(path.name, path.stat().st_size, _sha256(path))
+
+
+def _stamps(chosen: ChosenLayout) -> tuple[_Stamp | None, ...]:
+    return tuple(_stamp(Path(chosen.folder) / file.name) for file in chosen.layout.files)
+
+
+def _stamp(path: Path) -> _Stamp | None:
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_size, facts.st_mtime_ns, facts.st_ino
 
 
 def _size(path: Path) -> int:

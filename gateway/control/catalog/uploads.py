@@ -109,7 +109,11 @@ class _Spool:
         if path in self._files:
             raise InvalidRequest(f"chunk.path: {path!r} was sent before; send one file after the other", field="chunk.path")
         if len(self._files) >= MAX_FILES:
-            raise InvalidRequest(f"chunk.path: a version may have at most {MAX_FILES} files", field="chunk.path")
+            raise InvalidRequest(
+                f"chunk.path: a version may have at most {MAX_FILES} files, which cannot be set, and {path!r} is number "
+                f"{len(self._files) + 1}: save the weights into one file (onnx.save_model with all_tensors_to_one_file=True)",
+                field="chunk.path",
+            )
         self._files[path] = None
         target = self._folder / path
         try:

@@ -31,14 +31,15 @@ class Preparing:
 @dataclass(frozen=True, slots=True)
 class Found:
     """
-    A registered version, the ONNX file to load it from ("" if it is damaged), the session configuration that the file needs,
-    and the file of its examples ("" if there is none or it is damaged).
+    A registered version, the ONNX file to load it from, the session configuration that the file needs, and the file of its
+    examples ("" if there is none or it is damaged). ``damage`` says why the version cannot be loaded; then it has no path.
     """
 
     version: ModelVersion
     path: str
     examples: str = ""
     session_config: tuple[tuple[str, str], ...] = ()
+    damage: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,4 +201,5 @@ def _version(found: Found, batching: Batching, plan: ModelPlan) -> DesiredVersio
         isolation=isolation(plan, version.number),
         is_suspect=version.number in plan.suspects,
         attempt=plan.attempts.get(version.number, 0),
+        damage=found.damage,
     )

@@ -115,6 +115,26 @@ class DesiredStateStore:
             self._registry.verify(self._registry.version(model, number))
             self.lay_out(model, number)
 
+    def check_files(self) -> None:
+        """
+        Takes versions out whose files were written since they were verified, and finds them anew; `publish` acts on it. For a
+        worker that is about to load them. A layout that was written serves no more until the next `refresh`.
+        """
+        with self._lock:
+            for (model, number), found in list(self._versions.items()):
+                if not found.path:
+                    continue
+                if self._layouts is not None:
+                    self._layouts.forget_changed(found.version)
+                try:
+                    is_same = found == self._loadable(found.version, self._sound_path(found.version))
+                except ArtifactCorrupt:
+                    is_same = False
+                if not is_same:
+                    del self._versions[model, number]
+                    self._made.pop(model, None)
+            self.publish()
+
     def lay_out(self, model: str, number: int) -> None:
         """
         Makes the version's serving layout before the version is in the desired state; later its workers would load it anew.
@@ -325,15 +345,24 @@ class DesiredStateStore:
             return known
         version = self._registry.version(model, number)
         try:
-            found = self._loadable(version, self._registry.artifact_path(version))
+            found = self._loadable(version, self._sound_path(version))
         except ArtifactCorrupt as error:
             if is_strict:
                 raise
             _log.error("artifact_corrupt", model=model, version=number, error=str(error))
-            found = Found(version, "", self._examples(version))
+            found = Found(version, "", self._examples(version), damage=f"its files are damaged: {error}")
         self._on_new_version(version)
         self._versions[model, number] = found
         return found
+
+    def _sound_path(self, version: ModelVersion) -> Path:
+        """
+        Returns the registered file, of which every byte is verified if it is to be loaded. Those of a serving layout were
+        verified when it was chosen. Raises ArtifactCorrupt.
+        """
+        chosen = self._layouts.chosen(version) if self._layouts is not None else None
+        is_laid_out = chosen is not None and bool(chosen.path)
+        return self._registry.artifact_path(version) if is_laid_out else self._registry.sound_path(version)
 
     def _loadable(self, version: ModelVersion, path: Path) -> Found:
         """Returns the version with its serving layout, or else its registered file."""

@@ -136,6 +136,20 @@ def test_a_weight_that_is_not_what_its_name_says_is_not_taken(layouts: Callable[
     assert store.chosen(version(1)).path == ""
 
 
+def test_a_layout_that_was_written_since_is_not_served(layouts: Callable[..., LayoutStore]) -> None:
+    store = layouts(writes(b"weights"))
+    before = path_of(store)
+    store.forget_changed(version(1))
+    assert store.chosen(version(1)) is not None
+    weight = before.parent / hashlib.sha256(b"weights").hexdigest()
+    os.chmod(weight, 0o600)
+    weight.write_bytes(b"WEIGHTS")
+    store.forget_changed(version(1))
+    assert store.chosen(version(1)) is None
+    assert path_of(store) != before
+    assert (path_of(store).parent / weight.name).read_bytes() == b"weights"
+
+
 def test_small_models_are_left_alone(layouts: Callable[..., LayoutStore], tmp_path: Path) -> None:
     small = ModelVersion("m", 1, Artifact("d", "m.onnx", (ArtifactFile("m.onnx", "", 1000),)), FACTS)
     store = layouts(fails(AssertionError()))
