@@ -65,9 +65,24 @@ def test_away_from_what_failed_a_change_needs_only_its_own_version(world: World,
 
 
 def test_a_load_over_the_data_port_is_refused_with_the_reason_or_loads_again(world: World, failed: FakeWorker) -> None:
+    failed.failing[2] = "its file is cut off"  # the newest, which a load asks for
     answer = failed.ask(LoadModelQuestion("digits"))
     assert told(answer)[0] == "FAILED_PRECONDITION"
     assert "its file is cut off" in told(answer)[2]
+    failed.failing.clear()
+    assert failed.ask(LoadModelQuestion("digits"), token=2).value == Done("digits")
+    assert failed.route_default == {"digits": 2}
+
+
+def test_a_load_of_the_default_that_failed_loads_it_again(world: World) -> None:
+    world.register()
+    worker = world.worker()
+    world.done(world.control.traffic.deploy("digits", "1"))
+    worker.leave()
+    world.workers.append(FakeWorker(world.control, 0, failing={1: "its file is cut off"}))
+    failed = world.workers[-1]
+    answer = failed.ask(LoadModelQuestion("digits"))
+    assert told(answer)[0] == "FAILED_PRECONDITION"
     failed.failing.clear()
     assert failed.ask(LoadModelQuestion("digits"), token=2).value == Done("digits")
     assert failed.route_default == {"digits": 1}
