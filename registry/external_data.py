@@ -15,16 +15,19 @@ from pathlib import Path, PurePosixPath
 from registry.errors import InvalidModel
 
 
-def check_external_files(folder: Path, tensors: Iterable[tuple[str, Mapping[str, str]]]) -> tuple[str, ...]:
+def check_external_files(
+    folder: Path, tensors: Iterable[tuple[str, Mapping[str, str]]], *, follows_links: bool = False
+) -> tuple[str, ...]:
     """
     Returns the relative POSIX paths that ``tensors`` (name, external-data entries) need below ``folder``, sorted. Raises
     InvalidModel that names tensor and file if one lies outside, is missing, is a link or no plain file, or is too short.
+    ``follows_links``: the files are the reader's own, who copies what links point at, so a file may be a link.
     """
     sizes: dict[str, int] = {}
     for name, entries in tensors:
         path = checked_path(entries.get("location", ""), owner=f"external data of tensor {name!r}")
         if path not in sizes:
-            sizes[path] = _plain_file_size(folder, path, name)
+            sizes[path] = _followed_size(folder, path, name) if follows_links else _plain_file_size(folder, path, name)
         _check_range(name, path, sizes[path], entries)
     return tuple(sorted(sizes))
 
@@ -37,6 +40,17 @@ def checked_path(path: str, *, owner: str) -> str:
     if path.startswith("/") or ".." in parts:
         raise InvalidModel(f"{owner}: {path!r} points outside the model's folder", path=path)
     return "/".join(parts)
+
+
+def _followed_size(folder: Path, path: str, name: str) -> int:
+    owner = f"external data of tensor {name!r}"
+    try:
+        found = os.stat(folder / path)
+    except OSError as error:
+        raise InvalidModel(f"{owner}: file {path!r} is not beside the model: {error.strerror}", path=path) from error
+    if not stat.S_ISREG(found.st_mode):
+        raise InvalidModel(f"{owner}: {path!r} is not a plain file", path=path)
+    return found.st_size
 
 
 def _plain_file_size(folder: Path, path: str, name: str) -> int:

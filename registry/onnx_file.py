@@ -7,8 +7,12 @@ Runs nothing and loads no weights from other files. The format: https://github.c
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import mmap
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 
 import onnx
@@ -16,6 +20,7 @@ from google.protobuf.message import DecodeError
 
 from registry.errors import InvalidModel
 from registry.external_data import check_external_files
+from registry.onnx_skim import skimmed
 from registry.signature import Signature, TensorSpec
 from registry.zip_maps import ScoreMap, score_maps
 
@@ -45,6 +50,7 @@ _OTHER_FORMATS = (
     (b"ORTM", "in ONNX Runtime's own format: register the .onnx file that it was made from"),
 )
 _MAX_BYTES = 2**31 - 1  # of one protobuf message
+_HEAD_BYTES = 200  # of a file, by which other formats are known
 _CAST_ADVICE = "cast it inside the model to a type that has"
 
 
@@ -64,13 +70,15 @@ class ModelFile:
     score_maps: tuple[ScoreMap, ...] = ()
 
 
-def read_model(path: Path) -> ModelFile:
+def read_model(path: Path, *, follows_links: bool = False) -> ModelFile:
     """
     Checks the ONNX file at ``path`` and reads its signature. Raises InvalidModel that says which check failed: not a file,
     not ONNX, a type that the protocol does not have, or external data that is missing, cut short or outside the folder.
+    ``follows_links``: external data may be links, since the caller copies what they point at.
     """
-    content = _content(path)
-    model = _parsed(path.name, content)
+    with _opened(path) as file:
+        model = _parsed(path.name, file)
+        sha256, size_bytes = hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
     graph = model.graph
     inputs = tuple(_spec("input", value, _is_optional(model, value)) for value in _real_inputs(model))
     maps = {one.output: one for one in score_maps(model)}
@@ -83,47 +91,63 @@ def read_model(path: Path) -> ModelFile:
     return ModelFile(
         path=path,
         signature=Signature(inputs, outputs),
-        external_files=check_external_files(path.parent, _external_tensors(model)),
-        sha256=hashlib.sha256(content).hexdigest(),
-        size_bytes=len(content),
+        external_files=check_external_files(path.parent, _external_tensors(model), follows_links=follows_links),
+        sha256=sha256,
+        size_bytes=size_bytes,
         score_maps=tuple(maps.values()),
     )
 
 
-def _content(path: Path) -> bytes:
+@contextmanager
+def _opened(path: Path) -> Iterator[BufferedReader]:
     try:
         if path.exists() and not path.is_file():
             raise InvalidModel(f"{path}: expected an ONNX file, this is a folder or device")
-        return path.read_bytes()
+        with path.open("rb") as file:
+            yield file
     except OSError as error:
         raise InvalidModel(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _parsed(name: str, content: bytes) -> onnx.ModelProto:
-    if not content:
+def _parsed(name: str, file: BufferedReader) -> onnx.ModelProto:
+    """Returns the model without the values of its large weights, which are not read."""
+    size = os.fstat(file.fileno()).st_size
+    if not size:
         raise InvalidModel(f"{name}: the file is empty")
-    if len(content) > _MAX_BYTES:
-        raise InvalidModel(f"{name}: {len(content)} bytes, protobuf ends at {_MAX_BYTES}: save the weights as external data")
+    if size > _MAX_BYTES:
+        raise InvalidModel(f"{name}: {size} bytes, protobuf ends at {_MAX_BYTES}: save the weights as external data")
+    content = _Content(file.read(_HEAD_BYTES), size)
     model = onnx.ModelProto()
     try:
-        model.ParseFromString(content)
-    except DecodeError as error:
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as whole:
+            model.ParseFromString(skimmed(whole))
+    except (DecodeError, ValueError) as error:
         raise InvalidModel(f"{name}: {_what_came(content)}") from error
+    finally:
+        file.seek(0)
     if not model.ir_version or not model.graph.output or not model.opset_import:
         raise InvalidModel(f"{name}: {_what_came(content)}")
     return model
 
 
-def _what_came(content: bytes) -> str:
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What a file begins with, and its size in bytes."""
+
+    head: bytes
+    size: int
+
+
+def _what_came(content: _Content) -> str:
     for magic, what in _OTHER_FORMATS:
-        if content.startswith(magic):
+        if content.head.startswith(magic):
             return f"expected an ONNX model, got {what}"
-    head = content[:200].decode("utf-8", errors="replace")
+    head = content.head.decode("utf-8", errors="replace")
     if head.isascii() and all(c.isprintable() or c.isspace() for c in head):
         return f"expected an ONNX model, got text that begins with {head[:40]!r}"
-    if content[0] == 0x08:  # the tag of ir_version, which every ONNX file begins with
-        return f"an ONNX model that is damaged or cut short ({len(content)} bytes): copy or download the file again"
-    return f"expected an ONNX model, got {len(content)} bytes of something else, damaged or cut short"
+    if content.head[0] == 0x08:  # the tag of ir_version, which every ONNX file begins with
+        return f"an ONNX model that is damaged or cut short ({content.size} bytes): copy or download the file again"
+    return f"expected an ONNX model, got {content.size} bytes of something else, damaged or cut short"
 
 
 def _initializers(model: onnx.ModelProto) -> set[str]:

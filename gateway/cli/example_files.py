@@ -32,7 +32,7 @@ def read_examples(files: Sequence[Path] | None, upload: Upload) -> list[admin.Ex
     from gateway.client.upload import example_message
     from registry.onnx_file import read_model
 
-    signature = read_model(upload.root / upload.model_file).signature
+    signature = read_model(upload.root / upload.model_file, follows_links=True).signature
     inputs = tuple(TensorInfo(spec.name, spec.datatype, spec.shape) for spec in signature.inputs)
     info = ModelInfo(upload.model_file, (), "", inputs, ())
     datatypes = {spec.name: spec.datatype for spec in inputs}

@@ -82,14 +82,16 @@ def validate(
 
     upload = Upload.of(path)
     file = upload.root / upload.model_file
-    maps = read_model(file).score_maps
+    maps = read_model(file, follows_links=True).score_maps
     wanted = parse_prediction(prediction)
     told = None
     if wanted is not None:
         if not wanted[1]:
             raise typer.BadParameter(f"--prediction: say the kind too, e.g. {wanted[0]}:label")
         told = Prediction(wanted[0], PredictionKind(wanted[1]), tuple(classes or ()))
-    facts = trial(file, prediction=told, examples=example_values(read_examples(example, upload)))
+    examples = example_values(read_examples(example, upload))
+    with upload.without_links() as plain:
+        facts = trial(plain.root / plain.model_file, prediction=told, examples=examples)
     found = facts.prediction
     if as_json:
         print_json(_facts_json(file, facts))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +56,10 @@ def example_message(
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """Files of one artifact: ``files`` are relative POSIX paths under ``root``, ``model_file`` the ONNX file among them."""
+    """
+    Files of one artifact: ``files`` are relative POSIX paths under ``root``, ``model_file`` the ONNX file among them. A file
+    may be a link, as in a Hugging Face cache: what it points at is uploaded.
+    """
 
     root: Path
     model_file: str
@@ -76,6 +83,18 @@ class Upload:
     def size_bytes(self) -> int:
         """Sum of the sizes of all files."""
         return sum((self.root / file).stat().st_size for file in self.files)
+
+    @contextmanager
+    def without_links(self) -> Iterator[Upload]:
+        """Gives the same upload with plain files, for readers that follow no links. Links are copied for the time being."""
+        if not any(_is_link(self.root, file) for file in self.files):
+            yield self
+            return
+        with tempfile.TemporaryDirectory(prefix="interlock-") as folder:
+            for file in self.files:
+                (Path(folder) / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(self.root / file, Path(folder) / file)
+            yield replace(self, root=Path(folder))
 
 
 def parts(
@@ -104,8 +123,14 @@ def _pieces(path: Path) -> Iterator[bytes]:
             yield data
 
 
+def _is_link(root: Path, file: str) -> bool:
+    """Whether a file is, or is reached by, a symbolic link below ``root``, or is a hard link."""
+    path = root / file
+    return path.resolve() != root.resolve() / file or path.stat().st_nlink > 1
+
+
 def _folder(folder: Path, model_file: str | None) -> Upload:
-    files = tuple(sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()))
+    files = tuple(sorted(_files_below(folder)))
     if model_file is not None:
         if model_file not in files:
             raise UploadError(f"{folder}: has no file {model_file!r}")
@@ -120,7 +145,17 @@ def _folder(folder: Path, model_file: str | None) -> Upload:
     return Upload(folder, top[0], files)
 
 
+def _files_below(folder: Path) -> Iterator[str]:
+    """Yields relative paths, links followed. Names that begin with two dots are a mounted ConfigMap's own, behind its links."""
+    for parent, folders, names in os.walk(folder, followlinks=False):
+        folders[:] = [name for name in folders if not name.startswith("..")]
+        for name in names:
+            path = Path(parent) / name
+            if path.is_file() and not name.startswith(".."):
+                yield path.relative_to(folder).as_posix()
+
+
 def _external_data(path: Path) -> tuple[str, ...]:
     from registry.onnx_file import read_model  # imports onnx, which only an upload needs
 
-    return tuple(read_model(path).external_files)
+    return tuple(read_model(path, follows_links=True).external_files)
