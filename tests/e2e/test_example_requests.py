@@ -33,7 +33,7 @@ def test_a_model_that_no_made_up_input_fits_is_batched_and_warm_with_an_example(
 ) -> None:
     made = admin.register("seven", seven_wide(tmp_path / "m.onnx", 1.0), examples=[{"x": ROWS}]).result().version
     assert (made.example_count, made.batchable) == (1, True)
-    assert made.batching_reason == "rows of 4 batches of examples of up to 8 equal the rows alone"
+    assert made.row_proof == "proved"
     admin.deploy("seven", 1).result()
     served = gateway.loaded("seven", 1)
     assert served.is_batched
