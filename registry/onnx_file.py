@@ -22,7 +22,7 @@ from registry.errors import InvalidModel
 from registry.external_data import check_external_files
 from registry.onnx_skim import skimmed
 from registry.signature import Signature, TensorSpec
-from registry.zip_maps import ScoreMap, score_maps
+from registry.zip_maps import ScoreMap, check_classes, score_maps
 
 _TENSOR = onnx.TensorProto
 _DATATYPES: dict[int, str] = {
@@ -73,7 +73,8 @@ class ModelFile:
 def read_model(path: Path, *, follows_links: bool = False) -> ModelFile:
     """
     Checks the ONNX file at ``path`` and reads its signature. Raises InvalidModel that says which check failed: not a file,
-    not ONNX, a type that the protocol does not have, or external data that is missing, cut short or outside the folder.
+    not ONNX, a type that the protocol does not have, classes that share a name, or external data that is missing, cut short
+    or outside the folder.
     ``follows_links``: external data may be links, since the caller copies what they point at.
     """
     with _opened(path) as file:
@@ -82,6 +83,8 @@ def read_model(path: Path, *, follows_links: bool = False) -> ModelFile:
     graph = model.graph
     inputs = tuple(_spec("input", value, _is_optional(model, value)) for value in _real_inputs(model))
     maps = {one.output: one for one in score_maps(model)}
+    for one in maps.values():
+        check_classes(one)
     outputs = tuple(
         TensorSpec(value.name, "FP32", (-1, len(maps[value.name].classes)))
         if value.name in maps
@@ -185,12 +188,12 @@ def _spec(role: str, value: onnx.ValueInfoProto, is_optional: bool) -> TensorSpe
 def _other_kind(value: onnx.TypeProto, kind: str | None) -> str:
     if kind == "sequence_type" and value.sequence_type.elem_type.WhichOneof("value") == "map_type":
         return (
-            "is a sequence of maps that no ZipMap makes of scores, for which the protocol has no form: export the tensor that "
-            "the maps are made of"
+            "is a sequence of maps, for which the protocol has no form unless it is the output of a ZipMap that names its "
+            "classes: export the tensor that the maps are made of"
         )
     advice = {
-        "sequence_type": "is a sequence, for which the protocol has no form: export it as tensors (for maps: zipmap=False)",
-        "map_type": "is a map, for which the protocol has no form: export it as a tensor (skl2onnx: zipmap=False)",
+        "sequence_type": "is a sequence, for which the protocol has no form: export its tensors, or ConcatFromSequence of them",
+        "map_type": "is a map, for which the protocol has no form: make it a tensor with a column for each key",
         "optional_type": "is of an optional type, for which the protocol has no form: make it a plain tensor",
         "sparse_tensor_type": "is a sparse tensor, for which the protocol has no form: make it dense inside the model",
         None: "has no type: the file is damaged or was written by a tool that left types out",

@@ -7,10 +7,15 @@ names of their columns. https://github.com/onnx/onnx/blob/main/docs/Operators-ml
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
+
+from registry.errors import InvalidModel
+from registry.names import class_text
+from registry.prediction import columns_problem
 
 MAX_SHOWN = 10  # class names in a message
 _DOMAIN = "ai.onnx.ml"
@@ -42,6 +47,24 @@ def served_as(one: ScoreMap) -> str:
     """Returns how a score map is served, in words."""
     classes = ", ".join(one.classes[:MAX_SHOWN]) + (", …" if len(one.classes) > MAX_SHOWN else "")
     return f"output {one.output!r} is a map a row; it is served as its scores, FP32 [?, {len(one.classes)}], classes {classes}"
+
+
+def check_classes(one: ScoreMap) -> None:
+    """Raises InvalidModel if two classes of a score map have the same name: feedback could not tell them apart."""
+    name, count = Counter(map(class_text, one.classes)).most_common(1)[0]
+    if count > 1:
+        raise InvalidModel(
+            f"output {one.output!r} is a map a row in which {count} classes are named {name!r}: name each class differently",
+            tensor=one.output,
+        )
+
+
+def shape_problem(one: ScoreMap, shape: tuple[int, ...]) -> str:
+    """Returns why scores of this shape, which a run gave, are not those of the map; empty if they are."""
+    if len(shape) != 2:
+        return f"output {one.output!r}: its scores have the shape {list(shape)}, expected [rows, classes]"
+    problem = columns_problem(one.classes, shape[1])
+    return f"output {one.output!r}: its map has {problem}" if problem else ""
 
 
 def _classes(node: onnx.NodeProto) -> tuple[str, ...]:

@@ -181,10 +181,13 @@ def parse_prediction(text: str | None) -> tuple[str, str] | None:
 
 
 def _registered(operation: admin.Operation) -> str:
+    from rich.markup import escape
+
     version = operation.version
     named = f" ({', '.join(version.aliases)})" if version.aliases else ""
     facts = f"{size(version.size_bytes)}, {version.digest[:12]}"
-    return f"{version.model} version {version.version}{named} registered  [dim]{facts}[/]"
+    maps = "".join(f"\n  {escape(step.detail)}" for step in operation.steps if step.name == "score maps")
+    return f"{version.model} version {version.version}{named} registered  [dim]{facts}[/]{maps}"
 
 
 def _json(message: Any) -> dict[str, Any]:

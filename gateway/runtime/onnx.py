@@ -53,7 +53,8 @@ class OnnxSession:
         self._folders = folders_of(path)
         session = _opened(path, _options(threads, config), self._folders)
         if any(str(node.type).startswith("seq(map(") for node in session.get_outputs()):
-            session = _with_scores(path, threads, config) or session
+            del session  # else a large model would be in memory twice
+            session = _with_scores(path, threads, config)
         self.signature = _signature(session)
         # The binding below the Python wrapper: the wrapper checks again what the request path has checked.
         self._session: Any = session._sess
@@ -166,12 +167,14 @@ def _options(threads: int, config: Mapping[str, str]) -> Any:
 
 
 def _with_scores(path: Path, threads: int, config: Mapping[str, str]) -> Any:
-    """Returns a session of the model with tensors of scores in place of its score maps; None if it has none."""
+    """Returns a session of the model with tensors of scores in place of its score maps."""
     from registry.zip_maps import with_scores  # imports onnx, which few models need
 
     content = with_scores(path)
+    if content is None:
+        return _opened(path, _options(threads, config), folders_of(path))
     folder = {"session.model_external_initializers_file_folder_path": str(path.parent)}
-    return None if content is None else _opened(content, _options(threads, {**config, **folder}), folders_of(path))
+    return _opened(content, _options(threads, {**config, **folder}), folders_of(path))
 
 
 @functools.cache

@@ -22,6 +22,7 @@ from registry.versions import Facts, Prediction, RowProof
 
 if TYPE_CHECKING:
     from gateway.runtime.session import Session
+    from registry.zip_maps import ScoreMap
 
 DEFAULT_TIMEOUT_S = 120.0
 DEFAULT_MEMORY_BYTES = 16 << 30
@@ -114,9 +115,12 @@ def examine(order: TrialOrder) -> Outcome:
     misnamed = _misnamed(session, order)
     if misnamed:
         return Outcome(refusal=misnamed, field="prediction.classes")
+    misfits = [problem for one in model.score_maps if (problem := _map_problem(session, order, one))]
+    if misfits:
+        return Outcome(refusal=misfits[0])
     verdict = row_verdict(Path(order.path), session, order.examples)
     classes = {one.output: one.classes for one in model.score_maps}
-    prediction = named_scores(order.prediction, classes) or guess_prediction(signature)
+    prediction = named_scores(order.prediction, classes) or named_scores(guess_prediction(signature), classes)
     is_proved = verdict.proof is RowProof.PROVED
     return Outcome(Facts(signature, prediction, is_proved, verdict.reason, verdict.proof, verdict.batched_inputs))
 
@@ -138,18 +142,29 @@ def _failure(session: Session, example: Example) -> str:
 
 def _misnamed(session: Session, order: TrialOrder) -> str:
     """Returns why the class names do not fit the scores of a run, whatever shape the file declares; empty if they do."""
-    from gateway.runtime.example_inputs import arrays
-    from gateway.runtime.synthetic import runnable_inputs
-
     told = order.prediction
     if told is None or not told.classes or told.output not in {spec.name for spec in session.signature.outputs}:
         return ""
-    inputs = arrays(order.examples[0]) if order.examples else runnable_inputs(session, 1)
-    if inputs is None:
-        return ""
-    (scores,) = session.run([told.output], inputs)
-    problem = columns_problem(told.classes, scores.shape[1] if scores.ndim == 2 else -1)
+    shape = _shape_of(told.output, session, order)
+    problem = columns_problem(told.classes, shape[1] if shape and len(shape) == 2 else -1)
     return f"prediction.classes: output {told.output!r}: {problem}" if problem else ""
+
+
+def _map_problem(session: Session, order: TrialOrder, one: ScoreMap) -> str:
+    """Returns why the scores of a run do not fit the map: with such scores the model in the file fails; empty if they do."""
+    from registry.zip_maps import shape_problem
+
+    shape = _shape_of(one.output, session, order)
+    return shape_problem(one, shape) if shape is not None else ""
+
+
+def _shape_of(output: str, session: Session, order: TrialOrder) -> tuple[int, ...] | None:
+    """Returns the shape of an output of one run; None if no input is known that the model runs on."""
+    from gateway.runtime.example_inputs import arrays
+    from gateway.runtime.synthetic import runnable_inputs
+
+    inputs = arrays(order.examples[0]) if order.examples else runnable_inputs(session, 1)
+    return None if inputs is None else session.run([output], inputs)[0].shape
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
+from gateway.cli import main
 from gateway.client import AdminClient, Client, Feedback
 
 INPUTS, NUMBERS = load_iris(return_X_y=True)
@@ -69,7 +70,17 @@ def test_a_classifier_exported_with_defaults_is_served(name, estimator, labels, 
         )
     assert given.verdict in ("JOINED", "PENDING")
     told = wait_for(lambda: [one for one in admin.quality(name).versions if one.labelled])
-    assert told[0].classes
+    assert [(one.truth, one.predicted, one.count) for one in told[0].confusion] == [(classes[0], classes[0], 1)]
+
+
+def test_register_prints_how_a_map_is_served(gateway, tmp_path, capsys):
+    words = np.array(["[dim]", "b"])[NUMBERS % 2]  # brackets, which are markup in a terminal
+    estimator = LogisticRegression(max_iter=500).fit(INPUTS, words)
+    path = tmp_path / "m.onnx"
+    path.write_bytes(to_onnx(estimator, INPUTS[:1], target_opset={"": 21, "ai.onnx.ml": 3}).SerializeToString())
+    assert main(["register", "told", str(path), "--admin", gateway.admin]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "output 'output_probability' is a map a row; it is served as its scores, FP32 [?, 2], classes [dim], b" in said
 
 
 def test_tritons_client_reads_the_scores(gateway, admin, tmp_path):

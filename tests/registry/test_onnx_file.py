@@ -99,9 +99,9 @@ MAP = helper.make_map_type_proto(TensorProto.INT64, FLOATS)
 @pytest.mark.parametrize(
     ("output", "words"),
     [
-        (sequence_of(MAP), ["output 'y'", "sequence of maps", "no ZipMap"]),
-        (sequence_of(FLOATS), ["output 'y'", "is a sequence", "zipmap=False"]),
-        (helper.make_value_info("y", MAP), ["output 'y'", "is a map", "zipmap=False"]),
+        (sequence_of(MAP), ["output 'y'", "sequence of maps", "ZipMap that names its classes"]),
+        (sequence_of(FLOATS), ["output 'y'", "is a sequence", "ConcatFromSequence"]),
+        (helper.make_value_info("y", MAP), ["output 'y'", "is a map", "a column for each key"]),
         (helper.make_value_info("y", helper.make_optional_type_proto(FLOATS)), ["output 'y'", "optional type"]),
         (helper.make_value_info("y", helper.make_sparse_tensor_type_proto(TensorProto.FLOAT, [2])), ["sparse tensor", "dense"]),
         (helper.make_value_info("y", onnx.TypeProto()), ["output 'y'", "has no type"]),
