@@ -8,7 +8,7 @@ PYTEST_ARGS ?=
 IMAGE ?= interlock
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo serve test check proto bench fuzz bench-compare soak bench-peers loadtest image clean
+.PHONY: help setup lock demo serve test check proto fuzz bench bench-compare soak bench-peers loadtest image clean
 
 help: ## lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
