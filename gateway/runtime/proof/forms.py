@@ -22,11 +22,16 @@ class NotProved(Exception):
 class Rows:
     """
     A tensor that carries rows: row ``r`` owns the indices ``[r × block, (r + 1) × block)`` of ``axis``, and what it holds
-    there depends on row ``r`` of the inputs only. ``dims[axis]`` is ``block × ROWS``.
+    there depends on row ``r`` of the inputs only. ``dims[axis]`` is ``block × ROWS``, and no other dimension grows with the
+    rows: else a row would hold as much as depends on their number. Raises NotProved.
     """
 
     dims: Dims
     axis: int
+
+    def __post_init__(self) -> None:
+        if any(dim.has_rows for axis, dim in enumerate(self.dims) if axis != self.axis):
+            raise NotProved("makes a tensor that grows with the square of the number of rows")
 
     @property
     def rank(self) -> int:

@@ -86,13 +86,16 @@ def _over_rows(step: OperatorStep, outer: Outer, body: Graph, states: int) -> tu
     to the next turn comes from a row.
     """
     for name in captured(body):
-        if isinstance(outer.get(name), Rows):
-            raise NotProved("mixes rows: every turn sees them all")
+        around = outer.get(name)
+        if isinstance(around, Rows) or (around is not None and around.depends_on_rows):
+            raise NotProved("mixes rows: every turn sees them all, or their number")
     carriers = _scanned(step, states)
     _carries_no_row(body, states)
     for index in range(states):
-        if step.plain(index) is None:
+        state = step.plain(index)
+        if state is None:
             raise NotProved("lacks a state")
+        _any_value(state)
     axes = list(step.attribute("scan_output_axes", [0] * (len(step.node.outputs) - states)))
     results: list[Tensor] = []
     for index, name in enumerate(step.node.outputs):
@@ -115,7 +118,8 @@ def _beside_rows(step: OperatorStep, outer: Outer, body: Graph, states: int, wal
     for index, (name, tensor) in enumerate(zip(body.inputs, step.inputs, strict=True)):
         if tensor is None:
             raise NotProved("lacks an input")
-        inner[name] = tensor if isinstance(tensor, Rows) else Plain(tensor.dims if index < states else tensor.dims[1:])
+        form = _any_value(tensor)
+        inner[name] = form if index < states else Plain(form.dims[1:])
     results = walk(body, inner)
     given = _passed_on(body)
     for index in range(states):

@@ -334,6 +334,80 @@ def scan_state() -> Model:
     return simple([node("Scan", "start x", "end y", body=body, num_scan_inputs=1)], [weight("start", np.zeros(4))])
 
 
+def _of_count(part: str = "n") -> list[onnx.NodeProto]:
+    """The number of rows of x as a tensor of one element."""
+    return [ok("Shape", "x", "s"), ok("Slice", "s zero one", part)]
+
+
+def _counted(operator: str) -> Model:
+    """Counts its rows by as many ones a row as there are rows, and doubles x from 100 on."""
+    nodes = [
+        *_of_count(),
+        ok("Unsqueeze", "x one", "u"),
+        ok("IsNaN", "u", "is_nan"),
+        ok("Not", "is_nan", "is_number"),
+        ok("Cast", "is_number", "ones", to=T.FLOAT),
+        ok("Concat", "one n one", "shape", axis=0),
+        node(operator, "ones shape", "all"),
+        ok("ReduceSum", "all one", "count", keepdims=0),
+        ok("Greater", "count many", "b"),
+        ok("Where", "b two one_f", "f"),
+        ok("Mul", "x f", "y"),
+    ]
+    weights = [weight("zero", [0], np.int64), weight("one", [1], np.int64), weight("many", 100)]
+    return simple(nodes, [*weights, weight("two", 2), weight("one_f", 1)])
+
+
+def tiled_by_count() -> Model:
+    return _counted("Tile")
+
+
+def expanded_by_count() -> Model:
+    return _counted("Expand")
+
+
+def scan_with_count() -> Model:
+    """A body that sees one row a turn, and from outside whether there are 100 rows."""
+    body = h.make_graph(
+        [
+            h.make_node("Identity", ["c"], ["c2"]),
+            h.make_node("Greater", ["n", "many"], ["b"]),
+            h.make_node("Where", ["b", "two", "c"], ["f"]),
+            h.make_node("Mul", ["row", "f"], ["out"]),
+        ],
+        "body",
+        [info("c", T.FLOAT, [1]), info("row", T.FLOAT, [4])],
+        [info("c2", T.FLOAT, [1]), info("out", T.FLOAT, [4])],
+    )
+    weights = [weight("zero", [0], np.int64), weight("one", [1], np.int64), weight("many", [100], np.int64)]
+    weights += [weight("start", [1]), weight("two", [2])]
+    return simple([*_of_count(), node("Scan", "start x", "end y", body=body, num_scan_inputs=1)], weights)
+
+
+def scan_with_count_as_state() -> Model:
+    """A body over a table, with the number of rows as its state."""
+    body = h.make_graph(
+        [
+            h.make_node("Identity", ["c"], ["c2"]),
+            h.make_node("Identity", ["v"], ["v2"]),
+            h.make_node("Greater", ["c", "many"], ["b"]),
+            h.make_node("Where", ["b", "two", "entry"], ["f"]),
+            h.make_node("Mul", ["v", "f"], ["out"]),
+        ],
+        "body",
+        [info("c", T.INT64, [1]), info("v", T.FLOAT, ["n", 4]), info("entry", T.FLOAT, [1])],
+        [info("c2", T.INT64, [1]), info("v2", T.FLOAT, ["n", 4]), info("out", T.FLOAT, ["n", 4])],
+    )
+    weights = [weight("zero", [0], np.int64), weight("one", [1], np.int64), weight("many", [100], np.int64)]
+    weights += [weight("two", [2]), weight("table", [[1], [1]])]
+    nodes = [
+        *_of_count(),
+        node("Scan", "n x table", "c_end v_end all", body=body, num_scan_inputs=1),
+        ok("ReduceSum", "all zero", "y", keepdims=0),
+    ]
+    return simple(nodes, weights)
+
+
 def loop_over_rows() -> Model:
     """Adds, turn by turn, the mean of the batch."""
     body = h.make_graph(
@@ -504,9 +578,10 @@ MODELS: dict[str, tuple[Model, str]] = {
         all_axes, training_batch_norm, mean_variance, gram, contraction, outer_difference, cumulative, top_rows,
         divides_by_count, rare_count, positions, first_row, last_row, reversed_rows, shifted_rows, cut_in_another_order,
         pairs_of_rows, free_length_cut, recurrent_over_rows, convolution_over_rows, einsum_gram, scatter_first,
-        scan_state, loop_over_rows, as_long_as_any, branch_by_data, branch_by_count, squeezes_anything, fixed_neighbour,
-        random_noise, unique_rows, compressed_rows, suppression, trained_scale, features_are_rows, hidden_square,
-        layer_norm_over_all, channels_are_rows,
+        scan_state, tiled_by_count, expanded_by_count, scan_with_count, scan_with_count_as_state, loop_over_rows,
+        as_long_as_any, branch_by_data, branch_by_count, squeezes_anything, fixed_neighbour, random_noise, unique_rows,
+        compressed_rows, suppression, trained_scale, features_are_rows, hidden_square, layer_norm_over_all,
+        channels_are_rows,
     )
 }  # fmt: skip
 MODELS |= {

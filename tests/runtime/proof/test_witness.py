@@ -13,7 +13,10 @@ from gateway.runtime.proof.witness import WITNESS_ROWS, contradiction, is_equal
 from gateway.runtime.synthetic import runnable_inputs
 
 # Mixing models whose outputs cannot show it: the number of rows or a row's place decides, and neighbours do not.
-BY_COUNT = ("divides_by_count", "rare_count", "branch_by_count", "positions", "fixed_neighbour", "squeezes_anything")
+BY_COUNT = (
+    *("divides_by_count", "rare_count", "branch_by_count", "positions", "fixed_neighbour", "squeezes_anything"),
+    *("tiled_by_count", "expanded_by_count", "scan_with_count", "scan_with_count_as_state"),
+)
 BY_SIZE = ("detector", "unique_rows", "compressed_rows", "suppression", "mean_variance", "scatter_first")
 # No run of them shows it: for these shapes of inputs the rows are kept apart.
 LUCKY = ("free_length_cut", "pairs_of_rows", "cut_in_another_order", "random_noise")
