@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -45,6 +45,16 @@ def page(
     if len(items) <= limit:
         return items, ""
     return items[:limit], _token(key_of(items[limit - 1]), arguments)
+
+
+def every(read: Callable[[str], tuple[Sequence[Item], str]]) -> Iterator[Item]:
+    """Yields the items of all pages. ``read(page_token)`` returns one page and the token of the next, as `page` does."""
+    token = ""
+    while True:
+        items, token = read(token)
+        yield from items
+        if not token:
+            return
 
 
 def _token(key: str | int, arguments: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ Every method is one transaction of the store. A version's files are durable befo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -17,7 +17,7 @@ from registry.deployment import Deployment, check_deployment
 from registry.errors import InvalidValue, RegistryUnavailable, VersionUnknown
 from registry.examples import FILE_NAME, Example, check_bounds, check_examples, to_file
 from registry.names import MAX_NUMBER, MAX_TEXT, check_alias
-from registry.paging import MAX_PAGE_SIZE, page
+from registry.paging import MAX_PAGE_SIZE, every, page
 from registry.records import AnsweredRequest, AuditRecord, Store, Writer
 from registry.requests import KEPT_S, fingerprint
 from registry.rules import (
@@ -92,13 +92,7 @@ class Registry:
 
     def all_models(self) -> list[Model]:
         """Returns every model by name, read in pages."""
-        found: list[Model] = []
-        token = ""
-        while True:
-            models, token = self.models(page_size=MAX_PAGE_SIZE, page_token=token)
-            found += models
-            if not token:
-                return found
+        return list(every(lambda token: self.models(page_size=MAX_PAGE_SIZE, page_token=token)))
 
     def model(self, name: str) -> Model:
         """Returns the model of that name. Raises ModelUnknown."""
@@ -117,6 +111,10 @@ class Registry:
                 page_token=page_token,
                 arguments=("versions", model),
             )
+
+    def every_version(self, model: str) -> Iterator[ModelVersion]:
+        """Yields every version of a model, newest first, read in pages. Raises ModelUnknown."""
+        return every(lambda token: self.versions(model, page_size=MAX_PAGE_SIZE, page_token=token))
 
     def version(self, model: str, ref: str | int) -> ModelVersion:
         """

@@ -49,9 +49,9 @@ from gateway.control.observe.statistics import version_statistics
 from gateway.errors import InvalidRequest
 from gateway.quality.prediction_store import PredictionStore
 from gateway.telemetry.merged_counts import Merged
-from registry.deployment import Deployment
 from registry.errors import ExpectedError
 from registry.names import version_number
+from registry.paging import every
 from registry.registry import Registry
 
 MAX_FEEDBACK_ITEMS = 10_000  # items of ground truth in one question
@@ -162,19 +162,11 @@ class Answering:
         if deployment is None or deployment.default is None:
             self._wait(self._traffic.deploy(name, str(newest)))
         elif deployment.default != newest:
-            check_may_follow(deployment, newest, self._revisions(name))
+            check_may_follow(deployment, newest, every(lambda token: self._registry.revisions(name, page_token=token)))
             self._wait(self._traffic.promote(name, str(newest), change=Change(etag=deployment.etag)))
         elif not self._is_ready(name):
             self._wait(self._traffic.configure(name, DeploymentSettings()))  # changes nothing, and loads what has failed
         return Done(name)
-
-    def _revisions(self, name: str) -> Iterator[Deployment]:
-        token = ""
-        while True:
-            revisions, token = self._registry.revisions(name, page_token=token)
-            yield from revisions
-            if not token:
-                return
 
     def _is_ready(self, name: str) -> bool:
         loaded = (one.versions for one in self._status().models if one.model == name)

@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -71,18 +72,11 @@ _log = structlog.get_logger("interlock.control")
 _limited = LimitedLog(_log)
 
 
-def run_trial(path: Path, prediction: Prediction | None, examples: Sequence[Example]) -> Facts:
-    """Runs the trial in a process of its own."""
+def run_trial(path: Path, prediction: Prediction | None, examples: Sequence[Example], *, is_urgent: bool = True) -> Facts:
+    """Runs the trial in a process of its own, which leaves the processor to others if it is not ``is_urgent``."""
     from gateway.runtime.trial import trial
 
-    return trial(path, prediction=prediction, examples=examples)
-
-
-def run_trial_later(path: Path, prediction: Prediction | None, examples: Sequence[Example]) -> Facts:
-    """Runs the trial in a process of its own that leaves the processor to others."""
-    from gateway.runtime.trial import trial
-
-    return trial(path, prediction=prediction, examples=examples, is_urgent=False)
+    return trial(path, prediction=prediction, examples=examples, is_urgent=is_urgent)
 
 
 class Control:
@@ -140,7 +134,9 @@ class Control:
         self.registering = Registrations(
             home, limits, registry, self.operations, self.aliases, trial=trial, lay_out=self.desired.lay_out
         )
-        self.row_proofs = RowProofs(registry, self.desired, run_trial_later if trial is run_trial else trial)
+        self.row_proofs = RowProofs(
+            registry, self.desired, partial(run_trial, is_urgent=False) if trial is run_trial else trial
+        )
         self.loading = OnDemandLoading(
             settings.requests.on_demand, registry, self.fleet, self.desired, clock, load_timeout_s=loading.load_timeout_s
         )

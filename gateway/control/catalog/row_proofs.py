@@ -73,8 +73,8 @@ class RowProofs:
         for name, number in keys:
             yield from self._unproved(self._registry.version(name, number))
         for model in self._registry.all_models():
-            for number in range(model.latest, 0, -1):
-                yield from self._unproved(self._registry.version(model.name, number))
+            for version in self._registry.every_version(model.name):
+                yield from self._unproved(version)
 
     def _unproved(self, version: ModelVersion) -> Iterable[ModelVersion]:
         key = (version.model, version.number)

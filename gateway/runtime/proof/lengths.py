@@ -28,9 +28,7 @@ _WIDE = frozenset((6, 7, 12, 13))  # TensorProto's INT32, INT64, UINT32, UINT64
 
 def shape_of(step: OperatorStep) -> Plain:
     """Shape, and Size: of any tensor."""
-    tensor = step.input(0)
-    if tensor is None:
-        raise NotProved("lacks an input")
+    tensor = step.given(0)
     if step.node.operator == "Size":
         return _sizes(np.array(product(tensor.dims), object))
     dims = list(tensor.dims)[step.attribute("start", 0) : step.attribute("end", len(tensor.dims))]

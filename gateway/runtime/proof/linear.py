@@ -62,7 +62,7 @@ def _matmul_dims(left: Tensor, right: Tensor, name: str) -> Dims:
 
 def matmul(step: OperatorStep) -> tuple[Tensor, ...]:
     """MatMul; the rest of the inputs must have no rows (MatMulInteger's zero points)."""
-    left, right = _two(step, 0, 1)
+    left, right = step.given(0), step.given(1)
     for index in range(2, len(step.inputs)):
         _whole(step.plain(index), right)
     return (product_of(left, right, step.node.outputs[0]),)
@@ -70,7 +70,7 @@ def matmul(step: OperatorStep) -> tuple[Tensor, ...]:
 
 def qlinear_matmul(step: OperatorStep) -> tuple[Tensor, ...]:
     """QLinearMatMul: a, scale, zero point, b, scale, zero point, and those of the result."""
-    left, right = _two(step, 0, 3)
+    left, right = step.given(0), step.given(3)
     for index in (1, 2, 6, 7):
         _whole(step.plain(index), None)
     for index in (4, 5):
@@ -87,16 +87,9 @@ def _whole(tensor: Plain | None, columns: Tensor | None) -> None:
     raise NotProved("has scales that may differ from row to row")
 
 
-def _two(step: OperatorStep, first: int, second: int) -> tuple[Tensor, Tensor]:
-    left, right = step.input(first), step.input(second)
-    if left is None or right is None:
-        raise NotProved("lacks an input")
-    return left, right
-
-
 def gemm(step: OperatorStep) -> tuple[Tensor, ...]:
     """Gemm: A' × B' + C, with rows in A or in B."""
-    left, right = _two(step, 0, 1)
+    left, right = step.given(0), step.given(1)
     left = _turned(left) if step.attribute("transA", 0) else left
     right = _turned(right) if step.attribute("transB", 0) else right
     rows = product_of(left, right, step.node.outputs[0])

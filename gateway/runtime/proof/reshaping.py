@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.runtime.proof.elementwise import broadcast
 from gateway.runtime.proof.forms import Dims, NotProved, Plain, Rows, Tensor
 from gateway.runtime.proof.sizes import ONE, Element, Size, product, quotient, symbol
-from gateway.runtime.proof.step import OperatorStep, Rule, axis_of
+from gateway.runtime.proof.step import OperatorStep, Rule, as_dims, axis_of
 
 FIXED_ROWS = "fixes the number of rows"
 
@@ -38,19 +38,17 @@ def reshape(step: OperatorStep) -> tuple[Tensor, ...]:
 
 def _inferred(rows: Rows, sizes: list[Element], name: str) -> Dims:
     """Returns the dimensions of a target shape whose -1 takes what is left of the elements of ``rows``."""
-    left = Size(-1)
-    given = [size for size in sizes if size is not None and size != left]
-    if len(given) + sizes.count(left) < len(sizes):
-        raise NotProved("takes a shape that depends on the number of rows in an unknown way")
-    if left not in sizes:
-        return tuple(given)
+    left, target = Size(-1), as_dims(sizes)
+    if left not in target:
+        return target
+    given = [size for size in target if size != left]
     whole = product(rows.dims)
     inferred = quotient(whole, product(given))
     if inferred is None:
         if not any(size.has_rows for size in given):
             raise NotProved("mixes rows: a row may not fill whole rows of the new shape")
         inferred = symbol(f"{name}:-1")
-    return tuple(inferred if size == left else size for size in sizes if size is not None)
+    return tuple(inferred if size == left else size for size in target)
 
 
 def flatten(step: OperatorStep) -> tuple[Tensor, ...]:
@@ -97,10 +95,7 @@ def transpose(step: OperatorStep) -> tuple[Tensor, ...]:
 
 def expand(step: OperatorStep) -> tuple[Tensor, ...]:
     """Expand: broadcast to a shape. A tensor without rows that is repeated for every row carries rows afterwards."""
-    source, sizes = step.input(0), step.sizes(1) or []
-    if source is None or any(size is None for size in sizes):
-        raise NotProved("takes a shape that depends on the number of rows in an unknown way")
-    shape = tuple(size for size in sizes if size is not None)
+    source, shape = step.given(0), step.lengths(1)
     if isinstance(source, Rows):
         place = source.from_right
         if len(shape) >= -place and shape[place] not in (ONE, source.dims[place]):
@@ -121,18 +116,12 @@ def filled(shape: Dims) -> Rows:
 
 def constant_of_shape(step: OperatorStep) -> tuple[Tensor, ...]:
     """ConstantOfShape: one value, as often as the shape says."""
-    sizes = step.sizes(0) or []
-    if any(size is None for size in sizes):
-        raise NotProved("takes a shape that depends on the number of rows in an unknown way")
-    return (filled(tuple(size for size in sizes if size is not None)),)
+    return (filled(step.lengths(0)),)
 
 
 def tile(step: OperatorStep) -> tuple[Tensor, ...]:
     """Tile: repeats along each axis; along the rows' axis once. A tensor without rows may be repeated for every row."""
-    source, repeats = step.input(0), step.sizes(1) or []
-    if source is None or any(size is None for size in repeats):
-        raise NotProved("repeats as often as depends on the number of rows in an unknown way")
-    counts = [size for size in repeats if size is not None]
+    source, counts = step.given(0), step.lengths(1)
     dims = tuple(product((dim, count)) for dim, count in zip(source.dims, counts, strict=True))
     if isinstance(source, Rows):
         if counts[source.axis] != ONE:

@@ -32,6 +32,13 @@ class OperatorStep:
         """Returns an input; None if it is left out."""
         return self.inputs[index] if index < len(self.inputs) else None
 
+    def given(self, index: int) -> Tensor:
+        """Returns an input that must not be left out. Raises NotProved."""
+        tensor = self.input(index)
+        if tensor is None:
+            raise NotProved("lacks an input")
+        return tensor
+
     def rows(self, index: int = 0) -> Rows:
         """Returns an input that has to carry rows. Raises NotProved."""
         tensor = self.input(index)
@@ -56,6 +63,10 @@ class OperatorStep:
         """Returns the whole numbers in an input, in order; None if it is left out. Raises NotProved."""
         tensor = self.plain(index)
         return None if tensor is None else tensor.sizes()
+
+    def lengths(self, index: int) -> Dims:
+        """Returns the whole numbers in an input, each known as a size. Raises NotProved."""
+        return as_dims(self.sizes(index) or [])
 
     def numbers(self, index: int) -> list[int] | None:
         """Returns the constants in an input; None if it is left out. Raises NotProved."""
@@ -118,6 +129,14 @@ def _is_fixed(tensor: Tensor) -> bool:
     return tensor.elements is not None and all(
         one is not None and not set(one.symbols) - {ROWS_SYMBOL} for one in tensor.elements.flat
     )
+
+
+def as_dims(sizes: Sequence[Element]) -> Dims:
+    """Returns the sizes as dimensions. Raises NotProved if one depends on the number of rows in an unknown way."""
+    known = tuple(size for size in sizes if size is not None)
+    if len(known) < len(sizes):
+        raise NotProved("takes a shape that depends on the number of rows in an unknown way")
+    return known
 
 
 def axis_of(axis: int, rank: int) -> int:
