@@ -178,7 +178,7 @@ def _unreachable_because(code: grpc.StatusCode, text: str, trailers: Mapping[str
 
 
 def _is_broken(code: grpc.StatusCode, text: str, trailers: Mapping[str, Any]) -> bool:
-    """Whether gRPC's core made this status because the connection ended before the answer came."""
+    """Returns whether the connection ended before the answer came. Then gRPC's core made this status."""
     lowered = text.lower()
     is_own = code is grpc.StatusCode.UNAVAILABLE and _DETAILS_KEY not in trailers
     return is_own and any(sign in lowered for sign in _BROKEN)

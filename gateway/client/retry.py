@@ -66,7 +66,7 @@ class RetryBudget:
 
 
 def is_retryable(error: CallError, earlier: Sequence[CallError] = ()) -> bool:
-    """Whether another attempt may help at all. ``earlier`` are the errors of the same call's attempts before."""
+    """Returns whether another attempt may help. ``earlier`` are the errors of this call's earlier attempts."""
     broken = sum(isinstance(one, ConnectionBroke) for one in (*earlier, error))
     return isinstance(error, Unavailable | Overloaded) and not error.is_retry_refused and broken <= MAX_BROKEN
 

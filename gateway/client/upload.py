@@ -124,7 +124,7 @@ def _pieces(path: Path) -> Iterator[bytes]:
 
 
 def _is_link(root: Path, file: str) -> bool:
-    """Whether a file is, or is reached by, a symbolic link below ``root``, or is a hard link."""
+    """Returns whether a path below ``root`` has a symbolic link in it, or the file has several names."""
     path = root / file
     return path.resolve() != root.resolve() / file or path.stat().st_nlink > 1
 

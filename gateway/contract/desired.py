@@ -46,7 +46,7 @@ class DesiredVersion:
     damage: str = ""
 
     def is_met_by(self, other: DesiredVersion, state: VersionState) -> bool:
-        """Whether a version that was loaded as ``other`` and is in this state is the desired one."""
+        """Returns whether a loaded version is the desired one. It was loaded as ``other`` and is in this state."""
         if self == other or state is VersionState.FAILED:
             return self == other
         same = replace(other, attempt=self.attempt)

@@ -1,4 +1,4 @@
-"""What every gRPC server of the gateway has in common. Each port adds its services and its own limits."""
+"""The configuration of every gRPC server of the gateway. Each port adds its services and its own limits."""
 
 from __future__ import annotations
 

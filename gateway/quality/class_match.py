@@ -15,7 +15,7 @@ _FLOATS = frozenset("FP16 BF16 FP32 FP64".split())
 
 
 class How(StrEnum):
-    """What of two answers is compared to see whether they agree."""
+    """The part of two answers that is compared."""
 
     CLASSES = "classes"  # the predicted classes
     POSITIONS = "positions"  # the columns of the largest scores
@@ -34,7 +34,7 @@ class ClassMatch:
 
 @dataclass(frozen=True, slots=True)
 class Predictor:
-    """What is known of a version's outputs."""
+    """The facts about a version's outputs."""
 
     signature: Signature
     prediction: Prediction | None

@@ -35,7 +35,7 @@ class Vocabulary:
 
     @property
     def is_numeric(self) -> bool:
-        """Whether every class is a whole number; BOOL counts as 0 and 1."""
+        """Returns whether all classes are whole numbers. BOOL counts as 0 and 1."""
         return all(_whole(name) is not None for name in self.classes) if self.classes else self.datatype != "BYTES"
 
 

@@ -145,7 +145,7 @@ class LayoutStore:
             self._chosen = {**self._chosen, digest: chosen}
 
     def _is_unchanged(self, version: ModelVersion, chosen: ChosenLayout) -> bool:
-        """Whether no file was written since it was verified. It runs often, so it reads none."""
+        """Returns whether all files are as they were verified. Compares their stamps only, since it runs often."""
         stamps = self._stamps.get(version.artifact.digest)
         return bool(chosen.folder) and None not in (stamps or ()) and stamps == _stamps(chosen)
 

@@ -50,7 +50,7 @@ def _unready(plans: Mapping[str, ModelPlan], view: FleetView, words: str) -> Ite
 
 
 def are_enough(plans: Mapping[str, ModelPlan], unready: Collection[UnreadyModel], words: str) -> bool:
-    """Whether the models that answer are enough by ``words``."""
+    """Returns whether enough models answer. ``words`` say which ones must."""
     lacking, deployed = {one.model for one in unready}, set(_deployed(plans))
     match words:
         case "none":

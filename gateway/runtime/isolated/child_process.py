@@ -30,7 +30,7 @@ class ChildDied(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ModelToRun:
-    """What to load: the file, intra-op threads, and entries of the runtime's session configuration."""
+    """The model to load: its file, intra-op threads, and entries of the runtime's session configuration."""
 
     path: Path
     threads: int = 1
@@ -65,7 +65,7 @@ class ChildProcess:
 
     @property
     def is_running(self) -> bool:
-        """Whether the process has not ended."""
+        """Returns whether the process still runs."""
         return self._process.poll() is None
 
     def send(self, order: RunOrder) -> None:
